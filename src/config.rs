@@ -1,0 +1,1 @@
+//! Configuration: every key once, with its name, default, meaning and check.

@@ -1,0 +1,1 @@
+//! From a pushed head to a snapshot, languages and a threat profile.

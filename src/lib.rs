@@ -1,0 +1,19 @@
+//! sluice takes source code in by `git push`, by URL or as an archive, and tells
+//! its owner what is dangerous in it.
+//!
+//! The rooms of the house and the direction of knowledge, never against it:
+//! `cli → server → api, remote, web → jobs → ingest, scan, snapshot → storage,
+//! queue, db`. A room's own page says what it keeps and what it promises.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod ingest;
+pub mod jobs;
+pub mod queue;
+pub mod remote;
+pub mod scan;
+pub mod server;
+pub mod snapshot;
+pub mod storage;

@@ -1,0 +1,3 @@
+//! The `sluice` binary: see [`sluice::cli`].
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Jobs: the interface, claims, leases, the sweeper.

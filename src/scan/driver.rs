@@ -1,0 +1,1 @@
+//! Runs the engines over a source: inventory, cache, fingerprints, suppressions.

@@ -1,0 +1,609 @@
+//! The words that the engine and its callers share.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+/// One of the three engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Credentials in files and in the history.
+    Secrets,
+    /// Weaknesses in the code itself.
+    Code,
+    /// Known vulnerabilities in what the code is built from.
+    Dependencies,
+}
+
+impl EngineKind {
+    /// All engines, in the order in which they run.
+    pub const ALL: [Self; 3] = [Self::Secrets, Self::Code, Self::Dependencies];
+
+    /// The name used in configuration, API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secrets => "secrets",
+            Self::Code => "code",
+            Self::Dependencies => "dependencies",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How bad it is if the finding is right. Ordered: `Info < Low < … < Critical`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing, nothing to repair.
+    Info,
+    /// Harm needs unusual circumstances.
+    Low,
+    /// Harm is likely in some deployments.
+    Medium,
+    /// Harm is likely.
+    High,
+    /// Harm is immediate: a live credential, code execution from outside.
+    Critical,
+}
+
+impl Severity {
+    /// From worst to least.
+    pub const ALL: [Self; 5] = [Self::Critical, Self::High, Self::Medium, Self::Low, Self::Info];
+
+    /// The name used in configuration, API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+            Self::Info => "info",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Severity {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|v| v.as_str() == s)
+            .ok_or_else(|| format!("{s:?} is no severity: use critical, high, medium, low or info"))
+    }
+}
+
+/// How sure the engine is that the finding is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// A hint.
+    Low,
+    /// More likely right than wrong.
+    Medium,
+    /// Checked by structure or by data flow.
+    High,
+}
+
+impl Confidence {
+    /// The name used in API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
+}
+
+/// A place in a file. Lines and columns count from 1; columns count bytes of
+/// UTF-8; the end is exclusive in its column, inclusive in its line, as in SARIF.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Span {
+    /// First line, from 1.
+    pub start_line: u32,
+    /// First column, from 1.
+    pub start_column: u32,
+    /// Last line, from 1.
+    pub end_line: u32,
+    /// Column just behind the last character, from 1.
+    pub end_column: u32,
+}
+
+/// One step of the way that data takes from a source to a sink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowStep {
+    /// The file of the step; `None` while the step lies in the file that is being
+    /// analysed (a kept result must not know its path). [`super::driver`] fills it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// What happens here, as a short clause.
+    pub message: String,
+}
+
+/// What the rules of all engines say about one of theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleInfo {
+    /// Stable id, e.g. `secrets/github-token`, `python/sql-injection`.
+    pub id: String,
+    /// The engine that owns it.
+    pub engine: EngineKind,
+    /// One line.
+    pub title: String,
+    /// Why it matters: one paragraph.
+    pub description: String,
+    /// How to repair it: one paragraph.
+    pub remediation: String,
+    /// Severity where the finding does not say otherwise.
+    pub severity: Severity,
+    /// `CWE-89` and the like.
+    pub cwe: Vec<String>,
+    /// `A03:2021` and the like.
+    pub owasp: Vec<String>,
+    /// Addresses to read on.
+    pub references: Vec<String>,
+    /// Ids that this rule had before; findings and suppressions keep working.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// A package as an ecosystem names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Component {
+    /// OSV ecosystem name: `npm`, `PyPI`, `crates.io`, `Go`, `Maven`, `RubyGems`,
+    /// `Packagist`, `NuGet`, …
+    pub ecosystem: String,
+    /// Name as the ecosystem writes it (Maven: `group:artifact`).
+    pub name: String,
+    /// Exact version, empty if the file does not pin one.
+    pub version: String,
+    /// Package URL.
+    pub purl: String,
+    /// Named by the project itself, not brought in by another package; `None` if
+    /// the file does not tell.
+    #[serde(default)]
+    pub direct: Option<bool>,
+    /// Only needed to develop or test.
+    #[serde(default)]
+    pub dev: bool,
+    /// Line of the file on which it stands, from 1 (0: unknown).
+    #[serde(default)]
+    pub line: u32,
+    /// Names (`name@version`) that this component needs, where the file tells.
+    #[serde(default)]
+    pub requires: Vec<String>,
+}
+
+/// The package of a finding of the dependency engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageRef {
+    /// OSV ecosystem name.
+    pub ecosystem: String,
+    /// Package name.
+    pub name: String,
+    /// Version in use.
+    pub version: String,
+    /// Package URL.
+    pub purl: String,
+    /// Lowest version without the weakness, if there is one.
+    pub fixed_in: Option<String>,
+    /// Ids of the advisories, aliases included.
+    pub advisory_ids: Vec<String>,
+}
+
+/// What an engine found in one file, before anything outside the file is known.
+/// It is kept by content, so it holds no path and no commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawFinding {
+    /// Id of the rule.
+    pub rule_id: String,
+    /// May differ from the rule's own.
+    pub severity: Severity,
+    /// How sure the engine is.
+    pub confidence: Confidence,
+    /// One sentence about this very place.
+    pub message: String,
+    /// Where.
+    pub span: Span,
+    /// The lines to show, at most [`MAX_SNIPPET`] bytes, a secret's value masked.
+    pub snippet: String,
+    /// Path of the enclosing symbols, e.g. `UserDao.find` (empty: file level).
+    pub symbol: String,
+    /// What makes the finding itself, free of lines and white space: normalised
+    /// tokens of the match, or for secrets the keyed digest of the value. Part of
+    /// the fingerprint.
+    pub anchor: String,
+    /// The way of the data, first step the source; empty where nothing is tracked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flow: Vec<FlowStep>,
+    /// For findings about a package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageRef>,
+}
+
+/// Most bytes of a snippet.
+pub const MAX_SNIPPET: usize = 600;
+
+/// `sluice:ignore RULE -- reason` in a comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suppression {
+    /// The line that it speaks of: its own, or the next one if it stands alone.
+    pub line: u32,
+    /// Rule id, or `*`.
+    pub rule_id: String,
+    /// The words behind `--`.
+    pub reason: String,
+}
+
+/// What one engine has to say about one file. Kept by [`ResultKey`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileResult {
+    /// Findings, by place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<RawFinding>,
+    /// Packages that the file names (dependency engine).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Component>,
+    /// Inline suppressions (secrets and code engine).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suppressions: Vec<Suppression>,
+    /// What was not looked at and why, as sentences without the path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<String>,
+}
+
+impl FileResult {
+    /// True if there is nothing to keep or to show.
+    pub fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+            && self.components.is_empty()
+            && self.suppressions.is_empty()
+            && self.cut.is_empty()
+    }
+}
+
+/// Under which a [`FileResult`] is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResultKey {
+    /// Object id of the blob, lower-case hex.
+    pub blob: String,
+    /// The engine.
+    pub engine: EngineKind,
+    /// Digest over engine version and rules.
+    pub rule_set: String,
+    /// See [`FileInput::facet`].
+    pub facet: String,
+}
+
+/// A file as an engine sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct FileInput<'a> {
+    /// All bytes.
+    pub bytes: &'a [u8],
+    /// Everything about the path that may change the result, and nothing else:
+    /// language and role, e.g. `python`, `java/test`, `lock:package-lock.json`.
+    /// The path itself is kept away from the engines on purpose: the result is
+    /// kept by content and shown again under any other path.
+    pub facet: &'a str,
+}
+
+/// An engine that looks at one file at a time. Called from several threads.
+pub trait FileEngine: Send + Sync {
+    /// Which of the three it is.
+    fn kind(&self) -> EngineKind;
+
+    /// Digest over everything that may change a result: version of the engine and
+    /// all rules. Part of the [`ResultKey`].
+    fn rule_set(&self) -> &str;
+
+    /// All rules, by id.
+    fn rules(&self) -> &[RuleInfo];
+
+    /// The facet under which a file is looked at, or `None` if this engine leaves
+    /// it alone. Told by the path alone, so that it costs no reading: what only
+    /// the content tells (a shebang, minified code) is told within
+    /// [`FileEngine::analyse`].
+    fn facet(&self, path: &str) -> Option<String>;
+
+    /// Looks at one file. Never panics on malformed input, stays within `limits`,
+    /// returns early (with what it has and a `cut`) once `cancel` is set.
+    fn analyse(&self, input: &FileInput<'_>, limits: &Limits, cancel: &Cancel) -> FileResult;
+}
+
+/// A file of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Path from the root, `/` between components, lossy UTF-8.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Object id of the blob, lower-case hex.
+    pub blob: String,
+    /// Where the source keeps it; sources that read fastest in a certain order
+    /// give ascending numbers.
+    pub position: u64,
+}
+
+/// A blob that some commit brought and that the head tree does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// Object id of the blob, lower-case hex.
+    pub blob: String,
+    /// Path in the commit that brought it.
+    pub path: String,
+    /// Oldest commit known to hold it.
+    pub commit: String,
+    /// Commit that removed or replaced it at that path, if known.
+    pub removed_in: Option<String>,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Where the files come from. Called from several threads at once.
+pub trait Source: Send + Sync {
+    /// Files of the tree; links and submodules are left out.
+    fn files(&self) -> Result<Vec<FileEntry>, SourceError>;
+
+    /// All bytes of a file of [`Source::files`].
+    fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SourceError>;
+
+    /// Blobs of the history that are not in the tree, each once. Sources without
+    /// a history give none.
+    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError>;
+
+    /// All bytes of a blob of [`Source::history`].
+    fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError>;
+}
+
+/// Why a [`Source`] could not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
+
+/// Results of earlier scans. Called from several threads at once; may forget.
+pub trait ResultStore: Send + Sync {
+    /// What is kept for each key, in the order of the keys.
+    fn get(&self, keys: &[ResultKey]) -> Vec<Option<FileResult>>;
+
+    /// Keeps new results. A failure is the store's to log: a scan goes on without.
+    fn put(&self, results: Vec<(ResultKey, FileResult)>);
+}
+
+/// A [`ResultStore`] that keeps nothing.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NoStore;
+
+impl ResultStore for NoStore {
+    fn get(&self, keys: &[ResultKey]) -> Vec<Option<FileResult>> {
+        vec![None; keys.len()]
+    }
+
+    fn put(&self, _: Vec<(ResultKey, FileResult)>) {}
+}
+
+/// How far a scan is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// `inventory`, `secrets`, `code`, `dependencies`, `history`, `merge`.
+    pub phase: String,
+    /// Files done in all engines.
+    pub files_done: u64,
+    /// Files to do.
+    pub files_total: u64,
+    /// Bytes done.
+    pub bytes_done: u64,
+    /// Bytes to do.
+    pub bytes_total: u64,
+}
+
+/// How loud an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As planned.
+    Info,
+    /// Something was left out.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+impl Level {
+    /// The name used in API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Hears what happens while a scan runs. Called from several threads at once.
+pub trait Observer: Send + Sync {
+    /// Something worth telling: `kind` is a stable word such as `phase`,
+    /// `file_skipped`, `no_advisories`; `data` is a JSON object.
+    fn event(&self, level: Level, kind: &str, message: &str, data: serde_json::Value);
+
+    /// Called often; the observer thins it out.
+    fn progress(&self, progress: &Progress);
+}
+
+/// The wish to stop, shared by whoever may have it.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(std::sync::Arc<AtomicBool>);
+
+impl Cancel {
+    /// Nobody wishes to stop yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks everything that holds a clone to stop soon.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// To be asked at least every 50 ms of work.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// For libraries that take a plain flag.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+}
+
+/// Bounds of a scan. Zero means none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Larger files are not looked at (bytes).
+    pub max_file_bytes: u64,
+    /// More files than this are not looked at.
+    pub max_files: u64,
+    /// A file that takes longer is given up (milliseconds).
+    pub max_file_millis: u64,
+    /// Findings of one rule in one file beyond this are counted, not kept.
+    pub max_findings_per_rule_and_file: u32,
+    /// Findings of one scan.
+    pub max_findings: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_file_bytes: 16 << 20,
+            max_files: 1_000_000,
+            max_file_millis: 10_000,
+            max_findings_per_rule_and_file: 100,
+            max_findings: 50_000,
+        }
+    }
+}
+
+/// What to scan and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScanConfig {
+    /// Which engines run.
+    pub engines: Vec<EngineKind>,
+    /// Globs; if any, only files that match one.
+    pub include: Vec<String>,
+    /// Globs; files that match one are left out.
+    pub exclude: Vec<String>,
+    /// Look for secrets in the blobs of the history too.
+    pub history: bool,
+}
+
+impl Default for ScanConfig {
+    fn default() -> Self {
+        Self {
+            engines: EngineKind::ALL.to_vec(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            history: false,
+        }
+    }
+}
+
+/// Where a finding lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// Path from the root.
+    pub path: String,
+    /// Place in the file.
+    #[serde(flatten)]
+    pub span: Span,
+    /// Commit that brought it (history), or the scanned commit.
+    pub commit: Option<String>,
+    /// True if the head tree no longer holds it.
+    pub in_history: bool,
+}
+
+/// A finding of a whole scan: what the engine found, where, and its identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Identity from scan to scan: hex digest over rule, symbol, anchor and
+    /// ordinal; no line number, and no path unless the anchor needs one.
+    pub fingerprint: String,
+    /// The engine.
+    pub engine: EngineKind,
+    /// Id of the rule.
+    pub rule_id: String,
+    /// Title of the rule.
+    pub title: String,
+    /// About this very place.
+    pub message: String,
+    /// How bad.
+    pub severity: Severity,
+    /// How sure.
+    pub confidence: Confidence,
+    /// Where it is shown.
+    pub location: Location,
+    /// Further places of the same finding (a secret copied about).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_locations: Vec<Location>,
+    /// The lines, masked.
+    pub snippet: String,
+    /// Enclosing symbols.
+    pub symbol: String,
+    /// The way of the data.
+    pub flow: Vec<FlowStep>,
+    /// The package, for the dependency engine.
+    pub package: Option<PackageRef>,
+    /// 0 to 100, what to look at first.
+    pub priority: u8,
+    /// Reason given inline; such a finding is kept but not counted as open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<String>,
+}
+
+/// What a whole scan gives.
+#[derive(Debug, Clone, Default)]
+pub struct ScanOutcome {
+    /// Worst first, then by path and place.
+    pub findings: Vec<Finding>,
+    /// All packages found, each with the lock file that names it.
+    pub components: Vec<(String, Component)>,
+    /// Files of the tree that were looked at.
+    pub files_scanned: u64,
+    /// Bytes that were looked at.
+    pub bytes_scanned: u64,
+    /// Files and history blobs whose result was already kept.
+    pub results_reused: u64,
+    /// Blobs of the history that were looked at.
+    pub history_blobs: u64,
+}
+
+/// Why a scan ended without an outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// Somebody asked it to stop.
+    #[error("the scan was cancelled")]
+    Cancelled,
+    /// The files could not be read.
+    #[error("cannot read the source: {0}")]
+    Source(#[from] SourceError),
+    /// A glob or an option is unusable.
+    #[error("{0}")]
+    Config(String),
+}

@@ -1,0 +1,1 @@
+//! The server: state, router, start, graceful stop.

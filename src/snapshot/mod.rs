@@ -1,0 +1,1 @@
+//! The snapshot format: write, read a file, list a tree.

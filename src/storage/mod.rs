@@ -1,0 +1,1 @@
+//! Objects: the interface and its backends.
