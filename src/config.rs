@@ -1,1 +1,478 @@
 //! Configuration: every key once, with its name, default, meaning and check.
+//!
+//! A flag beats the environment, which beats the TOML file named by `--config`.
+//! All of it is read and checked before anything is opened or bound; an unknown
+//! key or an unusable value stops the start with one line that names it.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+/// What is wrong with the configuration, as one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where jobs wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueUrl {
+    /// In the database.
+    Embedded,
+}
+
+/// A key that is no quota: name, default as shown to people, meaning.
+pub struct Key {
+    /// Environment variable; in the TOML file the same, or lower case without the
+    /// prefix.
+    pub env: &'static str,
+    /// Default, as shown in help.
+    pub default: &'static str,
+    /// Meaning, as shown in help.
+    pub meaning: &'static str,
+}
+
+const fn key(env: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key { env, default, meaning }
+}
+
+/// Every key but the quotas.
+pub const KEYS: &[Key] = &[
+    key("SLUICE_LISTEN", "127.0.0.1:8000", "address to bind (:0 picks a free port)"),
+    key("SLUICE_PUBLIC_URL", "http://localhost:8000", "what clients reach the server by"),
+    key("SLUICE_DATA_DIR", "./sluice-data", "everything that the embedded run keeps"),
+    key("SLUICE_DATABASE_URL", "sqlite://<data>/sluice.db", "sqlite://… or postgres://…"),
+    key("SLUICE_STORAGE", "file://<data>/objects", "file://DIR"),
+    key("SLUICE_QUEUE", "embedded", "embedded: jobs wait in the database"),
+    key("SLUICE_JWT_SECRET", "generated", "signs access tokens; at least 32 characters"),
+    key("SLUICE_WORKERS", "number of cores", "jobs that one process runs side by side"),
+    key("SLUICE_LOG", "info", "tracing filter"),
+    key("SLUICE_LOG_FORMAT", "text", "text or json"),
+    key("SLUICE_ADMIN_EMAIL", "admin@localhost", "first account"),
+    key("SLUICE_ADMIN_PASSWORD", "generated", "password of the first account"),
+    key("SLUICE_ADVISORIES", "none", "folder of OSV records, or `sample`"),
+    key("SLUICE_ALLOW_PRIVATE_URLS", "false", "lets clone-by-URL reach private networks"),
+];
+
+/// A quota: shown by `/v1/ops/limits`, set by its environment variable.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitSpec {
+    /// Name in the API.
+    pub name: &'static str,
+    /// Environment variable.
+    pub env: &'static str,
+    /// Default.
+    pub default: u64,
+    /// `bytes`, `count`, `seconds`.
+    pub unit: &'static str,
+    /// What it bounds.
+    pub meaning: &'static str,
+}
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident = $default:expr, $unit:literal, $env:literal;)*) => {
+        /// The quotas. Each is documented where it is listed, in [`LIMITS`].
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits { $($(#[doc = $doc])+ pub $name: u64,)* }
+
+        impl Default for Limits {
+            fn default() -> Self { Self { $($name: $default,)* } }
+        }
+
+        /// Every quota.
+        pub const LIMITS: &[LimitSpec] = &[$(LimitSpec {
+            name: stringify!($name), env: $env, default: $default, unit: $unit,
+            meaning: concat!($($doc),+),
+        },)*];
+
+        impl Limits {
+            /// The value of a quota by its name.
+            pub fn get(&self, name: &str) -> Option<u64> {
+                match name { $(stringify!($name) => Some(self.$name),)* _ => None }
+            }
+
+            fn set(&mut self, env: &str, value: u64) -> bool {
+                match env { $($env => self.$name = value,)* _ => return false }
+                true
+            }
+        }
+    };
+}
+
+limits! {
+    /// Bytes of one pack.
+    push_bytes = 4 << 30, "bytes", "SLUICE_LIMIT_PUSH_BYTES";
+    /// Objects in one pack.
+    push_objects = 10_000_000, "count", "SLUICE_LIMIT_PUSH_OBJECTS";
+    /// Bytes of one object, inflated.
+    object_bytes = 512 << 20, "bytes", "SLUICE_LIMIT_OBJECT_BYTES";
+    /// Sum of the inflated bytes of the entries of one pack.
+    push_inflated_bytes = 64 << 30, "bytes", "SLUICE_LIMIT_PUSH_INFLATED_BYTES";
+    /// Sum of the bytes of all objects of one pack, deltas resolved.
+    push_resolved_bytes = 256 << 30, "bytes", "SLUICE_LIMIT_PUSH_RESOLVED_BYTES";
+    /// Length of a chain of deltas.
+    delta_depth = 4095, "count", "SLUICE_LIMIT_DELTA_DEPTH";
+    /// Refs of one upload.
+    upload_refs = 50_000, "count", "SLUICE_LIMIT_UPLOAD_REFS";
+    /// Commands of one push.
+    push_commands = 10_000, "count", "SLUICE_LIMIT_PUSH_COMMANDS";
+    /// Time of one push.
+    push_seconds = 3600, "seconds", "SLUICE_LIMIT_PUSH_SECONDS";
+    /// Time without a byte after which a push is given up.
+    push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
+    /// Pushes that one process receives at once; more wait.
+    pushes_at_once = 64, "count", "SLUICE_LIMIT_PUSHES_AT_ONCE";
+    /// Files of one snapshot.
+    snapshot_files = 1_000_000, "count", "SLUICE_LIMIT_SNAPSHOT_FILES";
+    /// Bytes of one snapshot.
+    snapshot_bytes = 16 << 30, "bytes", "SLUICE_LIMIT_SNAPSHOT_BYTES";
+    /// Bytes of a file that is scanned; larger ones are reported and left out.
+    scan_file_bytes = 16 << 20, "bytes", "SLUICE_LIMIT_SCAN_FILE_BYTES";
+    /// Findings of one scan.
+    scan_findings = 50_000, "count", "SLUICE_LIMIT_SCAN_FINDINGS";
+    /// Time of one scan.
+    scan_seconds = 3600, "seconds", "SLUICE_LIMIT_SCAN_SECONDS";
+    /// Bytes of the body of an API request.
+    request_bytes = 1 << 20, "bytes", "SLUICE_LIMIT_REQUEST_BYTES";
+    /// Longest life of a git upload.
+    upload_seconds = 30 * 24 * 3600, "seconds", "SLUICE_LIMIT_UPLOAD_SECONDS";
+    /// Failed sign-ins of an account or address in 15 minutes.
+    login_failures = 10, "count", "SLUICE_LIMIT_LOGIN_FAILURES";
+    /// Projects of one account.
+    projects = 10_000, "count", "SLUICE_LIMIT_PROJECTS";
+    /// Git uploads of one account that still answer.
+    uploads = 10_000, "count", "SLUICE_LIMIT_UPLOADS";
+    /// API keys of one account.
+    api_keys = 1_000, "count", "SLUICE_LIMIT_API_KEYS";
+}
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to bind.
+    pub listen: SocketAddr,
+    /// What clients reach the server by; `None`: `http://localhost:<port>`.
+    pub public_url: Option<Url>,
+    /// Everything that the embedded run keeps.
+    pub data_dir: PathBuf,
+    /// `sqlite://…` or `postgres://…`.
+    pub database_url: String,
+    /// `file://DIR`.
+    pub storage: String,
+    /// Where jobs wait.
+    pub queue: QueueUrl,
+    /// `None`: generated and kept in the data folder.
+    pub jwt_secret: Option<Secret>,
+    /// Jobs that run side by side.
+    pub workers: usize,
+    /// Tracing filter.
+    pub log: String,
+    /// Text or JSON.
+    pub log_format: LogFormat,
+    /// E-mail of the first account.
+    pub admin_email: String,
+    /// Password of the first account; `None`: generated.
+    pub admin_password: Option<Secret>,
+    /// Folder of OSV records, or `sample`.
+    pub advisories: Option<String>,
+    /// Clone-by-URL may reach private networks.
+    pub allow_private_urls: bool,
+    /// The quotas.
+    pub limits: Limits,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Values by environment name, the strongest source first.
+#[derive(Debug, Default)]
+pub struct Sources {
+    values: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// Adds values that do not beat those already there.
+    fn add(&mut self, values: impl IntoIterator<Item = (String, String)>) {
+        for (key, value) in values {
+            self.values.entry(key).or_insert(value);
+        }
+    }
+
+    /// Flags (by environment name), then the environment, then the file.
+    pub fn read(
+        flags: Vec<(&'static str, Option<String>)>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let mut sources = Self::default();
+        sources.add(flags.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?))));
+        sources.add(std::env::vars_os().filter_map(|(key, value)| {
+            let key = key.into_string().ok()?;
+            key.starts_with("SLUICE_").then(|| (key, value.to_string_lossy().into_owned()))
+        }));
+        if let Some(path) = file {
+            sources.add(read_file(path)?);
+        }
+        Ok(sources)
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| ConfigError(format!("--config {}: {e}", path.display())))?;
+    let table: toml::Table = toml::from_str(&text)
+        .map_err(|e| ConfigError(format!("--config {}: {}", path.display(), e.message())))?;
+    table
+        .into_iter()
+        .map(|(key, value)| {
+            let upper = key.to_ascii_uppercase();
+            let env =
+                if upper.starts_with("SLUICE_") { upper } else { format!("SLUICE_{upper}") };
+            let value = match value {
+                toml::Value::String(v) => v,
+                toml::Value::Integer(v) => v.to_string(),
+                toml::Value::Boolean(v) => v.to_string(),
+                _ => {
+                    return Err(ConfigError(format!(
+                        "{key} in {} must be a string, a number, true or false",
+                        path.display()
+                    )));
+                }
+            };
+            Ok((env, value))
+        })
+        .collect()
+}
+
+impl Config {
+    /// Checks all values.
+    ///
+    /// # Errors
+    ///
+    /// The first unknown key or unusable value, by name. Values of secrets are not
+    /// repeated in the message.
+    pub fn from_sources(mut sources: Sources) -> Result<Self, ConfigError> {
+        let mut limits = Limits::default();
+        for spec in LIMITS {
+            if let Some(text) = sources.values.remove(spec.env) {
+                limits.set(spec.env, parse_number(spec.env, &text)?);
+            }
+        }
+        let mut take = |env: &'static str| sources.values.remove(env).filter(|v| !v.is_empty());
+        let listen = parse_listen(&take("SLUICE_LISTEN").unwrap_or("127.0.0.1:8000".into()))?;
+        let public_url =
+            take("SLUICE_PUBLIC_URL").map(|text| parse_public_url(&text)).transpose()?;
+        let data_dir = PathBuf::from(take("SLUICE_DATA_DIR").unwrap_or("./sluice-data".into()));
+        let data_dir = std::path::absolute(&data_dir)
+            .map_err(|e| ConfigError(format!("SLUICE_DATA_DIR {}: {e}", data_dir.display())))?;
+        let database_url =
+            take("SLUICE_DATABASE_URL").unwrap_or_else(|| crate::db::sqlite_url(&data_dir));
+        let postgres = database_url.starts_with("postgres");
+        if !postgres && !database_url.starts_with("sqlite://") {
+            return Err(ConfigError(
+                "SLUICE_DATABASE_URL must start with sqlite:// or postgres://".into(),
+            ));
+        }
+        let storage = take("SLUICE_STORAGE")
+            .unwrap_or_else(|| format!("file://{}", data_dir.join("objects").display()));
+        if !storage.starts_with("file://") {
+            return Err(ConfigError(format!("SLUICE_STORAGE {storage:?} must be file://DIR")));
+        }
+        let queue = match take("SLUICE_QUEUE").as_deref() {
+            None | Some("embedded") => QueueUrl::Embedded,
+            Some(other) => {
+                return Err(ConfigError(format!("SLUICE_QUEUE {other:?} must be embedded")));
+            }
+        };
+        let jwt_secret = take("SLUICE_JWT_SECRET").map(Secret);
+        if jwt_secret.as_ref().is_some_and(|s| s.0.len() < 32) {
+            return Err(ConfigError("SLUICE_JWT_SECRET needs at least 32 characters".into()));
+        }
+        if postgres && jwt_secret.is_none() {
+            return Err(ConfigError(
+                "SLUICE_JWT_SECRET is required with PostgreSQL: every replica needs the same"
+                    .into(),
+            ));
+        }
+        let workers = match take("SLUICE_WORKERS") {
+            Some(text) => parse_number("SLUICE_WORKERS", &text)?,
+            None => std::thread::available_parallelism().map_or(2, |n| n.get() as u64),
+        };
+        if !(1..=256).contains(&workers) {
+            return Err(ConfigError(format!("SLUICE_WORKERS {workers} must be 1 to 256")));
+        }
+        let log = take("SLUICE_LOG").unwrap_or("info".into());
+        tracing_subscriber::EnvFilter::try_new(&log)
+            .map_err(|e| ConfigError(format!("SLUICE_LOG {log:?}: {e}")))?;
+        let log_format = match take("SLUICE_LOG_FORMAT").as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                return Err(ConfigError(format!(
+                    "SLUICE_LOG_FORMAT {other:?} must be text or json"
+                )));
+            }
+        };
+        let admin_email = take("SLUICE_ADMIN_EMAIL").unwrap_or("admin@localhost".into());
+        let admin_password = take("SLUICE_ADMIN_PASSWORD").map(Secret);
+        if admin_password.as_ref().is_some_and(|p| !(8..=1024).contains(&p.0.len())) {
+            return Err(ConfigError("SLUICE_ADMIN_PASSWORD needs 8 to 1024 characters".into()));
+        }
+        let advisories = take("SLUICE_ADVISORIES");
+        if let Some(dir) = advisories.as_deref().filter(|v| *v != "sample") {
+            if !Path::new(dir).is_dir() {
+                return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
+            }
+        }
+        let allow_private_urls = match take("SLUICE_ALLOW_PRIVATE_URLS").as_deref() {
+            None | Some("false" | "0") => false,
+            Some("true" | "1") => true,
+            Some(other) => {
+                return Err(ConfigError(format!(
+                    "SLUICE_ALLOW_PRIVATE_URLS {other:?} must be true or false"
+                )));
+            }
+        };
+        sources.values.retain(|_, v| !v.is_empty());
+        if let Some(unknown) = sources.values.keys().next() {
+            return Err(ConfigError(format!(
+                "unknown configuration key {unknown}: see `sluice serve --help`"
+            )));
+        }
+        Ok(Self {
+            listen,
+            public_url,
+            data_dir,
+            database_url,
+            storage,
+            queue,
+            jwt_secret,
+            workers: workers as usize,
+            log,
+            log_format,
+            admin_email,
+            admin_password,
+            advisories,
+            allow_private_urls,
+            limits,
+        })
+    }
+}
+
+fn parse_number(env: &str, text: &str) -> Result<u64, ConfigError> {
+    text.trim()
+        .replace('_', "")
+        .parse()
+        .map_err(|_| ConfigError(format!("{env} {text:?} must be a whole number")))
+}
+
+/// `HOST:PORT`; `:PORT` stays on this machine, as the default does.
+fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    let full = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.to_owned() };
+    full.to_socket_addrs()
+        .ok()
+        .and_then(|mut all| all.next())
+        .ok_or_else(|| ConfigError(format!("SLUICE_LISTEN {text:?} must be ADDRESS:PORT")))
+}
+
+fn parse_public_url(text: &str) -> Result<Url, ConfigError> {
+    let bad = |why: &str| ConfigError(format!("SLUICE_PUBLIC_URL {why}"));
+    let url = Url::parse(text).map_err(|e| bad(&format!("is no URL: {e}")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(bad("must be http://HOST or https://HOST"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("must not hold a user name or password"));
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("must not have a path, a query or a fragment"));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(values: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut sources = Sources::default();
+        sources.add(values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        Config::from_sources(sources)
+    }
+
+    #[test]
+    fn defaults_are_usable() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+        assert!(config.database_url.ends_with("/sluice-data/sluice.db"));
+        assert_eq!(config.limits, Limits::default());
+    }
+
+    #[test]
+    fn every_bad_value_names_its_key() {
+        for (key, value) in [
+            ("SLUICE_LISTEN", "nowhere"),
+            ("SLUICE_PUBLIC_URL", "ftp://x"),
+            ("SLUICE_PUBLIC_URL", "http://user:pw@x"),
+            ("SLUICE_DATABASE_URL", "mysql://x"),
+            ("SLUICE_STORAGE", "ftp://x"),
+            ("SLUICE_QUEUE", "rabbit"),
+            ("SLUICE_JWT_SECRET", "short"),
+            ("SLUICE_WORKERS", "0"),
+            ("SLUICE_WORKERS", "many"),
+            ("SLUICE_LOG_FORMAT", "xml"),
+            ("SLUICE_ALLOW_PRIVATE_URLS", "perhaps"),
+            ("SLUICE_LIMIT_PUSH_BYTES", "-1"),
+            ("SLUICE_LIMIT_PUSH_BITES", "1"),
+            ("SLUICE_ADVISORIES", "/does/not/exist"),
+            ("SLUICE_ADMIN_PASSWORD", "short"),
+        ] {
+            let error = config(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(key), "{key}={value}: {error}");
+            assert!(!error.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn secrets_are_neither_repeated_nor_printed() {
+        let error = config(&[("SLUICE_JWT_SECRET", "hunter2")]).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"));
+        let ok = config(&[("SLUICE_JWT_SECRET", &"x".repeat(32))]).unwrap();
+        assert!(!format!("{ok:?}").contains("xxxx"));
+    }
+
+    #[test]
+    fn postgres_needs_a_shared_secret() {
+        let error = config(&[("SLUICE_DATABASE_URL", "postgres://h/d")]).unwrap_err().to_string();
+        assert!(error.contains("SLUICE_JWT_SECRET"));
+    }
+
+    #[test]
+    fn a_file_takes_both_spellings_and_loses_to_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sluice.toml");
+        std::fs::write(&path, "workers = 3\nSLUICE_LOG = \"debug\"\nlimit_push_bytes = 5\n").unwrap();
+        let mut sources = Sources::default();
+        sources.add([("SLUICE_WORKERS".to_owned(), "4".to_owned())]);
+        sources.add(read_file(&path).unwrap());
+        let config = Config::from_sources(sources).unwrap();
+        assert_eq!((config.workers, config.log.as_str()), (4, "debug"));
+        assert_eq!(config.limits.push_bytes, 5);
+    }
+}

@@ -1,1 +1,245 @@
 //! The database: one file for each aggregate. SQL lives here only.
+//!
+//! One SQL text serves SQLite and PostgreSQL. Statements are declared at the top
+//! of each aggregate's file with [`statements!`] and run through [`Conn`], which
+//! binds a list of [`Value`]s: so there is one place that knows both drivers, a
+//! filter can add its arguments one by one, and the test `prepare_all` prepares
+//! every statement on both databases. The few statements that differ are named
+//! pairs.
+//!
+//! # Rules
+//!
+//! - Times are microseconds since 1970 ([`now`]), ids are UUIDv7 ([`new_id`]).
+//! - Placeholders are `$1, $2, …` in both.
+//! - Every row of a tenant carries `owner_id`, every `WHERE` that serves a tenant
+//!   names it.
+//! - Writes run in a [`Tx`]. In SQLite it is `BEGIN IMMEDIATE` on the one writer
+//!   connection: a deferred transaction that upgrades to a write fails with BUSY
+//!   whatever the time-out is. Readers have connections of their own, which WAL
+//!   never blocks. A transaction must not wait for anything but the database.
+//! - A committed transaction wakes those who wait for what it changed: note the
+//!   topic with [`Tx::wake`], never by hand.
+
+mod conn;
+mod error;
+mod hub;
+mod value;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+use uuid::Uuid;
+
+pub use conn::{Conn, Row, Tx};
+pub use error::DbError;
+pub use hub::{Hub, Waiter};
+pub use value::{Args, Value};
+
+/// What every function of this room answers.
+pub type Result<T, E = DbError> = std::result::Result<T, E>;
+
+/// A statement, for both databases.
+#[derive(Debug, Clone, Copy)]
+pub struct Sql {
+    /// For SQLite.
+    pub sqlite: &'static str,
+    /// For PostgreSQL.
+    pub postgres: &'static str,
+}
+
+impl Sql {
+    /// The same text for both.
+    pub const fn both(text: &'static str) -> Self {
+        Self { sqlite: text, postgres: text }
+    }
+
+    /// A named pair.
+    pub const fn pair(sqlite: &'static str, postgres: &'static str) -> Self {
+        Self { sqlite, postgres }
+    }
+}
+
+/// Declares the statements of a file as constants, and `STATEMENTS`, which the
+/// test that prepares them all reads.
+///
+/// ```ignore
+/// statements! {
+///     GET = "SELECT … WHERE id = $1";
+///     CLAIM = pair("… for SQLite", "… for PostgreSQL");
+/// }
+/// ```
+macro_rules! statements {
+    (@sql $text:literal) => { $crate::db::Sql::both($text) };
+    (@sql pair($sqlite:expr, $postgres:expr)) => { $crate::db::Sql::pair($sqlite, $postgres) };
+    (@sql concat($($part:expr),+ $(,)?)) => { $crate::db::Sql::both(concat!($($part),+)) };
+    (@all { $($done:ident)* }) => {
+        #[cfg(test)]
+        pub(in crate::db) const STATEMENTS: &[(&str, $crate::db::Sql)] =
+            &[$((stringify!($done), $done)),*];
+    };
+    (@all { $($done:ident)* } $(#[$m:meta])* $name:ident = $text:literal; $($rest:tt)*) => {
+        $(#[$m])* const $name: $crate::db::Sql = statements!(@sql $text);
+        statements!(@all { $($done)* $name } $($rest)*);
+    };
+    (@all { $($done:ident)* } $(#[$m:meta])* $name:ident = $kind:ident ( $($arg:tt)* ); $($rest:tt)*) => {
+        $(#[$m])* const $name: $crate::db::Sql = statements!(@sql $kind($($arg)*));
+        statements!(@all { $($done)* $name } $($rest)*);
+    };
+    ($($rest:tt)*) => { statements!(@all { } $($rest)*); };
+}
+pub(crate) use statements;
+
+/// The arguments of a statement: `args![id, name, now]`.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => {
+        $crate::db::Args::from(vec![$($crate::db::Value::from($value)),*])
+    };
+}
+pub(crate) use args;
+
+/// Microseconds since 1970 in UTC.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+/// A new UUIDv7: ids of later rows are greater, so that order by id is order by age.
+pub fn new_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// A connection pool of one of the two databases, and the hub that wakes waiters.
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Db {
+    backend: Backend,
+    hub: Hub,
+}
+
+#[derive(Debug, Clone)]
+enum Backend {
+    Sqlite {
+        /// Read-only connections.
+        read: SqlitePool,
+        /// The one writer.
+        write: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// How long a request may wait for a connection before it is answered with 503.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+impl Db {
+    /// Opens `sqlite://PATH` (made if missing) or `postgres://…`.
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::Config`] for any other address, [`DbError::Unavailable`] if the
+    /// database cannot be reached.
+    pub async fn open(url: &str) -> Result<Self> {
+        let backend = if url.starts_with("sqlite:") {
+            Self::open_sqlite(url).await?
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let options = PgConnectOptions::from_str(url)
+                .map_err(|_| DbError::Config("SLUICE_DATABASE_URL is no PostgreSQL URL".into()))?
+                .application_name("sluice");
+            Backend::Postgres(
+                PgPoolOptions::new()
+                    .max_connections(16)
+                    .acquire_timeout(ACQUIRE)
+                    .connect_with(options)
+                    .await?,
+            )
+        } else {
+            return Err(DbError::Config(
+                "SLUICE_DATABASE_URL must start with sqlite:// or postgres://".into(),
+            ));
+        };
+        Ok(Self { backend, hub: Hub::default() })
+    }
+
+    async fn open_sqlite(url: &str) -> Result<Backend> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|_| DbError::Config("SLUICE_DATABASE_URL is no SQLite URL".into()))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL: an acknowledged push survives the loss of power, not only of
+            // the process.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(ACQUIRE)
+            .pragma("cache_size", "-16384")
+            .pragma("temp_store", "MEMORY")
+            .pragma("trusted_schema", "OFF");
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(30))
+            .connect_with(options.clone())
+            .await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(ACQUIRE)
+            .connect_with(options.pragma("query_only", "ON"))
+            .await?;
+        Ok(Backend::Sqlite { read, write })
+    }
+
+    /// Brings the schema up to date.
+    pub async fn migrate(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Sqlite { write, .. } => sqlx::migrate!("migrations/sqlite").run(write).await?,
+            Backend::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await?,
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction that writes.
+    pub async fn begin(&self) -> Result<Tx> {
+        Tx::begin(self).await
+    }
+
+    /// A connection for reading outside of a transaction.
+    pub fn conn(&self) -> Conn<'_> {
+        Conn::from(self)
+    }
+
+    /// Wakes those who wait for a row.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// True for the embedded database.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.backend, Backend::Sqlite { .. })
+    }
+
+    /// One trip to the database, for readiness.
+    pub async fn ping(&self) -> Result<()> {
+        const PING: Sql = Sql::both("SELECT 1");
+        self.conn().fetch_one::<(i64,)>(Sql::pair(PING.sqlite, "SELECT 1::BIGINT"), args![]).await?;
+        Ok(())
+    }
+
+    /// Gives all connections back; SQLite folds its log into the file.
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite { read, write } => {
+                read.close().await;
+                write.close().await;
+            }
+            Backend::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// The address of the embedded database in a data folder.
+pub fn sqlite_url(data: &Path) -> String {
+    format!("sqlite://{}", data.join("sluice.db").display())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! What can go wrong, told apart by what the caller can do about it.
+
+/// An error of the database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// It cannot be reached or has no free connection: try again later.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The disk is full.
+    #[error("the database has no room left: {0}")]
+    Full(#[source] sqlx::Error),
+    /// A row with that key exists already.
+    #[error("a row with that key exists already: {0}")]
+    Conflict(#[source] sqlx::Error),
+    /// A row that the new one speaks of does not exist (any more).
+    #[error("a row that is referred to is gone: {0}")]
+    Gone(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the schema cannot be brought up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The address is unusable.
+    #[error("{0}")]
+    Config(String),
+    /// A worker wrote with a fence that is no longer its own.
+    #[error("the lease of the job was lost")]
+    Fenced,
+    /// Anything else is a defect.
+    #[error("a statement failed: {0}")]
+    Defect(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::error::ErrorKind;
+        match &error {
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            sqlx::Error::Database(db) => match db.kind() {
+                ErrorKind::UniqueViolation => Self::Conflict(error),
+                ErrorKind::ForeignKeyViolation => Self::Gone(error),
+                _ => match db.code().as_deref() {
+                    // SQLITE_FULL; disk_full of PostgreSQL.
+                    Some("13" | "53100") => Self::Full(error),
+                    // SQLITE_BUSY and SQLITE_IOERR; connection and shutdown classes of
+                    // PostgreSQL, too many connections.
+                    Some("5" | "10" | "57P01" | "57P02" | "57P03" | "53300") => {
+                        Self::Unavailable(error)
+                    }
+                    Some(code) if code.starts_with("08") => Self::Unavailable(error),
+                    _ => Self::Defect(error),
+                },
+            },
+            _ => Self::Defect(error),
+        }
+    }
+}
