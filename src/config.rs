@@ -242,8 +242,7 @@ fn read_file(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
         .into_iter()
         .map(|(key, value)| {
             let upper = key.to_ascii_uppercase();
-            let env =
-                if upper.starts_with("SLUICE_") { upper } else { format!("SLUICE_{upper}") };
+            let env = if upper.starts_with("SLUICE_") { upper } else { format!("SLUICE_{upper}") };
             let value = match value {
                 toml::Value::String(v) => v,
                 toml::Value::Integer(v) => v.to_string(),
@@ -467,7 +466,8 @@ mod tests {
     fn a_file_takes_both_spellings_and_loses_to_the_environment() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sluice.toml");
-        std::fs::write(&path, "workers = 3\nSLUICE_LOG = \"debug\"\nlimit_push_bytes = 5\n").unwrap();
+        std::fs::write(&path, "workers = 3\nSLUICE_LOG = \"debug\"\nlimit_push_bytes = 5\n")
+            .unwrap();
         let mut sources = Sources::default();
         sources.add([("SLUICE_WORKERS".to_owned(), "4".to_owned())]);
         sources.add(read_file(&path).unwrap());

@@ -10,15 +10,10 @@ use uuid::Uuid;
 use super::{Args, Backend, Db, DbError, Result, Sql, Value};
 
 /// A row that both databases can give; derive it with `sqlx::FromRow`.
-pub trait Row:
-    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
-{
-}
+pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
-impl<T> Row for T where
-    T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
-{
-}
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{}
 
 fn sqlite_arguments(args: Args) -> Result<SqliteArguments<'static>> {
     let mut out = SqliteArguments::default();

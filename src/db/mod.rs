@@ -220,7 +220,9 @@ impl Db {
     /// One trip to the database, for readiness.
     pub async fn ping(&self) -> Result<()> {
         const PING: Sql = Sql::both("SELECT 1");
-        self.conn().fetch_one::<(i64,)>(Sql::pair(PING.sqlite, "SELECT 1::BIGINT"), args![]).await?;
+        self.conn()
+            .fetch_one::<(i64,)>(Sql::pair(PING.sqlite, "SELECT 1::BIGINT"), args![])
+            .await?;
         Ok(())
     }
 
@@ -241,5 +243,7 @@ pub fn sqlite_url(data: &Path) -> String {
     format!("sqlite://{}", data.join("sluice.db").display())
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
