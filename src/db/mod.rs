@@ -25,6 +25,21 @@ mod error;
 mod hub;
 mod value;
 
+pub mod api_keys;
+pub mod artifacts;
+pub mod events;
+pub mod findings;
+pub mod idempotency;
+pub mod jobs;
+pub mod projects;
+pub mod repositories;
+pub mod results;
+pub mod scans;
+pub mod sessions;
+pub mod snapshots;
+pub mod uploads;
+pub mod users;
+
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;

@@ -5,7 +5,22 @@ use super::*;
 
 /// Every file of this room that declares statements.
 fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
-    vec![]
+    vec![
+        ("api_keys", api_keys::STATEMENTS),
+        ("artifacts", artifacts::STATEMENTS),
+        ("events", events::STATEMENTS),
+        ("findings", findings::STATEMENTS),
+        ("idempotency", idempotency::STATEMENTS),
+        ("jobs", jobs::STATEMENTS),
+        ("projects", projects::STATEMENTS),
+        ("repositories", repositories::STATEMENTS),
+        ("results", results::STATEMENTS),
+        ("scans", scans::STATEMENTS),
+        ("sessions", sessions::STATEMENTS),
+        ("snapshots", snapshots::STATEMENTS),
+        ("uploads", uploads::STATEMENTS),
+        ("users", users::STATEMENTS),
+    ]
 }
 
 #[tokio::test]

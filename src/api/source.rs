@@ -1,0 +1,10 @@
+//! Source tree, source files and threat profile of a repository.
+
+use axum::Router;
+
+use crate::server::App;
+
+/// The routes of this group.
+pub fn router() -> Router<App> {
+    Router::new()
+}

@@ -1,0 +1,5 @@
+//! API keys.
+
+use super::statements;
+
+statements! {}

@@ -1,0 +1,5 @@
+//! Artefacts of scans.
+
+use super::statements;
+
+statements! {}

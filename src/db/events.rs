@@ -1,0 +1,5 @@
+//! Events of scans.
+
+use super::statements;
+
+statements! {}

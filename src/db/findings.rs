@@ -1,0 +1,5 @@
+//! Findings and their triage.
+
+use super::statements;
+
+statements! {}

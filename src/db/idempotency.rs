@@ -1,0 +1,5 @@
+//! Answers kept for repeated requests.
+
+use super::statements;
+
+statements! {}

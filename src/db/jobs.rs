@@ -1,0 +1,320 @@
+//! Jobs: the truth about work, whichever queue carries it.
+//!
+//! A job is inserted in the transaction of the business row that it belongs to, so
+//! that row and job exist both or not at all. A claim is a compare-and-set that
+//! sets a lease and raises the fence; every later write of the worker carries its
+//! fence and changes nothing once another worker has claimed the job.
+
+use serde_json::Value as JsonValue;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Conn, Db, DbError, Result, Tx, Value, args, new_id, now, statements};
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobKind {
+    /// Snapshot of a pushed head; subject: the repository.
+    Ingest,
+    /// A scan; subject: the scan.
+    Scan,
+    /// Stored objects that nobody refers to any more; subject: what they belonged to.
+    DeleteObjects,
+}
+
+impl JobKind {
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Scan => "scan",
+            Self::DeleteObjects => "delete_objects",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        [Self::Ingest, Self::Scan, Self::DeleteObjects]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| DbError::Defect(sqlx::Error::Decode(format!("job kind {text}").into())))
+    }
+}
+
+/// A job to insert.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// What it does.
+    pub kind: JobKind,
+    /// To what.
+    pub subject_id: Uuid,
+    /// For whom; `None` once the owner's rows are gone.
+    pub owner_id: Option<Uuid>,
+    /// What the subject's row does not tell.
+    pub payload: JsonValue,
+}
+
+/// A claimed job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its id.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: JobKind,
+    /// To what.
+    pub subject_id: Uuid,
+    /// For whom.
+    pub owner_id: Option<Uuid>,
+    /// What the subject's row does not tell.
+    pub payload: JsonValue,
+    /// 1 for the first try.
+    pub attempt: i64,
+    /// The last try has this number.
+    pub max_attempts: i64,
+    /// To be carried by every write.
+    pub fence: i64,
+}
+
+/// What became of the wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// It had not begun and never will.
+    Cancelled,
+    /// It runs; its worker will hear of it with its next heartbeat.
+    Requested,
+    /// There is no job that could still be cancelled.
+    Ended,
+}
+
+/// What a heartbeat learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// Go on.
+    Held,
+    /// Somebody wishes the job to stop.
+    CancelRequested,
+    /// Another worker holds the job: stop, and write nothing.
+    Lost,
+}
+
+/// How often a job is tried before it ends as failed.
+pub const MAX_ATTEMPTS: i64 = 5;
+
+statements! {
+    INSERT = "INSERT INTO jobs (id, owner_id, kind, subject_id, payload, status, run_at, \
+              max_attempts, cancel_requested, created_at) \
+              VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $6)";
+    CLAIM = pair(
+        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
+         attempt = attempt + 1, started_at = $3 \
+         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
+                     ORDER BY run_at, id LIMIT 1) AND status = 'queued' \
+         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence",
+        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
+         attempt = attempt + 1, started_at = $3 \
+         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
+                     ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED) AND status = 'queued' \
+         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
+    );
+    EXTEND = "UPDATE jobs SET lease_until = $3 \
+              WHERE id = $1 AND fence = $2 AND status = 'running' RETURNING cancel_requested";
+    HOLD = pair(
+        "SELECT id FROM jobs WHERE id = $1 AND fence = $2 AND status = 'running'",
+        "SELECT id FROM jobs WHERE id = $1 AND fence = $2 AND status = 'running' FOR UPDATE"
+    );
+    END = "UPDATE jobs SET status = $3, error = $4, finished_at = $5, lease_until = NULL \
+           WHERE id = $1 AND fence = $2 AND status = 'running'";
+    AGAIN = "UPDATE jobs SET status = 'queued', error = $3, run_at = $4, lease_until = NULL, \
+             worker_id = NULL WHERE id = $1 AND fence = $2 AND status = 'running'";
+    RELEASE = "UPDATE jobs SET status = 'queued', run_at = $3, lease_until = NULL, \
+               worker_id = NULL, attempt = attempt - 1 \
+               WHERE id = $1 AND fence = $2 AND status = 'running'";
+    RESCUE = "UPDATE jobs SET status = 'queued', run_at = $1, lease_until = NULL, \
+              worker_id = NULL, error = 'the worker went away' \
+              WHERE status = 'running' AND lease_until < $1 RETURNING id";
+    CANCEL_QUEUED = "UPDATE jobs SET status = 'cancelled', finished_at = $2 \
+                     WHERE subject_id = $1 AND status = 'queued' AND kind <> 'delete_objects'";
+    CANCEL_RUNNING = "UPDATE jobs SET cancel_requested = $2 \
+                      WHERE subject_id = $1 AND status = 'running' AND kind <> 'delete_objects'";
+    NEXT_RUN = "SELECT run_at FROM jobs WHERE status = 'queued' ORDER BY run_at, id LIMIT 1";
+    PENDING = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')";
+    DROP_ENDED = "DELETE FROM jobs WHERE status IN ('done', 'cancelled') AND finished_at < $1";
+    SEEN = "INSERT INTO workers (id, host, version, started_at, last_heartbeat_at) \
+            VALUES ($1, $2, $3, $4, $4) ON CONFLICT (id) DO UPDATE SET last_heartbeat_at = $4";
+    GONE = "DELETE FROM workers WHERE id = $1";
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    kind: String,
+    subject_id: Uuid,
+    owner_id: Option<Uuid>,
+    payload: Json<JsonValue>,
+    attempt: i64,
+    max_attempts: i64,
+    fence: i64,
+}
+
+/// Inserts a job that may run at once, and wakes a worker when `tx` commits.
+pub async fn insert(tx: &mut Tx, job: &NewJob) -> Result<Uuid> {
+    let id = new_id();
+    tx.execute(
+        INSERT,
+        args![
+            id,
+            job.owner_id,
+            job.kind.as_str(),
+            job.subject_id,
+            Value::json(&job.payload),
+            now(),
+            MAX_ATTEMPTS,
+            false
+        ],
+    )
+    .await?;
+    tx.wake_workers();
+    Ok(id)
+}
+
+/// Claims the job that waits longest, for `lease` microseconds.
+pub async fn claim(db: &Db, worker: &str, lease: i64) -> Result<Option<Job>> {
+    let mut tx = db.begin().await?;
+    let at = now();
+    let row: Option<Row> = tx.fetch_optional(CLAIM, args![worker, at + lease, at]).await?;
+    tx.commit().await?;
+    row.map(|row| {
+        Ok(Job {
+            id: row.id,
+            kind: JobKind::parse(&row.kind)?,
+            subject_id: row.subject_id,
+            owner_id: row.owner_id,
+            payload: row.payload.0,
+            attempt: row.attempt,
+            max_attempts: row.max_attempts,
+            fence: row.fence,
+        })
+    })
+    .transpose()
+}
+
+/// Extends the lease and reads the wish to cancel.
+pub async fn heartbeat(db: &Db, id: Uuid, fence: i64, lease: i64) -> Result<Heartbeat> {
+    let mut tx = db.begin().await?;
+    let row: Option<(bool,)> = tx.fetch_optional(EXTEND, args![id, fence, now() + lease]).await?;
+    tx.commit().await?;
+    Ok(match row {
+        Some((false,)) => Heartbeat::Held,
+        Some((true,)) => Heartbeat::CancelRequested,
+        None => Heartbeat::Lost,
+    })
+}
+
+/// Makes sure, inside a transaction, that the job is still held with this fence;
+/// in PostgreSQL the row stays locked until the transaction ends. Every write of a
+/// worker begins with it.
+///
+/// # Errors
+///
+/// [`DbError::Fenced`] if another worker holds the job, or nobody.
+pub async fn hold(tx: &mut Tx, id: Uuid, fence: i64) -> Result<()> {
+    match tx.fetch_optional::<(Uuid,)>(HOLD, args![id, fence]).await? {
+        Some(_) => Ok(()),
+        None => Err(DbError::Fenced),
+    }
+}
+
+/// How a job ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// As planned.
+    Done,
+    /// Somebody wished it.
+    Cancelled,
+    /// For good.
+    Failed(String),
+}
+
+/// Ends a job, in the transaction that writes its outcome.
+///
+/// # Errors
+///
+/// [`DbError::Fenced`] if the job is not held with this fence.
+pub async fn end(tx: &mut Tx, id: Uuid, fence: i64, end: &End) -> Result<()> {
+    let (status, error) = match end {
+        End::Done => ("done", None),
+        End::Cancelled => ("cancelled", None),
+        End::Failed(error) => ("failed", Some(error.as_str())),
+    };
+    let rows = tx.execute(END, args![id, fence, status, error, now()]).await?;
+    if rows == 1 { Ok(()) } else { Err(DbError::Fenced) }
+}
+
+/// Puts a job back to be tried again after `delay` microseconds.
+pub async fn retry(tx: &mut Tx, id: Uuid, fence: i64, error: &str, delay: i64) -> Result<()> {
+    let rows = tx.execute(AGAIN, args![id, fence, error, now() + delay]).await?;
+    tx.wake_workers();
+    if rows == 1 { Ok(()) } else { Err(DbError::Fenced) }
+}
+
+/// Gives a job back untouched: the process stops, and the try does not count.
+pub async fn release(db: &Db, id: Uuid, fence: i64) -> Result<()> {
+    let mut tx = db.begin().await?;
+    tx.execute(RELEASE, args![id, fence, now()]).await?;
+    tx.wake_workers();
+    tx.commit().await
+}
+
+/// Returns the jobs whose lease ran out to the queue; answers how many.
+pub async fn rescue(db: &Db) -> Result<usize> {
+    let mut tx = db.begin().await?;
+    let rows: Vec<(Uuid,)> = tx.fetch_all(RESCUE, args![now()]).await?;
+    if !rows.is_empty() {
+        tx.wake_workers();
+    }
+    tx.commit().await?;
+    Ok(rows.len())
+}
+
+/// Cancels the ingest or scan of a subject.
+pub async fn cancel(tx: &mut Tx, subject_id: Uuid) -> Result<CancelOutcome> {
+    if tx.execute(CANCEL_QUEUED, args![subject_id, now()]).await? > 0 {
+        return Ok(CancelOutcome::Cancelled);
+    }
+    if tx.execute(CANCEL_RUNNING, args![subject_id, true]).await? > 0 {
+        return Ok(CancelOutcome::Requested);
+    }
+    Ok(CancelOutcome::Ended)
+}
+
+/// When the next queued job may run (microseconds), if there is one.
+pub async fn next_run(conn: impl Into<Conn<'_>>) -> Result<Option<i64>> {
+    let row: Option<(i64,)> = conn.into().fetch_optional(NEXT_RUN, args![]).await?;
+    Ok(row.map(|r| r.0))
+}
+
+/// How many jobs have not ended.
+pub async fn pending(conn: impl Into<Conn<'_>>) -> Result<i64> {
+    Ok(conn.into().fetch_one::<(i64,)>(PENDING, args![]).await?.0)
+}
+
+/// Forgets jobs that ended before a time (microseconds); failed ones stay.
+pub async fn drop_ended(db: &Db, before: i64) -> Result<u64> {
+    let mut tx = db.begin().await?;
+    let rows = tx.execute(DROP_ENDED, args![before]).await?;
+    tx.commit().await?;
+    Ok(rows)
+}
+
+/// Notes that a worker is alive.
+pub async fn worker_seen(db: &Db, id: &str, host: &str, version: &str) -> Result<()> {
+    let mut tx = db.begin().await?;
+    tx.execute(SEEN, args![id, host, version, now()]).await?;
+    tx.commit().await
+}
+
+/// Notes that a worker stopped.
+pub async fn worker_gone(db: &Db, id: &str) -> Result<()> {
+    let mut tx = db.begin().await?;
+    tx.execute(GONE, args![id]).await?;
+    tx.commit().await
+}

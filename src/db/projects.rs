@@ -1,0 +1,5 @@
+//! Projects.
+
+use super::statements;
+
+statements! {}

@@ -1,0 +1,5 @@
+//! Repositories.
+
+use super::statements;
+
+statements! {}

@@ -1,0 +1,5 @@
+//! Results of the engines, kept by content.
+
+use super::statements;
+
+statements! {}

@@ -1,0 +1,5 @@
+//! Scans.
+
+use super::statements;
+
+statements! {}

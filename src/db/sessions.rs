@@ -1,0 +1,5 @@
+//! Sign-ins and their refresh tokens.
+
+use super::statements;
+
+statements! {}

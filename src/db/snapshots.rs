@@ -1,0 +1,5 @@
+//! Snapshots and threat profiles of repositories.
+
+use super::statements;
+
+statements! {}

@@ -1,0 +1,5 @@
+//! Git uploads: remotes, their refs, packs and pushes.
+
+use super::statements;
+
+statements! {}

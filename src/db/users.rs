@@ -1,0 +1,5 @@
+//! Accounts.
+
+use super::statements;
+
+statements! {}
