@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::db::Db;
+use crate::queue::Queue;
 
 /// What every handler and job shares. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct State {
     pub config: Config,
     /// The database.
     pub db: Db,
+    /// Tells workers of work.
+    pub queue: Queue,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.

@@ -73,6 +73,13 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// Waits for the next change that this process commits.
+    ///
+    /// A change between two calls is missed: callers look now and then on their own.
+    pub async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
     /// Runs `read` at once and again after every change, until it answers
     /// something, or until the time is over.
     ///
