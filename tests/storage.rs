@@ -16,16 +16,9 @@ struct Backend {
 
 async fn folder() -> Backend {
     let guard = tempfile::tempdir().unwrap();
-    let storage = Storage::open(&format!(
-        "file://{}",
-        guard.path().join("objects").display()
-    ))
-    .await
-    .unwrap();
-    Backend {
-        storage,
-        _guard: guard,
-    }
+    let storage =
+        Storage::open(&format!("file://{}", guard.path().join("objects").display())).await.unwrap();
+    Backend { storage, _guard: guard }
 }
 
 /// Runs one story on each backend.
@@ -287,10 +280,7 @@ on_each_backend! {
 #[tokio::test]
 async fn an_address_that_is_none_is_refused() {
     for url in ["", "objects", "file://", "ftp://x", "file:x"] {
-        assert!(
-            matches!(Storage::open(url).await, Err(StorageError::InvalidUrl)),
-            "{url:?}"
-        );
+        assert!(matches!(Storage::open(url).await, Err(StorageError::InvalidUrl)), "{url:?}");
     }
 }
 
@@ -312,15 +302,10 @@ async fn a_folder_links_a_file_instead_of_copying_it() {
 async fn a_folder_that_is_away_is_unavailable_and_recovers() {
     let guard = tempfile::tempdir().unwrap();
     let root = guard.path().join("objects");
-    let storage = Storage::open(&format!("file://{}", root.display()))
-        .await
-        .unwrap();
+    let storage = Storage::open(&format!("file://{}", root.display())).await.unwrap();
     let away = guard.path().join("away");
     std::fs::rename(&root, &away).unwrap();
-    assert!(matches!(
-        storage.check().await,
-        Err(StorageError::Unavailable { .. })
-    ));
+    assert!(matches!(storage.check().await, Err(StorageError::Unavailable { .. })));
     std::fs::rename(&away, &root).unwrap();
     storage.check().await.unwrap();
 }

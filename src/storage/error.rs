@@ -92,9 +92,7 @@ impl StorageError {
             // names nothing either.
             io::ErrorKind::NotFound
             | io::ErrorKind::NotADirectory
-            | io::ErrorKind::IsADirectory => Self::NotFound {
-                key: key.to_owned(),
-            },
+            | io::ErrorKind::IsADirectory => Self::NotFound { key: key.to_owned() },
             _ => Self::io(operation, source),
         }
     }

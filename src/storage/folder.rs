@@ -59,8 +59,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// Fills `into` from a place in the file.
 pub(super) fn read_at(file: &File, start: u64, into: &mut [u8]) -> Result<(), StorageError> {
-    file.read_exact_at(into, start)
-        .map_err(|e| StorageError::io("read an object", e))
+    file.read_exact_at(into, start).map_err(|e| StorageError::io("read an object", e))
 }
 
 impl Folder {
@@ -80,11 +79,8 @@ impl Folder {
         fs::create_dir_all(&tmp)?;
         // One process at a time sweeps and takes its part, so that none removes the
         // part of another between its creation and its lock.
-        let gate = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(tmp.join("lock"))?;
+        let gate =
+            OpenOptions::new().create(true).truncate(false).write(true).open(tmp.join("lock"))?;
         gate.lock()?;
         for entry in fs::read_dir(&tmp)? {
             let entry = entry?;
@@ -103,12 +99,7 @@ impl Folder {
         fs::create_dir(&scratch)?;
         let lock = File::create(scratch.join("lock"))?;
         lock.lock()?;
-        Ok(Self(Arc::new(Inner {
-            root,
-            scratch,
-            _lock: lock,
-            next: AtomicU64::new(0),
-        })))
+        Ok(Self(Arc::new(Inner { root, scratch, _lock: lock, next: AtomicU64::new(0) })))
     }
 
     /// The folder, absolute.
@@ -121,9 +112,7 @@ impl Folder {
     }
 
     fn scratch_file(&self) -> PathBuf {
-        self.0
-            .scratch
-            .join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string())
+        self.0.scratch.join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     pub(super) async fn put_bytes(&self, key: &str, bytes: Bytes) -> Result<(), StorageError> {
@@ -135,10 +124,7 @@ impl Folder {
 
     pub(super) async fn put_file(&self, key: &str, source: &Path) -> Result<u64, StorageError> {
         let (folder, key, source) = (self.clone(), key.to_owned(), source.to_owned());
-        blocking("take in a file", move || {
-            folder.put_file_blocking(&key, &source)
-        })
-        .await
+        blocking("take in a file", move || folder.put_file_blocking(&key, &source)).await
     }
 
     fn put_file_blocking(&self, key: &str, source: &Path) -> Result<u64, StorageError> {
@@ -146,9 +132,7 @@ impl Folder {
         let mut file = File::open(source).map_err(taking)?;
         let metadata = file.metadata().map_err(taking)?;
         if !metadata.is_file() {
-            return Err(taking(io::Error::other(
-                "only a plain file can become an object",
-            )));
+            return Err(taking(io::Error::other("only a plain file can become an object")));
         }
         let size = metadata.len();
         file.sync_all().map_err(taking)?;
@@ -178,11 +162,7 @@ impl Folder {
             let scratch = Scratch(folder.scratch_file());
             let file =
                 File::create_new(&scratch.0).map_err(|e| StorageError::io("start an object", e))?;
-            Ok(Writer {
-                state: Some(State { file, scratch }),
-                folder,
-                key,
-            })
+            Ok(Writer { state: Some(State { file, scratch }), folder, key })
         })
         .await
     }
@@ -201,11 +181,7 @@ impl Folder {
                     let existing = fs::symlink_metadata(&to).map_err(naming)?;
                     if !existing.is_file() || existing.len() != size {
                         let existing = existing.len();
-                        return Err(StorageError::Conflict {
-                            key: key.to_owned(),
-                            existing,
-                            size,
-                        });
+                        return Err(StorageError::Conflict { key: key.to_owned(), existing, size });
                     }
                     // Whoever wrote it may not have synced the folder yet.
                     break;
@@ -240,9 +216,7 @@ impl Folder {
         if metadata.is_file() {
             Ok((file, metadata.len()))
         } else {
-            Err(StorageError::NotFound {
-                key: key.to_owned(),
-            })
+            Err(StorageError::NotFound { key: key.to_owned() })
         }
     }
 
@@ -268,12 +242,10 @@ impl Folder {
 
     pub(super) async fn size(&self, key: &str) -> Result<u64, StorageError> {
         let (path, key) = (self.path(key), key.to_owned());
-        blocking("look for an object", move || {
-            match fs::symlink_metadata(path) {
-                Ok(metadata) if metadata.is_file() => Ok(metadata.len()),
-                Ok(_) => Err(StorageError::NotFound { key }),
-                Err(error) => Err(StorageError::io_at("look for an object", &key, error)),
-            }
+        blocking("look for an object", move || match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() => Ok(metadata.len()),
+            Ok(_) => Err(StorageError::NotFound { key }),
+            Err(error) => Err(StorageError::io_at("look for an object", &key, error)),
         })
         .await
     }
@@ -319,14 +291,8 @@ impl Folder {
         blocking("list objects", move || {
             let mut items = Vec::new();
             // One more than asked for tells whether there is a next page.
-            collect(
-                folder.root(),
-                &prefix,
-                after.as_deref(),
-                limit + 1,
-                &mut items,
-            )
-            .map_err(|e| StorageError::io("list objects", e))?;
+            collect(folder.root(), &prefix, after.as_deref(), limit + 1, &mut items)
+                .map_err(|e| StorageError::io("list objects", e))?;
             let more = items.len() > limit;
             items.truncate(limit);
             let next = more.then(|| items.last().map(|o| o.key.clone())).flatten();
@@ -347,12 +313,7 @@ fn collect(
 ) -> io::Result<()> {
     let entries = match fs::read_dir(root.join(prefix)) {
         Ok(entries) => entries,
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -449,20 +410,14 @@ struct State {
 }
 
 fn broken() -> StorageError {
-    StorageError::io(
-        "write an object",
-        io::Error::other("an earlier write of it failed"),
-    )
+    StorageError::io("write an object", io::Error::other("an earlier write of it failed"))
 }
 
 impl Writer {
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
         let mut state = self.state.take().ok_or_else(broken)?;
         let state = blocking("write an object", move || {
-            state
-                .file
-                .write_all(&bytes)
-                .map_err(|e| StorageError::io("write an object", e))?;
+            state.file.write_all(&bytes).map_err(|e| StorageError::io("write an object", e))?;
             Ok(state)
         })
         .await?;
@@ -473,10 +428,7 @@ impl Writer {
     pub(super) async fn finish(mut self, size: u64) -> Result<(), StorageError> {
         let state = self.state.take().ok_or_else(broken)?;
         blocking("finish an object", move || {
-            state
-                .file
-                .sync_all()
-                .map_err(|e| StorageError::io("finish an object", e))?;
+            state.file.sync_all().map_err(|e| StorageError::io("finish an object", e))?;
             self.folder.publish(&state.scratch.0, &self.key, size)
         })
         .await

@@ -15,9 +15,7 @@ pub(super) const RESERVED: &str = "tmp";
 /// Accepts `a/b/c` with parts of `A-Z a-z 0-9 . _ -`, no part empty, `.` or `..`,
 /// and the first one not `tmp`.
 pub fn validate_key(key: &str) -> Result<&str, StorageError> {
-    check(key)
-        .map(|()| key)
-        .map_err(|reason| invalid(key, reason))
+    check(key).map(|()| key).map_err(|reason| invalid(key, reason))
 }
 
 /// Accepts what [`validate_key`] does with a `/` behind it, or nothing (everything).
@@ -27,17 +25,12 @@ pub fn validate_prefix(prefix: &str) -> Result<&str, StorageError> {
     }
     match prefix.strip_suffix('/') {
         None => Err(invalid(prefix, "a prefix ends with a slash")),
-        Some(parts) => check(parts)
-            .map(|()| prefix)
-            .map_err(|reason| invalid(prefix, reason)),
+        Some(parts) => check(parts).map(|()| prefix).map_err(|reason| invalid(prefix, reason)),
     }
 }
 
 fn invalid(key: &str, reason: &'static str) -> StorageError {
-    StorageError::InvalidKey {
-        key: key.chars().take(80).collect(),
-        reason,
-    }
+    StorageError::InvalidKey { key: key.chars().take(80).collect(), reason }
 }
 
 fn check(key: &str) -> Result<(), &'static str> {
@@ -57,10 +50,7 @@ fn check(key: &str) -> Result<(), &'static str> {
         if index == 0 && part == RESERVED {
             return Err("tmp is kept for unfinished objects");
         }
-        if !part
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-        {
+        if !part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
             return Err("only letters, digits, dot, underscore, hyphen and slash may be in it");
         }
     }
@@ -73,13 +63,7 @@ mod tests {
 
     #[test]
     fn keys_are_plain_paths_and_nothing_else() {
-        for good in [
-            "a",
-            "packs/0190/pack-1.idx",
-            "a/.b/c_d",
-            "x/tmp/y",
-            "tmpx/y",
-        ] {
+        for good in ["a", "packs/0190/pack-1.idx", "a/.b/c_d", "x/tmp/y", "tmpx/y"] {
             assert!(validate_key(good).is_ok(), "{good}");
         }
         let long = "a/".repeat(256) + "b";

@@ -102,11 +102,7 @@ impl Storage {
     pub async fn get(&self, key: &str, max: u64) -> Result<Bytes, StorageError> {
         let file = self.file(key).await?;
         if file.size() > max {
-            return Err(StorageError::TooLarge {
-                key: key.to_owned(),
-                size: file.size(),
-                max,
-            });
+            return Err(StorageError::TooLarge { key: key.to_owned(), size: file.size(), max });
         }
         let size = file.size();
         file.read(0..size).await
@@ -205,11 +201,7 @@ impl Storage {
         self.put_bytes(&key, probe.clone()).await?;
         let read = self.get(&key, 1024).await;
         self.delete(&key).await?;
-        if read? == probe {
-            Ok(())
-        } else {
-            Err(StorageError::Mismatch { key })
-        }
+        if read? == probe { Ok(()) } else { Err(StorageError::Mismatch { key }) }
     }
 
     /// The file that holds an object, if the backend keeps it as a local file: for

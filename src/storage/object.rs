@@ -56,10 +56,7 @@ enum WriterBackend {
 
 impl ObjectWriter {
     pub(super) fn folder(writer: folder::Writer) -> Self {
-        Self {
-            backend: WriterBackend::Folder(writer),
-            written: 0,
-        }
+        Self { backend: WriterBackend::Folder(writer), written: 0 }
     }
 
     /// Appends bytes. Each call costs a change of threads or more, so callers
@@ -102,10 +99,7 @@ enum FileBackend {
 
 impl ObjectFile {
     pub(super) fn folder(file: File, size: u64) -> Self {
-        Self {
-            backend: FileBackend::Folder(Arc::new(file)),
-            size,
-        }
+        Self { backend: FileBackend::Folder(Arc::new(file)), size }
     }
 
     /// Bytes of the object.
@@ -132,11 +126,7 @@ impl ObjectFile {
             .checked_sub(start)
             .filter(|_| end <= self.size)
             .and_then(|length| usize::try_from(length).ok())
-            .ok_or(StorageError::InvalidRange {
-                start,
-                end,
-                size: self.size,
-            })?;
+            .ok_or(StorageError::InvalidRange { start, end, size: self.size })?;
         into.resize(length, 0);
         match &self.backend {
             FileBackend::Folder(file) => folder::read_at(file, start, into),
@@ -158,10 +148,7 @@ enum ReaderBackend {
 
 impl ObjectReader {
     pub(super) fn folder(file: tokio::io::Take<tokio::fs::File>, length: u64) -> Self {
-        Self {
-            backend: ReaderBackend::Folder(file),
-            length,
-        }
+        Self { backend: ReaderBackend::Folder(file), length }
     }
 
     /// Bytes that this reader gives in all.

@@ -130,10 +130,7 @@ impl Database {
         let mut loaded = Loaded::default();
         let mut folders = vec![(folder.to_owned(), 0)];
         while let Some((path, depth)) = folders.pop() {
-            let failed = |source| LoadError::Folder {
-                path: path.clone(),
-                source,
-            };
+            let failed = |source| LoadError::Folder { path: path.clone(), source };
             let mut entries = fs::read_dir(&path)
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                 .map_err(failed)?;
@@ -194,12 +191,8 @@ impl Database {
         let Ok(number) = u32::try_from(self.records.len()) else {
             return Err("there are too many records".to_owned());
         };
-        let severity = severity_of(&record.severity).or_else(|| {
-            record
-                .database_specific
-                .as_ref()
-                .and_then(osv::Specific::severity)
-        });
+        let severity = severity_of(&record.severity)
+            .or_else(|| record.database_specific.as_ref().and_then(osv::Specific::severity));
         let mut used = false;
         for affected in record.affected {
             let Some(package) = affected.package else {
@@ -209,12 +202,8 @@ impl Database {
             if versions::compare(&ecosystem, "1", "1").is_none() {
                 continue;
             }
-            let own = severity_of(&affected.severity).or_else(|| {
-                affected
-                    .database_specific
-                    .as_ref()
-                    .and_then(osv::Specific::severity)
-            });
+            let own = severity_of(&affected.severity)
+                .or_else(|| affected.database_specific.as_ref().and_then(osv::Specific::severity));
             let ranges = affected
                 .ranges
                 .into_iter()
@@ -223,27 +212,15 @@ impl Database {
                 .filter(|r| !r.is_empty())
                 .collect();
             let name = normalised_name(&ecosystem, &package.name);
-            self.index.entry((ecosystem, name)).or_default().push((
-                number,
-                Affected {
-                    ranges,
-                    versions: affected.versions,
-                    severity: own,
-                },
-            ));
+            self.index
+                .entry((ecosystem, name))
+                .or_default()
+                .push((number, Affected { ranges, versions: affected.versions, severity: own }));
             used = true;
         }
         if used {
-            let text = if record.summary.is_empty() {
-                &record.details
-            } else {
-                &record.summary
-            };
-            let line = text
-                .lines()
-                .find(|l| !l.trim().is_empty())
-                .unwrap_or("")
-                .trim();
+            let text = if record.summary.is_empty() { &record.details } else { &record.summary };
+            let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim();
             self.records.push(Record {
                 id: record.id,
                 aliases: record.aliases,
@@ -272,10 +249,7 @@ impl Database {
         if version.is_empty() {
             return Vec::new();
         }
-        let key = (
-            ecosystem.to_owned(),
-            normalised_name(ecosystem, &component.name),
-        );
+        let key = (ecosystem.to_owned(), normalised_name(ecosystem, &component.name));
         let Some(known) = self.index.get(&key) else {
             return Vec::new();
         };
@@ -288,11 +262,7 @@ impl Database {
                 continue;
             };
             let severity = affected.severity.or(record.severity);
-            hits.push(Hit {
-                record,
-                severity,
-                fixed,
-            });
+            hits.push(Hit { record, severity, fixed });
         }
         merge(ecosystem, hits)
             .into_iter()
@@ -356,10 +326,7 @@ impl Affected {
     /// `None` if the version is not affected, else the lowest fix above it, if any.
     fn affects(&self, ecosystem: &str, version: &str) -> Option<Option<String>> {
         let compare = |other: &str| order(ecosystem, version, other);
-        let listed = self
-            .versions
-            .iter()
-            .any(|v| v == version || compare(v).is_eq());
+        let listed = self.versions.iter().any(|v| v == version || compare(v).is_eq());
         let in_range = self.ranges.iter().any(|events| {
             let mut affected = false;
             for event in events {
@@ -413,9 +380,8 @@ fn merge<'a>(ecosystem: &str, hits: Vec<Hit<'a>>) -> Vec<Group<'a>> {
             fixed: hit.fixed,
         };
         // A record may tie together groups that had nothing in common so far.
-        let (same, others): (Vec<_>, Vec<_>) = groups
-            .into_iter()
-            .partition(|g| !g.ids.is_disjoint(&group.ids));
+        let (same, others): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|g| !g.ids.is_disjoint(&group.ids));
         groups = others;
         for other in same {
             group.ids.extend(other.ids);
@@ -443,17 +409,8 @@ impl Group<'_> {
             .or_else(|| self.ids.first())
             .map_or(String::new(), |id| (*id).to_owned());
         let mut ids = vec![identity.clone()];
-        ids.extend(
-            self.ids
-                .iter()
-                .filter(|id| **id != identity)
-                .map(|id| (*id).to_owned()),
-        );
-        let what = if self.summary.is_empty() {
-            "known vulnerability"
-        } else {
-            self.summary
-        };
+        ids.extend(self.ids.iter().filter(|id| **id != identity).map(|id| (*id).to_owned()));
+        let what = if self.summary.is_empty() { "known vulnerability" } else { self.summary };
         let advice = match (&self.fixed, malicious) {
             (_, true) => "Remove it.".to_owned(),
             (Some(fixed), false) => format!("Upgrade to {fixed} or later."),
@@ -562,15 +519,13 @@ mod osv {
 
     impl Specific {
         pub(super) fn severity(&self) -> Option<Severity> {
-            Some(
-                match self.severity.as_str()?.to_ascii_uppercase().as_str() {
-                    "CRITICAL" => Severity::Critical,
-                    "HIGH" | "IMPORTANT" => Severity::High,
-                    "MODERATE" | "MEDIUM" => Severity::Medium,
-                    "LOW" => Severity::Low,
-                    _ => return None,
-                },
-            )
+            Some(match self.severity.as_str()?.to_ascii_uppercase().as_str() {
+                "CRITICAL" => Severity::Critical,
+                "HIGH" | "IMPORTANT" => Severity::High,
+                "MODERATE" | "MEDIUM" => Severity::Medium,
+                "LOW" => Severity::Low,
+                _ => return None,
+            })
         }
     }
 }

@@ -124,10 +124,7 @@ impl FileEngine for Analyzer {
 
     fn analyse(&self, input: &FileInput<'_>, limits: &Limits, cancel: &Cancel) -> FileResult {
         let mut result = FileResult::default();
-        let Some(kind) = input
-            .facet
-            .strip_prefix("lock:")
-            .and_then(lockfiles::Kind::from_name)
+        let Some(kind) = input.facet.strip_prefix("lock:").and_then(lockfiles::Kind::from_name)
         else {
             return result;
         };
@@ -156,11 +153,7 @@ fn merged(components: Vec<Component>) -> Vec<Component> {
     let mut at = std::collections::HashMap::new();
     let mut list: Vec<Component> = Vec::with_capacity(components.len());
     for component in components {
-        let key = (
-            component.ecosystem.clone(),
-            component.name.clone(),
-            component.version.clone(),
-        );
+        let key = (component.ecosystem.clone(), component.name.clone(), component.version.clone());
         let index = *at.entry(key).or_insert(list.len());
         match list.get_mut(index) {
             Some(known) => {

@@ -4,12 +4,8 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Everything but the characters that stand for themselves in a component.
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b':');
+const COMPONENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b':');
 
 /// The name under which an ecosystem looks a package up, where several spellings
 /// name the same package (PyPI, NuGet, Packagist); otherwise the name itself.
@@ -73,30 +69,15 @@ mod tests {
     fn urls() {
         for (ecosystem, name, version, expected) in [
             ("npm", "@babel/core", "7.0.0", "pkg:npm/%40babel/core@7.0.0"),
-            (
-                "PyPI",
-                "Ruamel.YAML_x",
-                "1.0+a",
-                "pkg:pypi/ruamel-yaml-x@1.0%2Ba",
-            ),
+            ("PyPI", "Ruamel.YAML_x", "1.0+a", "pkg:pypi/ruamel-yaml-x@1.0%2Ba"),
             (
                 "Maven",
                 "org.apache.logging.log4j:log4j-core",
                 "2.14.1",
                 "pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1",
             ),
-            (
-                "Go",
-                "golang.org/x/text",
-                "v0.3.0",
-                "pkg:golang/golang.org/x/text@v0.3.0",
-            ),
-            (
-                "NuGet",
-                "Newtonsoft.Json",
-                "12.0.1",
-                "pkg:nuget/Newtonsoft.Json@12.0.1",
-            ),
+            ("Go", "golang.org/x/text", "v0.3.0", "pkg:golang/golang.org/x/text@v0.3.0"),
+            ("NuGet", "Newtonsoft.Json", "12.0.1", "pkg:nuget/Newtonsoft.Json@12.0.1"),
             ("crates.io", "serde", "", "pkg:cargo/serde"),
         ] {
             assert_eq!(purl(ecosystem, name, version), expected);

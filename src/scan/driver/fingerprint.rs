@@ -91,10 +91,7 @@ pub fn group_part(fingerprint: &str) -> &str {
 pub fn keep_places<'k>(findings: &mut [Finding], known: impl Fn(&str) -> Option<&'k str>) {
     let mut groups: HashMap<&str, Vec<usize>> = HashMap::new();
     for (n, finding) in findings.iter().enumerate() {
-        groups
-            .entry(group_part(&finding.fingerprint))
-            .or_default()
-            .push(n);
+        groups.entry(group_part(&finding.fingerprint)).or_default().push(n);
     }
     let mut renames: Vec<(usize, String)> = Vec::new();
     for mut members in groups.into_values().filter(|m| m.len() > 1) {

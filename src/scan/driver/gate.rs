@@ -31,12 +31,7 @@ pub(super) struct Pass<'a> {
 
 impl Gate {
     pub(super) fn new(max_bytes: u64, max_items: usize) -> Self {
-        Self {
-            used: Mutex::default(),
-            freed: Condvar::new(),
-            max_bytes,
-            max_items,
-        }
+        Self { used: Mutex::default(), freed: Condvar::new(), max_bytes, max_items }
     }
 
     /// Waits for room; `None` once somebody wishes to stop.
@@ -53,11 +48,7 @@ impl Gate {
                 used.items += 1;
                 return Some(Pass { gate: self, bytes });
             }
-            used = self
-                .freed
-                .wait_timeout(used, NAP)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            used = self.freed.wait_timeout(used, NAP).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

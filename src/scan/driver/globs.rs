@@ -70,10 +70,7 @@ fn build(what: &str, globs: &[String]) -> Result<GlobSet, ScanError> {
         }
     }
     set.build().map_err(|e| {
-        ScanError::Config(format!(
-            "the {what} globs are together too large: {}",
-            e.kind()
-        ))
+        ScanError::Config(format!("the {what} globs are together too large: {}", e.kind()))
     })
 }
 

@@ -116,8 +116,7 @@ impl Gathered {
             if !place.in_history {
                 for component in &result.components {
                     if self.components.len() < MAX_COMPONENTS {
-                        self.components
-                            .push((place.path.clone(), component.clone()));
+                        self.components.push((place.path.clone(), component.clone()));
                     } else {
                         self.components_dropped += 1;
                     }
@@ -219,19 +218,14 @@ impl Gathered {
 /// A renamed rule goes on under the oldest name that it had, so that its findings
 /// keep their ids.
 fn identity_of_rule(rule: &crate::scan::model::RuleInfo) -> &str {
-    rule.aliases
-        .first()
-        .map_or(rule.id.as_str(), String::as_str)
+    rule.aliases.first().map_or(rule.id.as_str(), String::as_str)
 }
 
 fn place_of(item: &Item) -> Place {
     match item {
-        Item::Tree(e) => Place {
-            in_history: false,
-            path: e.path.clone(),
-            commit: None,
-            removed_in: None,
-        },
+        Item::Tree(e) => {
+            Place { in_history: false, path: e.path.clone(), commit: None, removed_in: None }
+        }
         Item::History(e) => Place {
             in_history: true,
             path: e.path.clone(),
@@ -243,14 +237,8 @@ fn place_of(item: &Item) -> Place {
 
 /// Makes the outcome: identities, suppressions, weights, order, caps.
 pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> ScanOutcome {
-    let Gathered {
-        mut raw,
-        raw_dropped,
-        mut components,
-        components_dropped,
-        mut inline,
-        ..
-    } = gathered;
+    let Gathered { mut raw, raw_dropped, mut components, components_dropped, mut inline, .. } =
+        gathered;
     // Results arrive in the order in which threads finish; everything below depends
     // on the content alone.
     raw.sort_by(|a, b| {
@@ -263,10 +251,7 @@ pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> 
     let mut groups: BTreeMap<String, Vec<(Raw, Option<String>)>> = BTreeMap::new();
     for item in raw {
         let reason = suppress(run, &mut inline, &item);
-        groups
-            .entry(item.group.clone())
-            .or_default()
-            .push((item, reason));
+        groups.entry(item.group.clone()).or_default().push((item, reason));
     }
     let mut findings = Vec::new();
     let mut locations_dropped = 0u64;
@@ -328,11 +313,7 @@ pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> 
         );
     }
     components.sort();
-    ScanOutcome {
-        findings,
-        components,
-        ..ScanOutcome::default()
-    }
+    ScanOutcome { findings, components, ..ScanOutcome::default() }
 }
 
 /// Secrets are told by their value, packages by name and advisory: further places
@@ -472,14 +453,7 @@ fn location_of(raw: &Raw) -> Location {
 /// A finding from one place, without its fingerprint.
 fn join_one(run: &Run<'_>, (raw, suppressed): (Raw, Option<String>)) -> Finding {
     let location = location_of(&raw);
-    let Raw {
-        place,
-        engine,
-        found,
-        title,
-        dev,
-        ..
-    } = raw;
+    let Raw { place, engine, found, title, dev, .. } = raw;
     let mut message = found.message;
     if place.in_history {
         message.push_str(match &place.removed_in {

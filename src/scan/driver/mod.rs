@@ -72,18 +72,11 @@ impl Engines {
             .thread_name(|n| format!("scan-{n}"))
             .build()
             .map_err(|e| ScanError::Config(format!("cannot start threads to scan with: {e}")))?;
-        let mut rules: Vec<RuleInfo> = files
-            .iter()
-            .flat_map(|e| e.rules().iter().cloned())
-            .collect();
+        let mut rules: Vec<RuleInfo> =
+            files.iter().flat_map(|e| e.rules().iter().cloned()).collect();
         rules.sort_by(|a, b| a.id.cmp(&b.id));
         rules.dedup_by(|a, b| a.id == b.id);
-        Ok(Self {
-            files,
-            advisories: None,
-            rules,
-            pool,
-        })
+        Ok(Self { files, advisories: None, rules, pool })
     }
 
     /// The same engines with advisories to compare packages with.
@@ -106,10 +99,7 @@ impl Engines {
     pub fn rule(&self, id: &str) -> Option<&RuleInfo> {
         match self.rules.binary_search_by(|r| r.id.as_str().cmp(id)) {
             Ok(found) => self.rules.get(found),
-            Err(_) => self
-                .rules
-                .iter()
-                .find(|r| r.aliases.iter().any(|a| a == id)),
+            Err(_) => self.rules.iter().find(|r| r.aliases.iter().any(|a| a == id)),
         }
     }
 
@@ -122,10 +112,7 @@ impl Engines {
 impl std::fmt::Debug for Engines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engines")
-            .field(
-                "kinds",
-                &self.files.iter().map(|e| e.kind()).collect::<Vec<_>>(),
-            )
+            .field("kinds", &self.files.iter().map(|e| e.kind()).collect::<Vec<_>>())
             .field("rules", &self.rules.len())
             .field("advisories", &self.advisories.as_ref().map(|a| a.len()))
             .finish_non_exhaustive()
@@ -144,11 +131,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn check_cancel(&self) -> Result<(), ScanError> {
-        if self.cancel.is_cancelled() {
-            Err(ScanError::Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.cancel.is_cancelled() { Err(ScanError::Cancelled) } else { Ok(()) }
     }
 }
 
@@ -170,21 +153,11 @@ pub fn run(
     cancel: &Cancel,
 ) -> Result<ScanOutcome, ScanError> {
     let globs = Globs::new(config)?;
-    let run = Run {
-        engines,
-        source,
-        store,
-        limits,
-        notes: Notes::new(observer),
-        cancel,
-    };
+    let run = Run { engines, source, store, limits, notes: Notes::new(observer), cancel };
     run.check_cancel()?;
 
     run.notes.phase("inventory", "listing the files", json!({}));
-    observer.progress(&Progress {
-        phase: "inventory".to_owned(),
-        ..Progress::default()
-    });
+    observer.progress(&Progress { phase: "inventory".to_owned(), ..Progress::default() });
     let plan = plan::of_tree(&run, config, &globs)?;
     run.check_cancel()?;
 
@@ -198,14 +171,10 @@ pub fn run(
             );
         }
     }
-    let pass_phase = [
-        EngineKind::Secrets,
-        EngineKind::Code,
-        EngineKind::Dependencies,
-    ]
-    .into_iter()
-    .find(|k| config.engines.contains(k))
-    .map_or("inventory", EngineKind::as_str);
+    let pass_phase = [EngineKind::Secrets, EngineKind::Code, EngineKind::Dependencies]
+        .into_iter()
+        .find(|k| config.engines.contains(k))
+        .map_or("inventory", EngineKind::as_str);
     let tree = pass::over(&run, &plan, pass_phase, &mut gathered)?;
 
     if config.engines.contains(&EngineKind::Dependencies) {

@@ -19,10 +19,7 @@ pub(super) struct Notes<'a> {
 
 impl<'a> Notes<'a> {
     pub(super) fn new(observer: &'a dyn Observer) -> Self {
-        Self {
-            observer,
-            told: Mutex::default(),
-        }
+        Self { observer, told: Mutex::default() }
     }
 
     pub(super) fn observer(&self) -> &'a dyn Observer {
@@ -33,8 +30,7 @@ impl<'a> Notes<'a> {
         if let Value::Object(map) = &mut data {
             map.insert("phase".to_owned(), phase.into());
         }
-        self.observer
-            .event(Level::Info, "phase", &format!("{phase}: {message}"), data);
+        self.observer.event(Level::Info, "phase", &format!("{phase}: {message}"), data);
     }
 
     pub(super) fn event(&self, level: Level, kind: &'static str, message: &str, data: Value) {

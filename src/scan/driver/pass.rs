@@ -36,10 +36,7 @@ pub(super) struct Counts {
 
 /// What came of one unit, sent from the threads to the one that gathers.
 enum Message {
-    Done {
-        unit: usize,
-        results: Vec<(usize, Option<FileResult>)>,
-    },
+    Done { unit: usize, results: Vec<(usize, Option<FileResult>)> },
     Unreadable(SourceError),
 }
 
@@ -76,23 +73,14 @@ pub(super) fn over(
 ) -> Result<Counts, ScanError> {
     let mut counts = Counts::default();
     let gate = Gate::new(BYTES_IN_FLIGHT, run.engines.threads() * ITEMS_PER_THREAD);
-    let meter = Meter {
-        run,
-        plan,
-        phase,
-        files: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
-    };
+    let meter = Meter { run, plan, phase, files: AtomicU64::new(0), bytes: AtomicU64::new(0) };
     let (send, receive) = mpsc::channel::<Message>();
     let mut keep: Vec<(ResultKey, FileResult)> = Vec::new();
     let mut failed: Option<SourceError> = None;
 
     run.engines.pool.in_place_scope(|scope| {
-        for (batch_start, batch) in plan
-            .units
-            .chunks(BATCH)
-            .enumerate()
-            .map(|(n, units)| (n * BATCH, units))
+        for (batch_start, batch) in
+            plan.units.chunks(BATCH).enumerate().map(|(n, units)| (n * BATCH, units))
         {
             if run.cancel.is_cancelled() || failed.is_some() {
                 return;
@@ -152,26 +140,17 @@ fn kept(run: &Run<'_>, plan: &Plan, batch: &[Unit]) -> Vec<Vec<Option<FileResult
         .flat_map(|unit| unit.jobs.iter().filter_map(|job| unit.key(plan, job, run)))
         .collect();
     let mut found = run.store.get(&keys).into_iter();
-    batch
-        .iter()
-        .map(|unit| unit.jobs.iter().map(|_| found.next().flatten()).collect())
-        .collect()
+    batch.iter().map(|unit| unit.jobs.iter().map(|_| found.next().flatten()).collect()).collect()
 }
 
 /// Reads one unit and runs what is missing of it, on a thread of the pool.
 fn look(run: &Run<'_>, plan: &Plan, unit: &Unit, index: usize, missing: &[usize]) -> Message {
     let mut results = Vec::with_capacity(missing.len());
     if run.cancel.is_cancelled() {
-        return Message::Done {
-            unit: index,
-            results,
-        };
+        return Message::Done { unit: index, results };
     }
     let Some(item) = plan.items.get(unit.item as usize) else {
-        return Message::Done {
-            unit: index,
-            results,
-        };
+        return Message::Done { unit: index, results };
     };
     let bytes = match item {
         Item::Tree(entry) => run.source.read(entry),
@@ -187,23 +166,15 @@ fn look(run: &Run<'_>, plan: &Plan, unit: &Unit, index: usize, missing: &[usize]
         };
         results.push((*at, analyse(run, item, job, &bytes)));
     }
-    Message::Done {
-        unit: index,
-        results,
-    }
+    Message::Done { unit: index, results }
 }
 
 /// `None` for a result that is worth nothing: the engine panicked, or was stopped.
 fn analyse(run: &Run<'_>, item: &Item, job: &Job, bytes: &[u8]) -> Option<FileResult> {
     let engine = run.engines.files.get(job.engine)?;
-    let input = FileInput {
-        bytes,
-        facet: &job.facet,
-    };
+    let input = FileInput { bytes, facet: &job.facet };
     // Engines are read-only between files, so nothing half-changed stays behind.
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        engine.analyse(&input, run.limits, run.cancel)
-    }));
+    let result = catch_unwind(AssertUnwindSafe(|| engine.analyse(&input, run.limits, run.cancel)));
     match result {
         Ok(_) if run.cancel.is_cancelled() => None,
         Ok(result) => Some(result),

@@ -101,11 +101,7 @@ pub(super) fn of_tree(
     globs: &Globs,
 ) -> Result<Plan, ScanError> {
     let mut entries = run.source.files()?;
-    entries.sort_by(|a, b| {
-        a.position
-            .cmp(&b.position)
-            .then_with(|| a.path.cmp(&b.path))
-    });
+    entries.sort_by(|a, b| a.position.cmp(&b.position).then_with(|| a.path.cmp(&b.path)));
     let listed = entries.len();
     entries.retain(|e| globs.wants(&e.path));
     let left_out = listed - entries.len();
@@ -116,22 +112,14 @@ pub(super) fn of_tree(
         run.notes.event(
             Level::Warning,
             "files_capped",
-            &format!(
-                "The tree has {} files; only the first {most} are scanned.",
-                entries.len()
-            ),
+            &format!("The tree has {} files; only the first {most} are scanned.", entries.len()),
             json!({ "files": entries.len(), "scanned": most }),
         );
         entries.truncate(most);
         entries.sort_by_key(|e| e.position);
     }
     let wanted: Vec<usize> = (0..run.engines.files.len())
-        .filter(|i| {
-            run.engines
-                .files
-                .get(*i)
-                .is_some_and(|e| config.engines.contains(&e.kind()))
-        })
+        .filter(|i| run.engines.files.get(*i).is_some_and(|e| config.engines.contains(&e.kind())))
         .collect();
     let plan = build(run, entries.into_iter().map(Item::Tree), &wanted)?;
     run.notes.event(
@@ -159,12 +147,7 @@ pub(super) fn of_history(run: &Run<'_>, globs: &Globs) -> Result<Plan, ScanError
     };
     entries.retain(|e| globs.wants(&e.path));
     let secrets: Vec<usize> = (0..run.engines.files.len())
-        .filter(|i| {
-            run.engines
-                .files
-                .get(*i)
-                .is_some_and(|e| e.kind() == EngineKind::Secrets)
-        })
+        .filter(|i| run.engines.files.get(*i).is_some_and(|e| e.kind() == EngineKind::Secrets))
         .collect();
     build(run, entries.into_iter().map(Item::History), &secrets)
 }
@@ -174,12 +157,7 @@ fn build(
     entries: impl Iterator<Item = Item>,
     engines: &[usize],
 ) -> Result<Plan, ScanError> {
-    let mut plan = Plan {
-        items: Vec::new(),
-        units: Vec::new(),
-        files: 0,
-        bytes: 0,
-    };
+    let mut plan = Plan { items: Vec::new(), units: Vec::new(), files: 0, bytes: 0 };
     let mut unit_of: HashMap<String, usize> = HashMap::new();
     let mut facets: HashMap<String, Arc<str>> = HashMap::new();
     for (n, item) in entries.enumerate() {
@@ -224,29 +202,15 @@ fn build(
             break;
         };
         let at = *unit_of.entry(item.blob().to_owned()).or_insert_with(|| {
-            plan.units.push(Unit {
-                item: id,
-                size,
-                copies: 0,
-                jobs: Vec::new(),
-            });
+            plan.units.push(Unit { item: id, size, copies: 0, jobs: Vec::new() });
             plan.units.len() - 1
         });
         if let Some(unit) = plan.units.get_mut(at) {
             unit.copies += 1;
             for (engine, kind, facet) in jobs {
-                match unit
-                    .jobs
-                    .iter_mut()
-                    .find(|j| j.engine == engine && j.facet == facet)
-                {
+                match unit.jobs.iter_mut().find(|j| j.engine == engine && j.facet == facet) {
                     Some(job) => job.items.push(id),
-                    None => unit.jobs.push(Job {
-                        engine,
-                        kind,
-                        facet,
-                        items: vec![id],
-                    }),
+                    None => unit.jobs.push(Job { engine, kind, facet, items: vec![id] }),
                 }
             }
         }

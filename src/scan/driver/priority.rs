@@ -68,34 +68,10 @@ mod tests {
             priority(of(Severity::Medium, Confidence::High))
                 <= priority(of(Severity::High, Confidence::Low))
         );
-        assert_eq!(
-            priority(Weights {
-                role: Role::Test,
-                ..worst
-            }),
-            75
-        );
-        assert_eq!(
-            priority(Weights {
-                in_history: true,
-                ..worst
-            }),
-            95
-        );
-        assert_eq!(
-            priority(Weights {
-                suppressed: true,
-                ..worst
-            }),
-            5
-        );
+        assert_eq!(priority(Weights { role: Role::Test, ..worst }), 75);
+        assert_eq!(priority(Weights { in_history: true, ..worst }), 95);
+        assert_eq!(priority(Weights { suppressed: true, ..worst }), 5);
         let least = of(Severity::Info, Confidence::Low);
-        assert_eq!(
-            priority(Weights {
-                role: Role::Test,
-                ..least
-            }),
-            0
-        );
+        assert_eq!(priority(Weights { role: Role::Test, ..least }), 0);
     }
 }

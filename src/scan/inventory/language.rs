@@ -46,14 +46,7 @@ const fn lang(
     names: &'static [&'static str],
     interpreters: &'static [&'static str],
 ) -> Language {
-    Language {
-        id,
-        display,
-        kind,
-        extensions,
-        names,
-        interpreters,
-    }
+    Language { id, display, kind, extensions, names, interpreters }
 }
 
 use Kind::{Data, Markup, Programming, Prose};
@@ -163,10 +156,7 @@ struct Index {
 
 static INDEX: LazyLock<Index> = LazyLock::new(|| {
     let by = |keys: fn(&'static Language) -> &'static [&'static str]| {
-        LANGUAGES
-            .iter()
-            .flat_map(|l| keys(l).iter().map(move |key| (*key, l)))
-            .collect()
+        LANGUAGES.iter().flat_map(|l| keys(l).iter().map(move |key| (*key, l))).collect()
     };
     Index {
         ids: LANGUAGES.iter().map(|l| (l.id, l)).collect(),
@@ -227,17 +217,11 @@ pub fn language_of_path(path: &str) -> Option<&'static str> {
             return Some(found.id);
         }
     }
-    [
-        "dockerfile.",
-        "containerfile.",
-        "makefile.",
-        "jenkinsfile.",
-        ".env.",
-    ]
-    .into_iter()
-    .find(|prefix| name.starts_with(prefix))
-    .and_then(|prefix| INDEX.names.get(prefix.trim_end_matches('.')))
-    .map(|l| l.id)
+    ["dockerfile.", "containerfile.", "makefile.", "jenkinsfile.", ".env."]
+        .into_iter()
+        .find(|prefix| name.starts_with(prefix))
+        .and_then(|prefix| INDEX.names.get(prefix.trim_end_matches('.')))
+        .map(|l| l.id)
 }
 
 /// Language of a file whose path does not tell, by its first line (a shebang, or
@@ -267,10 +251,7 @@ fn interpreter(command: &str) -> Option<&'static str> {
     let mut words = command.split_whitespace();
     let mut program = words.next()?.rsplit('/').next()?;
     if program == "env" {
-        program = words
-            .find(|w| !w.starts_with('-') && !w.contains('='))?
-            .rsplit('/')
-            .next()?;
+        program = words.find(|w| !w.starts_with('-') && !w.contains('='))?.rsplit('/').next()?;
     }
     let program = program.to_ascii_lowercase();
     let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
@@ -288,11 +269,9 @@ mod tests {
         let mut seen = HashSet::new();
         for l in LANGUAGES {
             assert!(seen.insert(("id", l.id)), "{} stands twice", l.id);
-            for (what, keys) in [
-                ("extension", l.extensions),
-                ("name", l.names),
-                ("interpreter", l.interpreters),
-            ] {
+            for (what, keys) in
+                [("extension", l.extensions), ("name", l.names), ("interpreter", l.interpreters)]
+            {
                 for key in keys {
                     assert!(seen.insert((what, *key)), "{what} {key} stands twice");
                     assert_eq!(*key, key.to_ascii_lowercase());

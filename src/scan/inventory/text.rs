@@ -110,14 +110,8 @@ mod tests {
 
     #[test]
     fn encodings() {
-        let le: Vec<u8> = "key = 'ä'\n"
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes)
-            .collect();
-        let be: Vec<u8> = "plain text\n"
-            .encode_utf16()
-            .flat_map(u16::to_be_bytes)
-            .collect();
+        let le: Vec<u8> = "key = 'ä'\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let be: Vec<u8> = "plain text\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
         assert_eq!(encoding_of(&le), Some(Encoding::Utf16Le));
         assert_eq!(decode(&le).as_deref(), Some("key = 'ä'\n"));
         assert_eq!(encoding_of(&be), Some(Encoding::Utf16Be));

@@ -26,11 +26,8 @@ struct Locked {
 pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let lock: Lock = toml::from_str(text).map_err(|e| toml_fault(&e))?;
     // A name alone is written only where there is one version of it.
-    let version_of: HashMap<&str, &str> = lock
-        .package
-        .iter()
-        .map(|p| (p.name.as_str(), p.version.as_str()))
-        .collect();
+    let version_of: HashMap<&str, &str> =
+        lock.package.iter().map(|p| (p.name.as_str(), p.version.as_str())).collect();
     let target = |dependency: &str| {
         let mut words = dependency.split(' ');
         let name = words.next()?;
@@ -55,11 +52,7 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
             direct: Some(direct.contains(&format!("{}@{}", package.name, package.version))),
             dev: false,
             line,
-            requires: package
-                .dependencies
-                .iter()
-                .filter_map(|d| target(d))
-                .collect(),
+            requires: package.dependencies.iter().filter_map(|d| target(d)).collect(),
         })?;
     }
     Ok(())

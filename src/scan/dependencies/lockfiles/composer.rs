@@ -29,12 +29,8 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let lock: Lock = parse(text)?;
     let mut lines = Lines::of_names(text);
     let dev = lock.packages_dev.unwrap_or_default();
-    let versions: HashMap<&str, &str> = lock
-        .packages
-        .iter()
-        .chain(&dev)
-        .map(|p| (p.name.as_str(), p.version.as_str()))
-        .collect();
+    let versions: HashMap<&str, &str> =
+        lock.packages.iter().chain(&dev).map(|p| (p.name.as_str(), p.version.as_str())).collect();
     for (list, dev) in [(&lock.packages, false), (&dev, true)] {
         for package in list {
             out.add(Package {

@@ -56,10 +56,7 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
                 };
                 if let Some(path) = words.first() {
                     let old = (arrow > 1).then(|| words.get(1).copied()).flatten();
-                    let new = words
-                        .get(arrow + 1)
-                        .copied()
-                        .zip(words.get(arrow + 2).copied());
+                    let new = words.get(arrow + 1).copied().zip(words.get(arrow + 2).copied());
                     replaced.insert((path, old), new);
                 }
             }

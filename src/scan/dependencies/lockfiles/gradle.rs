@@ -11,23 +11,13 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
             continue;
         }
         let (module, configurations) = line.split_once('=').unwrap_or((line, ""));
-        let Some((name, version)) = module
-            .rsplit_once(':')
-            .filter(|(name, _)| name.contains(':'))
+        let Some((name, version)) = module.rsplit_once(':').filter(|(name, _)| name.contains(':'))
         else {
             return Err(Fault::Malformed(format!("line {} names no module", n + 1)));
         };
         let dev = !configurations.is_empty()
-            && configurations
-                .split(',')
-                .all(|c| c.to_ascii_lowercase().contains("test"));
-        out.add(Package {
-            name,
-            version,
-            dev,
-            line: line_number(n),
-            ..Package::default()
-        })?;
+            && configurations.split(',').all(|c| c.to_ascii_lowercase().contains("test"));
+        out.add(Package { name, version, dev, line: line_number(n), ..Package::default() })?;
     }
     Ok(())
 }

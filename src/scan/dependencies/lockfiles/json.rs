@@ -64,11 +64,7 @@ impl<T> Pairs<T> {
 pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     serde_json::from_str(text).map_err(|e| {
         // The message of a type error quotes the value; its place does not.
-        Fault::Malformed(format!(
-            "line {}, column {} is unexpected",
-            e.line(),
-            e.column()
-        ))
+        Fault::Malformed(format!("line {}, column {} is unexpected", e.line(), e.column()))
     })
 }
 
@@ -80,18 +76,13 @@ pub(super) struct Lines<'t>(HashMap<&'t str, VecDeque<u32>>);
 impl<'t> Lines<'t> {
     /// Lines of `"key": {`.
     pub(super) fn of_objects(text: &'t str) -> Self {
-        Self::of(text, |key, behind| {
-            behind.trim_start().starts_with('{').then_some(key)
-        })
+        Self::of(text, |key, behind| behind.trim_start().starts_with('{').then_some(key))
     }
 
     /// Lines of `"name": "value"`, by the value.
     pub(super) fn of_names(text: &'t str) -> Self {
         Self::of(text, |key, behind| {
-            (key == "name")
-                .then(|| quoted(behind))
-                .flatten()
-                .map(|(value, _)| value)
+            (key == "name").then(|| quoted(behind)).flatten().map(|(value, _)| value)
         })
     }
 
@@ -110,10 +101,7 @@ impl<'t> Lines<'t> {
 
     /// The next line of this key, in the order of the file.
     pub(super) fn next(&mut self, key: &str) -> u32 {
-        self.0
-            .get_mut(key)
-            .and_then(VecDeque::pop_front)
-            .unwrap_or(0)
+        self.0.get_mut(key).and_then(VecDeque::pop_front).unwrap_or(0)
     }
 }
 

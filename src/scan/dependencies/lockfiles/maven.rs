@@ -40,14 +40,10 @@ struct Lines<'t> {
 
 impl Lines<'_> {
     fn at(&mut self, position: u64) -> u32 {
-        let to = usize::try_from(position)
-            .unwrap_or(usize::MAX)
-            .min(self.text.len());
+        let to = usize::try_from(position).unwrap_or(usize::MAX).min(self.text.len());
         if let Some(passed) = self.text.get(self.at..to) {
             let count = memchr::memchr_iter(b'\n', passed).count();
-            self.line = self
-                .line
-                .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            self.line = self.line.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
             self.at = to;
         }
         self.line
@@ -56,11 +52,7 @@ impl Lines<'_> {
 
 pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let mut reader = Reader::from_str(text);
-    let mut lines = Lines {
-        text: text.as_bytes(),
-        at: 0,
-        line: 1,
-    };
+    let mut lines = Lines { text: text.as_bytes(), at: 0, line: 1 };
     let mut path: Vec<String> = Vec::new();
     let mut value = String::new();
     let mut properties: HashMap<String, String> = HashMap::new();
@@ -86,11 +78,7 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
                 value.clear();
                 if let Some(managed) = dependency(&path) {
                     let line = lines.at(reader.buffer_position());
-                    dependencies.push(Dependency {
-                        line,
-                        managed,
-                        ..Dependency::default()
-                    });
+                    dependencies.push(Dependency { line, managed, ..Dependency::default() });
                 }
             }
             Event::Text(text) if value.len() < MAX_VALUE => {
@@ -124,19 +112,8 @@ fn dependency(path: &[String]) -> Option<bool> {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
         ["project", "dependencies", "dependency"]
-        | [
-            "project",
-            "profiles",
-            "profile",
-            "dependencies",
-            "dependency",
-        ] => Some(false),
-        [
-            "project",
-            "dependencyManagement",
-            "dependencies",
-            "dependency",
-        ]
+        | ["project", "profiles", "profile", "dependencies", "dependency"] => Some(false),
+        ["project", "dependencyManagement", "dependencies", "dependency"]
         | [
             "project",
             "profiles",
@@ -195,18 +172,11 @@ fn emit(
     out: &mut Collector<'_>,
 ) -> Result<(), Fault> {
     let name = |d: &Dependency| {
-        Some(format!(
-            "{}:{}",
-            resolve(&d.group, properties)?,
-            resolve(&d.artifact, properties)?
-        ))
-        .filter(|n| n.len() > 1 && !n.starts_with(':') && !n.ends_with(':'))
+        Some(format!("{}:{}", resolve(&d.group, properties)?, resolve(&d.artifact, properties)?))
+            .filter(|n| n.len() > 1 && !n.starts_with(':') && !n.ends_with(':'))
     };
-    let managed: HashMap<String, &Dependency> = dependencies
-        .iter()
-        .filter(|d| d.managed)
-        .filter_map(|d| Some((name(d)?, d)))
-        .collect();
+    let managed: HashMap<String, &Dependency> =
+        dependencies.iter().filter(|d| d.managed).filter_map(|d| Some((name(d)?, d))).collect();
     for dependency in dependencies.iter().filter(|d| !d.managed) {
         let Some(name) = name(dependency) else {
             continue;

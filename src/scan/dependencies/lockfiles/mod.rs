@@ -70,10 +70,7 @@ const NAMES: &[(Kind, &str)] = &[
 
 impl Kind {
     pub(super) fn as_str(self) -> &'static str {
-        NAMES
-            .iter()
-            .find(|(k, _)| *k == self)
-            .map_or("", |(_, name)| name)
+        NAMES.iter().find(|(k, _)| *k == self).map_or("", |(_, name)| name)
     }
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
@@ -102,17 +99,10 @@ fn requirements_of_path(folder: &str, name: &str) -> Option<Kind> {
     if !named && !in_folder {
         return None;
     }
-    let dev = stem.split(['-', '_', '.']).any(|w| {
-        matches!(
-            w,
-            "dev" | "develop" | "test" | "tests" | "testing" | "lint" | "docs"
-        )
-    });
-    Some(if dev {
-        Kind::RequirementsDev
-    } else {
-        Kind::Requirements
-    })
+    let dev = stem
+        .split(['-', '_', '.'])
+        .any(|w| matches!(w, "dev" | "develop" | "test" | "tests" | "testing" | "lint" | "docs"));
+    Some(if dev { Kind::RequirementsDev } else { Kind::Requirements })
 }
 
 /// How long and how much.
@@ -148,12 +138,7 @@ pub(super) struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     fn new(bounds: &'a Bounds<'a>, ecosystem: &'static str) -> Self {
-        Self {
-            bounds,
-            ecosystem,
-            list: Vec::new(),
-            steps: 0,
-        }
+        Self { bounds, ecosystem, list: Vec::new(), steps: 0 }
     }
 
     /// To be called in every loop over something that the file gives.

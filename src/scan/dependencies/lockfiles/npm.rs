@@ -71,11 +71,7 @@ fn by_place(
     let at: HashMap<&str, &Entry> = packages.0.iter().map(|(p, e)| (p.as_str(), e)).collect();
     // What the project and its workspaces ask for, as the place where node finds it.
     let mut direct: HashSet<String> = HashSet::new();
-    for (place, entry) in packages
-        .0
-        .iter()
-        .filter(|(place, _)| !place.contains(MODULES))
-    {
+    for (place, entry) in packages.0.iter().filter(|(place, _)| !place.contains(MODULES)) {
         for name in entry
             .dependencies
             .names()
@@ -97,11 +93,7 @@ fn by_place(
             continue;
         }
         let mut requires = Vec::new();
-        for name in entry
-            .dependencies
-            .names()
-            .chain(entry.optional_dependencies.names())
-        {
+        for name in entry.dependencies.names().chain(entry.optional_dependencies.names()) {
             out.step()?;
             if let Some(found) = resolve(&at, place, name).and_then(|p| at.get(p.as_str()).copied())
             {
@@ -151,9 +143,7 @@ fn nested(
     depth: usize,
 ) -> Result<(), Fault> {
     if depth > MAX_DEPTH {
-        return Err(Fault::Malformed(
-            "packages are nested too deeply".to_owned(),
-        ));
+        return Err(Fault::Malformed("packages are nested too deeply".to_owned()));
     }
     for (name, entry) in &list.0 {
         let line = lines.next(name);
@@ -178,9 +168,5 @@ fn nested(
 
 /// The version, unless an address stands there (a git or tarball dependency).
 fn exact(version: &str) -> &str {
-    if version.contains([':', '/']) {
-        ""
-    } else {
-        version
-    }
+    if version.contains([':', '/']) { "" } else { version }
 }

@@ -6,11 +6,8 @@ use std::collections::{HashMap, HashSet};
 use super::yaml::{self, Member, Node};
 use super::{Collector, Fault, Package};
 
-const DEPENDENCIES: [(&str, bool); 3] = [
-    ("dependencies", false),
-    ("optionalDependencies", false),
-    ("devDependencies", true),
-];
+const DEPENDENCIES: [(&str, bool); 3] =
+    [("dependencies", false), ("optionalDependencies", false), ("devDependencies", true)];
 
 pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let root = yaml::parse(text, out)?;
@@ -38,11 +35,8 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
         for (section, dev) in DEPENDENCIES {
             for wanted in importer.get(section).map(Node::members).unwrap_or_default() {
                 out.step()?;
-                let version = wanted
-                    .value
-                    .text()
-                    .or_else(|| wanted.value.text_of("version"))
-                    .unwrap_or("");
+                let version =
+                    wanted.value.text().or_else(|| wanted.value.text_of("version")).unwrap_or("");
                 let target = target(&wanted.key, version);
                 direct.insert(target);
                 if !dev {
@@ -58,11 +52,7 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
             nodes.entry(key).or_insert(member);
         }
     }
-    let shipped = if major >= 9 {
-        Some(reachable(roots, &nodes, out)?)
-    } else {
-        None
-    };
+    let shipped = if major >= 9 { Some(reachable(roots, &nodes, out)?) } else { None };
     for member in packages {
         let Some((name, version)) = key(&member.key) else {
             continue;
@@ -72,12 +62,7 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
         let version = member.value.text_of("version").unwrap_or(version);
         let requires = nodes
             .get(&(name, version))
-            .map(|m| {
-                required(m)
-                    .into_iter()
-                    .map(|(n, v)| format!("{n}@{v}"))
-                    .collect()
-            })
+            .map(|m| required(m).into_iter().map(|(n, v)| format!("{n}@{v}")).collect())
             .unwrap_or_default();
         out.add(Package {
             name,
@@ -105,9 +90,7 @@ fn key(key: &str) -> Option<(&str, &str)> {
         Some(at) if !bare.get(..from + at)?.contains('_') && !bare_is_old(bare, from + at) => {
             (bare.get(..from + at)?, bare.get(from + at + 1..)?)
         }
-        _ => bare
-            .rsplit_once('/')
-            .map(|(n, v)| (n, v.split('_').next().unwrap_or(v)))?,
+        _ => bare.rsplit_once('/').map(|(n, v)| (n, v.split('_').next().unwrap_or(v)))?,
     };
     Some((name, version))
 }

@@ -22,9 +22,7 @@ fn name_of(requirement: &str) -> String {
 }
 
 fn requires(names: impl Iterator<Item = String>, versions: &HashMap<String, &str>) -> Vec<String> {
-    names
-        .filter_map(|n| versions.get(&n).map(|v| format!("{n}@{v}")))
-        .collect()
+    names.filter_map(|n| versions.get(&n).map(|v| format!("{n}@{v}"))).collect()
 }
 
 #[derive(Deserialize)]
@@ -56,18 +54,12 @@ struct PoetrySource {
 
 pub(super) fn poetry(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let lock: Poetry = toml::from_str(text).map_err(|e| toml_fault(&e))?;
-    let versions: HashMap<String, &str> = lock
-        .package
-        .iter()
-        .map(|p| (normal(&p.name), p.version.as_str()))
-        .collect();
+    let versions: HashMap<String, &str> =
+        lock.package.iter().map(|p| (normal(&p.name), p.version.as_str())).collect();
     let mut headers = package_headers(text).into_iter();
     for package in &lock.package {
         let line = headers.next().unwrap_or(0);
-        if package
-            .source
-            .as_ref()
-            .is_some_and(|s| matches!(s.kind.as_str(), "directory" | "file"))
+        if package.source.as_ref().is_some_and(|s| matches!(s.kind.as_str(), "directory" | "file"))
         {
             continue;
         }
@@ -114,9 +106,7 @@ struct UvDependency {
 impl UvPackage {
     /// A member of the workspace, not something that was fetched.
     fn is_own(&self) -> bool {
-        ["virtual", "editable", "directory", "path"]
-            .iter()
-            .any(|k| self.source.contains_key(*k))
+        ["virtual", "editable", "directory", "path"].iter().any(|k| self.source.contains_key(*k))
     }
 
     fn shipped(&self) -> impl Iterator<Item = &str> {
@@ -129,20 +119,13 @@ impl UvPackage {
 
 pub(super) fn uv(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let lock: Uv = toml::from_str(text).map_err(|e| toml_fault(&e))?;
-    let versions: HashMap<String, &str> = lock
-        .package
-        .iter()
-        .map(|p| (normal(&p.name), p.version.as_str()))
-        .collect();
+    let versions: HashMap<String, &str> =
+        lock.package.iter().map(|p| (normal(&p.name), p.version.as_str())).collect();
     let mut direct: HashSet<String> = HashSet::new();
     let mut open: Vec<String> = Vec::new();
     for own in lock.package.iter().filter(|p| p.is_own()) {
         open.extend(own.shipped().map(normal));
-        let dev = own
-            .dev_dependencies
-            .values()
-            .flatten()
-            .map(|d| normal(&d.name));
+        let dev = own.dev_dependencies.values().flatten().map(|d| normal(&d.name));
         direct.extend(own.shipped().map(normal).chain(dev));
     }
     // Everything that is not reached without the development groups is for these.
@@ -171,10 +154,7 @@ pub(super) fn uv(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
             direct: has_roots.then(|| direct.contains(&name)),
             dev: has_roots && !shipped.contains(&name),
             line,
-            requires: requires(
-                package.dependencies.iter().map(|d| normal(&d.name)),
-                &versions,
-            ),
+            requires: requires(package.dependencies.iter().map(|d| normal(&d.name)), &versions),
         })?;
     }
     Ok(())
@@ -200,11 +180,8 @@ struct PdmPackage {
 
 pub(super) fn pdm(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let lock: Pdm = toml::from_str(text).map_err(|e| toml_fault(&e))?;
-    let versions: HashMap<String, &str> = lock
-        .package
-        .iter()
-        .map(|p| (normal(&p.name), p.version.as_str()))
-        .collect();
+    let versions: HashMap<String, &str> =
+        lock.package.iter().map(|p| (normal(&p.name), p.version.as_str())).collect();
     let mut headers = package_headers(text).into_iter();
     for package in &lock.package {
         let line = headers.next().unwrap_or(0);
@@ -243,12 +220,7 @@ struct PipfilePackage {
 pub(super) fn pipfile(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
     let lock: Pipfile = parse(text)?;
     let mut lines = Lines::of_objects(text);
-    let indexed = lock
-        .default
-        .0
-        .iter()
-        .chain(&lock.develop.0)
-        .any(|(_, p)| p.index.is_some());
+    let indexed = lock.default.0.iter().chain(&lock.develop.0).any(|(_, p)| p.index.is_some());
     for (list, dev) in [(&lock.default, false), (&lock.develop, true)] {
         for (name, package) in &list.0 {
             let line = lines.next(name);

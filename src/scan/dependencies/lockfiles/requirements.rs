@@ -66,14 +66,7 @@ fn requirement(line: &str) -> Option<(&str, &str)> {
         Some('=') => {
             let version = rest.trim_start_matches('=').trim();
             // `==1.*` and `==1.0,!=1.1` pin nothing.
-            Some((
-                name,
-                if version.contains(['*', ',']) {
-                    ""
-                } else {
-                    version
-                },
-            ))
+            Some((name, if version.contains(['*', ',']) { "" } else { version }))
         }
         // A path (`./x`) or an address (`git+https:…`).
         Some(_) => None,

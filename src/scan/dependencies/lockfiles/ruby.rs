@@ -30,12 +30,7 @@ pub(super) fn read(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
                 let version = behind.trim_matches(['(', ')']);
                 // `1.15.4-x86_64-linux`: the platform is no part of the version.
                 let version = version.split('-').next().unwrap_or(version);
-                gems.push(Gem {
-                    name,
-                    version,
-                    line: line_number(n),
-                    requires: Vec::new(),
-                });
+                gems.push(Gem { name, version, line: line_number(n), requires: Vec::new() });
             }
             (6, "GEM" | "GIT") => {
                 if let Some(gem) = gems.last_mut() {

@@ -31,10 +31,7 @@ pub(super) struct Member {
 
 impl Node {
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.members()
-            .iter()
-            .find(|m| m.key == key)
-            .map(|m| &m.value)
+        self.members().iter().find(|m| m.key == key).map(|m| &m.value)
     }
 
     pub(super) fn members(&self) -> &[Member] {
@@ -106,11 +103,7 @@ pub(super) fn parse(text: &str, out: &mut Collector<'_>) -> Result<Node, Fault> 
             None => return Ok(node),
             Some(Open::List) => {}
             Some(Open::Map(members, key)) => match key.take() {
-                Some((key, line)) => members.push(Member {
-                    key,
-                    line,
-                    value: node,
-                }),
+                Some((key, line)) => members.push(Member { key, line, value: node }),
                 // A key that is a collection names nothing here.
                 None => {
                     *key = Some((node.text().unwrap_or_default().to_owned(), line));

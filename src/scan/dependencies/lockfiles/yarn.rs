@@ -67,10 +67,8 @@ fn classic(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
             in_dependencies = matches!(key, "dependencies:" | "optionalDependencies:");
         }
     }
-    let by_spec: HashMap<&str, &str> = entries
-        .iter()
-        .flat_map(|e| e.specs.iter().map(|s| (*s, e.version)))
-        .collect();
+    let by_spec: HashMap<&str, &str> =
+        entries.iter().flat_map(|e| e.specs.iter().map(|s| (*s, e.version))).collect();
     for entry in &entries {
         let Some((name, range)) = entry.specs.first().and_then(|s| split(s)) else {
             continue;
@@ -79,10 +77,7 @@ fn classic(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
             continue;
         }
         // An alias: `short@npm:real-name@^1`.
-        let name = range
-            .strip_prefix("npm:")
-            .and_then(split)
-            .map_or(name, |(real, _)| real);
+        let name = range.strip_prefix("npm:").and_then(split).map_or(name, |(real, _)| real);
         let requires = entry
             .requires
             .iter()
@@ -110,11 +105,7 @@ fn berry(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
         out.step()?;
         let version = entry.value.text_of("version").unwrap_or("");
         version_of.extend(entry.key.split(", ").map(|spec| (spec, version)));
-        if entry
-            .value
-            .text_of("resolution")
-            .is_some_and(|r| r.contains("@workspace:"))
-        {
+        if entry.value.text_of("resolution").is_some_and(|r| r.contains("@workspace:")) {
             direct.extend(specs(&entry.value));
         }
     }
@@ -128,11 +119,7 @@ fn berry(text: &str, out: &mut Collector<'_>) -> Result<(), Fault> {
         let requires = specs(&entry.value)
             .iter()
             .filter_map(|spec| {
-                Some(format!(
-                    "{}@{}",
-                    split(spec)?.0,
-                    version_of.get(spec.as_str())?
-                ))
+                Some(format!("{}@{}", split(spec)?.0, version_of.get(spec.as_str())?))
             })
             .collect();
         out.add(Package {

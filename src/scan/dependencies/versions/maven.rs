@@ -38,10 +38,7 @@ impl Token {
     /// What a missing token counts as when it is compared with this one.
     fn null(&self) -> Self {
         let value = if self.is_number() { "0" } else { "" };
-        Self {
-            separator: self.separator,
-            value: value.to_owned(),
-        }
+        Self { separator: self.separator, value: value.to_owned() }
     }
 
     /// `.qualifier` = `-qualifier` < `-number` < `.number`.
@@ -129,10 +126,7 @@ fn tokens(version: &str) -> Vec<Token> {
 /// Adds the runs of digits and letters between two separators.
 fn push(all: &mut Vec<Token>, separator: Separator, part: &str) {
     if part.is_empty() {
-        all.push(Token {
-            separator,
-            value: "0".to_owned(),
-        });
+        all.push(Token { separator, value: "0".to_owned() });
         return;
     }
     let mut separator = separator;
@@ -145,10 +139,7 @@ fn push(all: &mut Vec<Token>, separator: Separator, part: &str) {
             "m" if parts.peek().is_some() => "milestone",
             other => other,
         };
-        all.push(Token {
-            separator,
-            value: value.to_owned(),
-        });
+        all.push(Token { separator, value: value.to_owned() });
         separator = Separator::Hyphen;
     }
 }

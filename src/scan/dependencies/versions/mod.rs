@@ -58,10 +58,7 @@ fn runs(s: &str) -> impl Iterator<Item = &str> {
     let mut rest = s;
     std::iter::from_fn(move || {
         let digit = rest.bytes().next()?.is_ascii_digit();
-        let end = rest
-            .bytes()
-            .position(|b| b.is_ascii_digit() != digit)
-            .unwrap_or(rest.len());
+        let end = rest.bytes().position(|b| b.is_ascii_digit() != digit).unwrap_or(rest.len());
         // A change next to a digit is always at a character boundary.
         let (run, behind) = rest.split_at_checked(end)?;
         rest = behind;
@@ -91,9 +88,7 @@ mod tests {
         let found = compare(ecosystem, a, b);
         let turned = compare(ecosystem, b, a);
         if found != Some(expected) || turned != Some(expected.reverse()) {
-            return Err(format!(
-                "{ecosystem}: {line}: found {found:?}, turned {turned:?}"
-            ));
+            return Err(format!("{ecosystem}: {line}: found {found:?}, turned {turned:?}"));
         }
         Ok(())
     }
@@ -102,45 +97,12 @@ mod tests {
     #[test]
     fn pairs() {
         for (ecosystem, lines) in [
-            (
-                "npm",
-                &[
-                    "1.2.3-4-foo < 1.2.3",
-                    "1.2.3-a.5 < 1.2.3-a.10",
-                    "v1.2.3+x = 1.2.3",
-                ][..],
-            ),
-            (
-                "PyPI",
-                &[
-                    "1.0.dev0 < 1.0a0",
-                    "1.0rc1 < 1.0",
-                    "1.0 < 1.0.post1",
-                    "2.0 < 1!1.0",
-                ],
-            ),
-            (
-                "Maven",
-                &[
-                    "1.0-alpha-1 < 1.0",
-                    "1.0-SNAPSHOT < 1.0",
-                    "1.0 < 1.0-1",
-                    "1.0 = 1",
-                ],
-            ),
+            ("npm", &["1.2.3-4-foo < 1.2.3", "1.2.3-a.5 < 1.2.3-a.10", "v1.2.3+x = 1.2.3"][..]),
+            ("PyPI", &["1.0.dev0 < 1.0a0", "1.0rc1 < 1.0", "1.0 < 1.0.post1", "2.0 < 1!1.0"]),
+            ("Maven", &["1.0-alpha-1 < 1.0", "1.0-SNAPSHOT < 1.0", "1.0 < 1.0-1", "1.0 = 1"]),
             ("RubyGems", &["1.0.b1 < 1.0", "3.2 < 3.10", "1.0 = 1.0.0"]),
-            (
-                "Packagist",
-                &["1.0-dev < 1.0a1", "1.0rc1 < 1.0", "1.0 < 1.0pl1"],
-            ),
-            (
-                "NuGet",
-                &[
-                    "1.0 = 1.0.0.0",
-                    "1.0.0-Beta < 1.0.0",
-                    "1.0.0 < 1.0.0.1-alpha",
-                ],
-            ),
+            ("Packagist", &["1.0-dev < 1.0a1", "1.0rc1 < 1.0", "1.0 < 1.0pl1"]),
+            ("NuGet", &["1.0 = 1.0.0.0", "1.0.0-Beta < 1.0.0", "1.0.0 < 1.0.0.1-alpha"]),
         ] {
             for line in lines {
                 assert_eq!(check(ecosystem, line), Ok(()));
@@ -152,9 +114,7 @@ mod tests {
     #[test]
     fn total_over_anything() {
         for ecosystem in ["npm", "PyPI", "Maven", "RubyGems", "Packagist", "NuGet"] {
-            let odd = [
-                "", "-", ".", "..", "é", "1é2", "1..2", "v", "+", "a-é.1", "１",
-            ];
+            let odd = ["", "-", ".", "..", "é", "1é2", "1..2", "v", "+", "a-é.1", "１"];
             for a in odd {
                 for b in odd {
                     let forth = compare(ecosystem, a, b);
@@ -171,12 +131,11 @@ mod tests {
     #[test]
     fn public_pairs() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/versions");
-        let Some(data) = [
-            data,
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/versions"),
-        ]
-        .into_iter()
-        .find(|d| d.is_dir()) else {
+        let Some(data) =
+            [data, Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/versions")]
+                .into_iter()
+                .find(|d| d.is_dir())
+        else {
             println!("skipped: ../shared/data/versions is absent, so there is nothing to compare");
             return;
         };

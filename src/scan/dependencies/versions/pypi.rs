@@ -45,11 +45,7 @@ impl<'a> Version<'a> {
         if !is_number(epoch) {
             return None;
         }
-        let mut version = Self {
-            epoch,
-            local,
-            ..Self::default()
-        };
+        let mut version = Self { epoch, local, ..Self::default() };
         loop {
             let (number, behind) = digits(rest);
             if number.is_empty() {
@@ -169,10 +165,7 @@ fn compare_locals(a: &str, b: &str) -> Ordering {
 }
 
 fn digits(text: &str) -> (&str, &str) {
-    let end = text
-        .bytes()
-        .position(|b| !b.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
@@ -183,19 +176,13 @@ fn without_separator(text: &str) -> &str {
 /// One of the words, after an optional separator.
 fn word<'a>(text: &'a str, words: &[(&str, u8)]) -> Option<(u8, &'a str)> {
     let text = without_separator(text);
-    words
-        .iter()
-        .find_map(|(w, kind)| text.strip_prefix(w).map(|behind| (*kind, behind)))
+    words.iter().find_map(|(w, kind)| text.strip_prefix(w).map(|behind| (*kind, behind)))
 }
 
 /// The number behind a word; without one it is zero, and a separator stays.
 fn numbered(text: &str) -> (&str, &str) {
     let (number, behind) = digits(without_separator(text));
-    if number.is_empty() {
-        ("0", text)
-    } else {
-        (number, behind)
-    }
+    if number.is_empty() { ("0", text) } else { (number, behind) }
 }
 
 /// The key of setuptools' old order: numbers padded, words starred so that they
@@ -228,9 +215,7 @@ fn legacy(version: &str) -> Vec<String> {
         let end = if of == 2 || of == 3 {
             1
         } else {
-            rest.char_indices()
-                .find(|(_, c)| kind(*c) != of)
-                .map_or(rest.len(), |(n, _)| n)
+            rest.char_indices().find(|(_, c)| kind(*c) != of).map_or(rest.len(), |(n, _)| n)
         };
         let (part, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
         rest = behind;

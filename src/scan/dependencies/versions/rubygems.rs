@@ -29,18 +29,11 @@ pub(super) fn compare(a: &str, b: &str) -> Ordering {
 fn segments(version: &str) -> Vec<String> {
     // A hyphen starts a pre-release.
     let version = version.replace('-', ".pre.");
-    let mut all: Vec<String> = version
-        .split('.')
-        .flat_map(runs)
-        .map(str::to_owned)
-        .collect();
+    let mut all: Vec<String> = version.split('.').flat_map(runs).map(str::to_owned).collect();
     let numbers = all.iter().position(|s| !is_number(s)).unwrap_or(all.len());
     let mut behind = all.split_off(numbers);
     let drop_zeros = |list: &mut Vec<String>| {
-        while list
-            .last()
-            .is_some_and(|s| is_number(s) && s.bytes().all(|b| b == b'0'))
-        {
+        while list.last().is_some_and(|s| is_number(s) && s.bytes().all(|b| b == b'0')) {
             list.pop();
         }
     };
