@@ -4,7 +4,10 @@
 //! in [`crate::db`]. This room knows no HTTP: the API's extractor and the git
 //! remote both ask [`authenticate`].
 
+pub mod email;
 mod keys;
+mod login;
+pub mod password;
 pub mod token;
 
 use uuid::Uuid;
@@ -13,6 +16,7 @@ use crate::db::{self, DbError};
 use crate::server::App;
 pub(crate) use keys::hmac;
 pub use keys::{Keys, jwt_secret};
+pub use login::{FirstAccount, LoginError, Tokens, ensure_first_account, login, logout, refresh};
 use token::{Claims, Kind, Refused};
 
 /// The account behind a request.
