@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Keys;
 use crate::config::Config;
 use crate::db::Db;
 use crate::queue::Queue;
@@ -22,6 +23,8 @@ pub struct State {
     pub db: Db,
     /// Tells workers of work.
     pub queue: Queue,
+    /// Keys derived from the signing secret.
+    pub keys: Keys,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
