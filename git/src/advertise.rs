@@ -62,10 +62,7 @@ pub(crate) fn receive_pack(
     }
     if refs.is_empty() {
         let zero = ObjectId::null(gix_hash::Kind::Sha1);
-        pkt::line(
-            &mut out,
-            format!("{zero} capabilities^{{}}\0{capabilities}\n").as_bytes(),
-        );
+        pkt::line(&mut out, format!("{zero} capabilities^{{}}\0{capabilities}\n").as_bytes());
     }
     for root in shallow {
         pkt::line(&mut out, format!("shallow {root}").as_bytes());
@@ -101,20 +98,14 @@ mod tests {
     #[test]
     fn refs_then_shallow_then_flush() {
         let id = ObjectId::from_hex(&[b'a'; 40]).unwrap();
-        let reference = |name: &str| Ref {
-            name: name.into(),
-            id,
-        };
+        let reference = |name: &str| Ref { name: name.into(), id };
         let refs = [reference("refs/heads/a"), reference("refs/heads/b")];
         let body = receive_pack(&refs, &[id], true, "s");
         let text = String::from_utf8(body.to_vec()).unwrap();
         let a = "a".repeat(40);
         assert!(text.contains("0000000eversion 1\n"));
         assert!(text.contains(&format!("{a} refs/heads/a\0report-status")));
-        assert!(
-            text.ends_with(&format!("003d{a} refs/heads/b\n0034shallow {a}0000")),
-            "{text}"
-        );
+        assert!(text.ends_with(&format!("003d{a} refs/heads/b\n0034shallow {a}0000")), "{text}");
     }
 
     #[test]

@@ -54,10 +54,7 @@ impl Sender {
 
     /// A handle for messages that go to the person who pushed.
     pub fn messages(&self, side_band: bool, quiet: bool) -> Messages {
-        Messages {
-            parts: side_band.then(|| self.parts.clone()),
-            quiet,
-        }
+        Messages { parts: side_band.then(|| self.parts.clone()), quiet }
     }
 
     /// Completes when the client is gone.
@@ -109,10 +106,8 @@ impl Messages {
 
 /// `text` on band 2, each line ended.
 pub(crate) fn encode(text: &str) -> Bytes {
-    let mut clean: String = text
-        .chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect();
+    let mut clean: String =
+        text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
     if !clean.ends_with('\n') {
         clean.push('\n');
     }

@@ -26,12 +26,7 @@ pub struct TreeLimits {
 
 impl Default for TreeLimits {
     fn default() -> Self {
-        Self {
-            max_entries: 1_000_000,
-            max_bytes: 20 << 30,
-            max_depth: 128,
-            max_path: MAX_PATH,
-        }
+        Self { max_entries: 1_000_000, max_bytes: 20 << 30, max_depth: 128, max_path: MAX_PATH }
     }
 }
 
@@ -64,10 +59,7 @@ pub(super) fn walk(
         limits,
         cancel,
         path: Vec::new(),
-        found: Walked {
-            entries: Vec::new(),
-            collisions: Collisions::default(),
-        },
+        found: Walked { entries: Vec::new(), collisions: Collisions::default() },
         folded: HashSet::new(),
         trees: 0,
     };
@@ -92,24 +84,16 @@ impl Walk<'_> {
         }
         if depth > self.limits.max_depth {
             let max = self.limits.max_depth.into();
-            return Err(SnapshotError::Limit {
-                what: "folders within folders",
-                max,
-            });
+            return Err(SnapshotError::Limit { what: "folders within folders", max });
         }
         // Empty trees within trees would not count as entries.
         self.trees += 1;
         if self.trees > self.limits.max_entries {
             let max = self.limits.max_entries;
-            return Err(SnapshotError::Limit {
-                what: "folders",
-                max,
-            });
+            return Err(SnapshotError::Limit { what: "folders", max });
         }
         let mut buffer = Vec::new();
-        self.odb
-            .find_tree_iter(&id, &mut buffer)
-            .map_err(|e| object_error(id, &e))?;
+        self.odb.find_tree_iter(&id, &mut buffer).map_err(|e| object_error(id, &e))?;
         self.fold_names(&buffer);
         let length = self.path.len();
         let mut before: Option<Vec<u8>> = None;
@@ -130,10 +114,7 @@ impl Walk<'_> {
             }
             if length + key.len() > self.limits.max_path.min(MAX_PATH) {
                 let max = self.limits.max_path.min(MAX_PATH) as u64;
-                return Err(SnapshotError::Limit {
-                    what: "bytes in a path",
-                    max,
-                });
+                return Err(SnapshotError::Limit { what: "bytes in a path", max });
             }
             self.path.truncate(length);
             self.path.extend_from_slice(&key);
@@ -183,10 +164,7 @@ impl Walk<'_> {
 
     fn malformed(&self, length: usize, reason: &'static str) -> SnapshotError {
         let folder = self.path.get(..length).unwrap_or_default();
-        SnapshotError::MalformedTree {
-            folder: String::from_utf8_lossy(folder).into(),
-            reason,
-        }
+        SnapshotError::MalformedTree { folder: String::from_utf8_lossy(folder).into(), reason }
     }
 }
 
@@ -201,8 +179,5 @@ fn unusable(name: &[u8]) -> Option<&'static str> {
 }
 
 pub(super) fn object_error(id: ObjectId, error: &dyn std::fmt::Display) -> SnapshotError {
-    SnapshotError::Object {
-        id: id.to_string(),
-        reason: error.to_string(),
-    }
+    SnapshotError::Object { id: id.to_string(), reason: error.to_string() }
 }

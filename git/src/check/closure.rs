@@ -28,11 +28,7 @@ pub(crate) struct Findings {
 /// Why the pack as a whole is refused.
 #[derive(Debug)]
 pub(crate) enum Error {
-    Object {
-        id: ObjectId,
-        kind: Kind,
-        flaw: Flaw,
-    },
+    Object { id: ObjectId, kind: Kind, flaw: Flaw },
     Index(index::Error),
     Interrupted,
 }
@@ -49,13 +45,9 @@ pub(crate) fn check(
     interrupt: &AtomicBool,
 ) -> Result<Findings, Error> {
     let shared = Shared::new(pack, shallow, interrupt);
-    let mut inspector = Inspector {
-        shared: &shared,
-        recent: vec![([0; 20], 0); RECENT],
-    };
-    let visited = pack.visit(limits, interrupt, move |kind, data, id| {
-        inspector.object(kind, data, id)
-    });
+    let mut inspector = Inspector { shared: &shared, recent: vec![([0; 20], 0); RECENT] };
+    let visited =
+        pack.visit(limits, interrupt, move |kind, data, id| inspector.object(kind, data, id));
     if let Some((id, kind, flaw)) = take(&shared.flaw) {
         return Err(Error::Object { id, kind, flaw });
     }
@@ -136,11 +128,7 @@ impl<'a> Shared<'a> {
         let mut observations = lock(&self.observations);
         if observations.len() < MAX_OBSERVATIONS {
             let detail = String::from_utf8_lossy(detail).chars().take(200).collect();
-            observations.push(Observation {
-                kind,
-                object,
-                detail,
-            });
+            observations.push(Observation { kind, object, detail });
         }
     }
 
@@ -167,10 +155,7 @@ impl<'a> Shared<'a> {
             }
         }
         for (commit, parents) in lock(&self.grafts).iter() {
-            if !parents
-                .iter()
-                .all(|parent| self.leads(parent, COMMIT, store))
-            {
+            if !parents.iter().all(|parent| self.leads(parent, COMMIT, store)) {
                 findings.new_shallow.push(*commit);
             }
         }
@@ -185,10 +170,7 @@ impl<'a> Shared<'a> {
     }
 
     fn read_gitmodules(&self, id: ObjectId, store: &gix_odb::Handle) {
-        if !store
-            .header(id)
-            .is_ok_and(|header| header.size() <= MAX_GITMODULES)
-        {
+        if !store.header(id).is_ok_and(|header| header.size() <= MAX_GITMODULES) {
             return;
         }
         let mut buffer = Vec::new();
@@ -207,11 +189,8 @@ struct Inspector<'a> {
 
 impl Inspector<'_> {
     fn object(&mut self, kind: Kind, data: &[u8], id: &oid) {
-        if let Some(slot) = self
-            .shared
-            .pack
-            .position(id)
-            .and_then(|at| self.shared.kinds.get(at as usize))
+        if let Some(slot) =
+            self.shared.pack.position(id).and_then(|at| self.shared.kinds.get(at as usize))
         {
             slot.store(bit(kind), Ordering::Relaxed);
         }
@@ -293,10 +272,7 @@ fn gitmodules(data: &[u8], mut odd: impl FnMut(Oddity, &[u8])) {
         let carriage_return = line.ends_with(b"\r");
         let text = line.trim_ascii();
         if let Some(section) = text.strip_prefix(b"[submodule \"") {
-            let name = section
-                .split(|byte| *byte == b'"')
-                .next()
-                .unwrap_or_default();
+            let name = section.split(|byte| *byte == b'"').next().unwrap_or_default();
             if gix_validate::submodule::name(name.into()).is_err() {
                 odd(Oddity::SubmoduleName, name);
             }
@@ -311,10 +287,7 @@ fn gitmodules(data: &[u8], mut odd: impl FnMut(Oddity, &[u8])) {
             .strip_prefix(b"\"")
             .map_or(raw, |quoted| quoted.strip_suffix(b"\"").unwrap_or(quoted));
         let option = value.starts_with(b"-");
-        let newline = value
-            .to_ascii_lowercase()
-            .windows(3)
-            .any(|part| part == b"%0a")
+        let newline = value.to_ascii_lowercase().windows(3).any(|part| part == b"%0a")
             || value.windows(2).any(|part| part == b"\\n");
         match &key[..] {
             b"url" if option || newline => odd(Oddity::SubmoduleUrl, value),
@@ -353,21 +326,14 @@ mod tests {
     fn ordinary_submodules_pass() {
         let text = "[submodule \"libs/zlib\"]\n\tpath = libs/zlib\n\turl = https://example.com/z-lib.git\n";
         assert_eq!(odd(text), []);
-        assert_eq!(
-            odd(&text.replace('\n', "\r\n")),
-            [],
-            "a file with Windows line ends"
-        );
+        assert_eq!(odd(&text.replace('\n', "\r\n")), [], "a file with Windows line ends");
     }
 
     #[test]
     fn known_attacks_are_seen() {
         assert_eq!(odd("[submodule \"../../x\"]\n"), [Oddity::SubmoduleName]);
         assert_eq!(odd("url = -u./payload\n"), [Oddity::SubmoduleUrl]);
-        assert_eq!(
-            odd("URL = https://host/%0ahost=evil\n"),
-            [Oddity::SubmoduleUrl]
-        );
+        assert_eq!(odd("URL = https://host/%0ahost=evil\n"), [Oddity::SubmoduleUrl]);
         assert_eq!(odd("path = -rf\n"), [Oddity::SubmodulePath]);
         assert_eq!(odd("path = \"a\r\"\n"), [Oddity::SubmodulePath]);
     }

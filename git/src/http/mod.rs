@@ -86,11 +86,7 @@ impl<R: Remote> Service<R> {
             receives: Arc::new(Semaphore::new(config.concurrent_receives.max(1))),
             checks: Arc::new(Semaphore::new(config.concurrent_checks.max(1))),
         };
-        Self {
-            remote,
-            config: Arc::new(config),
-            workers,
-        }
+        Self { remote, config: Arc::new(config), workers }
     }
 
     /// Answers one request. The path of its URI is taken from the mount point on. No limit on the
@@ -110,12 +106,8 @@ impl<R: Remote> Service<R> {
             body: body.map_err(Into::into).boxed_unsync(),
         };
         match route::route(parts.uri.path(), parts.uri.query()) {
-            Route::InfoRefs {
-                repository,
-                service,
-            } => {
-                self.info_refs(request, repository, service.as_deref())
-                    .await
+            Route::InfoRefs { repository, service } => {
+                self.info_refs(request, repository, service.as_deref()).await
             }
             Route::ReceivePack { repository } => self.receive_pack(request, repository).await,
             Route::UploadPack => {
@@ -161,9 +153,7 @@ impl<R: Remote> Service<R> {
             let shallow = repository.shallow().await?;
             refs.retain(|reference| !crate::refs::hidden(&reference.name, &policy.hidden_refs));
             refs.sort();
-            Ok(advertise::receive_pack(
-                &refs, &shallow, version_1, &session,
-            ))
+            Ok(advertise::receive_pack(&refs, &shallow, version_1, &session))
         };
         match advertised.await {
             Ok(body) => respond::full(StatusCode::OK, respond::ADVERTISEMENT, body),
@@ -176,10 +166,8 @@ impl<R: Remote> Service<R> {
             return method_not_allowed(request.version, "POST");
         }
         if !route::has_type(&request.headers, respond::REQUEST) {
-            let sentence = format!(
-                "the body of this request has to be of type {}",
-                respond::REQUEST
-            );
+            let sentence =
+                format!("the body of this request has to be of type {}", respond::REQUEST);
             let response = respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &sentence);
             return self.after_short_drain(request, response).await;
         }
@@ -246,10 +234,7 @@ impl<R: Remote> Service<R> {
         gzip: bool,
         refusal: &Refusal,
     ) -> Response<ResponseBody> {
-        if matches!(
-            refusal.kind,
-            RefusalKind::Unauthorized | RefusalKind::NotFound
-        ) {
+        if matches!(refusal.kind, RefusalKind::Unauthorized | RefusalKind::NotFound) {
             let response = respond::refusal(refusal, &self.config.realm);
             return self.after_short_drain(request, response).await;
         }
@@ -304,12 +289,7 @@ impl Incoming {
     }
 
     fn content_length(&self) -> Option<u64> {
-        self.headers
-            .get(header::CONTENT_LENGTH)?
-            .to_str()
-            .ok()?
-            .parse()
-            .ok()
+        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 }
 
@@ -325,9 +305,7 @@ fn method_not_allowed(version: Version, allow: &'static str) -> Response<Respons
         false => StatusCode::METHOD_NOT_ALLOWED,
     };
     let mut response = respond::text(status, &format!("this address answers to {allow}"));
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 

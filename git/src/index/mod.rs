@@ -63,11 +63,7 @@ pub(crate) fn write(
         ..Default::default()
     };
     // Without objects there is nothing to complete a thin pack from, and the pack passes unchanged.
-    let bases = if is_empty(store)? {
-        None
-    } else {
-        Some(open(store)?)
-    };
+    let bases = if is_empty(store)? { None } else { Some(open(store)?) };
     let outcome = guarded(|| {
         gix_pack::Bundle::write_to_directory(
             input,
@@ -98,9 +94,7 @@ pub(crate) fn write(
 /// The decoder's table of deltas takes about 100 bytes an object and counts as one allocation.
 fn allocation_limit(limits: &Limits, objects: u32) -> usize {
     let largest_object = usize::try_from(limits.object_bytes).unwrap_or(usize::MAX);
-    largest_object
-        .max((objects as usize).saturating_mul(256))
-        .max(1 << 20)
+    largest_object.max((objects as usize).saturating_mul(256)).max(1 << 20)
 }
 
 /// An object store over `objects` and its alternates.

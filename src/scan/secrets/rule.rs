@@ -192,11 +192,7 @@ impl Rule {
     pub fn regex(&self) -> Option<&Regex> {
         self.compiled
             .get_or_init(|| {
-                RegexBuilder::new(&self.pattern)
-                    .unicode(false)
-                    .size_limit(4 << 20)
-                    .build()
-                    .ok()
+                RegexBuilder::new(&self.pattern).unicode(false).size_limit(4 << 20).build().ok()
             })
             .as_ref()
     }
@@ -211,10 +207,8 @@ impl Rule {
 pub fn load() -> Result<Vec<Rule>, RuleError> {
     let mut rules: Vec<Rule> = Vec::new();
     for (name, text) in FILES {
-        let file: File = toml::from_str(text).map_err(|source| RuleError::Toml {
-            file: name,
-            source: Box::new(source),
-        })?;
+        let file: File = toml::from_str(text)
+            .map_err(|source| RuleError::Toml { file: name, source: Box::new(source) })?;
         for provider in &file.provider {
             for entry in &provider.rule {
                 let rule = build(provider, entry, &rules)?;
@@ -236,30 +230,15 @@ const SECRET_WORDS: &str = "key|token|secret|passw|pwd|auth|cred|api";
 
 fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, RuleError> {
     let id = format!("secrets/{}-{}", provider.slug, entry.kind);
-    let fail = |reason: &str| RuleError::Rule {
-        rule: id.clone(),
-        reason: reason.to_owned(),
-    };
+    let fail = |reason: &str| RuleError::Rule { rule: id.clone(), reason: reason.to_owned() };
     let (form, pattern, keywords) = match entry {
-        Entry {
-            token: Some(t),
-            regex: None,
-            value: None,
-            ..
-        } => (Form::Token, t.clone(), entry.keywords.clone()),
-        Entry {
-            regex: Some(r),
-            token: None,
-            value: None,
-            ..
-        } => (Form::Regex, r.clone(), entry.keywords.clone()),
-        Entry {
-            value: Some(v),
-            pair: Some(pair),
-            token: None,
-            regex: None,
-            ..
-        } => {
+        Entry { token: Some(t), regex: None, value: None, .. } => {
+            (Form::Token, t.clone(), entry.keywords.clone())
+        }
+        Entry { regex: Some(r), token: None, value: None, .. } => {
+            (Form::Regex, r.clone(), entry.keywords.clone())
+        }
+        Entry { value: Some(v), pair: Some(pair), token: None, regex: None, .. } => {
             let wanted = format!("secrets/{}-{pair}", provider.slug);
             let at = earlier
                 .iter()
@@ -267,14 +246,9 @@ fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, R
                 .ok_or_else(|| fail("the rule of `pair` has to stand before it"))?;
             (Form::Pair(at), v.clone(), Vec::new())
         }
-        Entry {
-            value: Some(v),
-            pair: None,
-            token: None,
-            regex: None,
-            near,
-            ..
-        } if !near.is_empty() => {
+        Entry { value: Some(v), pair: None, token: None, regex: None, near, .. }
+            if !near.is_empty() =>
+        {
             let words: Vec<_> = near.iter().map(|w| regex::escape(w)).collect();
             let pattern = format!(
                 r#"(?i:{})[A-Za-z0-9_.\- ]{{0,24}}(?i:{SECRET_WORDS})[A-Za-z0-9_.\- ]{{0,16}}["'`\]]{{0,2}}[ \t]{{0,8}}(?::=|=>|=|:|,)[ \t]{{0,8}}(?:[a-z]?["'`])?(?P<value>{v})"#,
