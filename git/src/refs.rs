@@ -152,7 +152,7 @@ pub fn plan(
         decisions[at].get_or_insert(Decision::Reject(reason::NAMED_TWICE));
     }
 
-    let mut after: BTreeMap<&str, ()> = current.keys().map(|name| (name.as_str(), ())).collect();
+    let mut after: BTreeSet<&str> = current.keys().map(String::as_str).collect();
     for (at, command) in commands.iter().enumerate() {
         if decisions[at].is_none() && command.deletes() {
             let decision = match current.get(&command.name) {
@@ -176,7 +176,7 @@ pub fn plan(
                 _ => Decision::Write,
             };
             if decision == Decision::Write {
-                after.insert(&command.name, ());
+                after.insert(&command.name);
             }
             decisions[at] = Some(decision);
         }
@@ -208,11 +208,11 @@ fn directories(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('/').map(|(at, _)| &name[..at])
 }
 
-fn conflicts(name: &str, existing: &BTreeMap<&str, ()>) -> bool {
+fn conflicts(name: &str, existing: &BTreeSet<&str>) -> bool {
     let below = format!("{name}/");
     let first_below = existing.range(below.as_str()..).next();
-    first_below.is_some_and(|(other, ())| other.starts_with(&below))
-        || directories(name).any(|directory| existing.contains_key(directory))
+    first_below.is_some_and(|other| other.starts_with(&below))
+        || directories(name).any(|directory| existing.contains(directory))
 }
 
 /// Where `HEAD` should point: the branch that was wished for, the configured default, `main`,
@@ -225,11 +225,16 @@ pub fn choose_head<'a>(
     wanted: Option<&str>,
     default: &str,
 ) -> Option<String> {
-    let branches: BTreeSet<&str> =
-        refs.into_iter().filter(|name| name.starts_with("refs/heads/")).collect();
-    let full = |name: &str| match name.starts_with("refs/") {
-        true => name.to_owned(),
-        false => format!("refs/heads/{name}"),
+    let branches: BTreeSet<&str> = refs
+        .into_iter()
+        .filter(|name| name.starts_with("refs/heads/"))
+        .collect();
+    let full = |name: &str| {
+        if name.starts_with("refs/") {
+            name.to_owned()
+        } else {
+            format!("refs/heads/{name}")
+        }
     };
     [wanted, Some(default), Some("main"), Some("master")]
         .into_iter()

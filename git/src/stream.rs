@@ -34,7 +34,7 @@ const KEEPALIVE: &[u8] = b"0005\x01";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the last bytes wait for a client that does not read.
-const LAST_PATIENCE: Duration = Duration::from_secs(120);
+const LAST_PATIENCE: Duration = Duration::from_mins(2);
 
 enum Part {
     More(Bytes),
@@ -84,7 +84,8 @@ impl std::fmt::Debug for Part {
 }
 
 impl Messages {
-    /// Shows progress, which `git push --quiet` suppresses. One or more lines.
+    /// Shows progress, which `git push --quiet` suppresses, and so does git by itself when its
+    /// output is not a terminal: what must be read belongs to [`Self::say`]. One or more lines.
     pub async fn progress(&mut self, text: &str) {
         if !self.quiet {
             self.say(text).await;

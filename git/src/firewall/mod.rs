@@ -49,7 +49,7 @@ impl Default for Limits {
             resolved_bytes: 512 << 30,
             resolved_ratio: 500,
             delta_depth: 4095,
-            wall_time: Duration::from_secs(60 * 60),
+            wall_time: Duration::from_hours(1),
         }
     }
 }

@@ -61,9 +61,9 @@ impl Default for ServiceConfig {
         Self {
             realm: "sluice".into(),
             concurrent_receives: 64,
-            receive_wait: Duration::from_secs(60),
+            receive_wait: Duration::from_mins(1),
             concurrent_checks: 2,
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_mins(2),
             short_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(5),
             refused_drain_bytes: 16 << 20,
@@ -146,8 +146,9 @@ impl<R: Remote> Service<R> {
         let version_1 =
             advertise::wants_version_1(text_header(&request.headers, "git-protocol").as_deref());
         let session = request.session.clone();
+        let access = request.access(repository);
         let advertised = async {
-            let repository = self.remote.open(request.access(repository)).await?;
+            let repository = self.remote.open(access).await?;
             let policy = repository.policy();
             let mut refs = repository.refs().await?;
             let shallow = repository.shallow().await?;
@@ -183,7 +184,8 @@ impl<R: Remote> Service<R> {
                 return self.after_short_drain(request, response).await;
             }
         };
-        let repository = match self.remote.open(request.access(repository)).await {
+        let access = request.access(repository);
+        let repository = match self.remote.open(access).await {
             Ok(repository) => repository,
             Err(refusal) => return self.refuse(request, gzip, &refusal).await,
         };
@@ -300,9 +302,10 @@ fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn method_not_allowed(version: Version, allow: &'static str) -> Response<ResponseBody> {
     // HTTP/1.0 does not know 405.
-    let status = match version <= Version::HTTP_10 {
-        true => StatusCode::BAD_REQUEST,
-        false => StatusCode::METHOD_NOT_ALLOWED,
+    let status = if version <= Version::HTTP_10 {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::METHOD_NOT_ALLOWED
     };
     let mut response = respond::text(status, &format!("this address answers to {allow}"));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));

@@ -97,9 +97,12 @@ fn allocation_limit(limits: &Limits, objects: u32) -> usize {
     largest_object.max((objects as usize).saturating_mul(256)).max(1 << 20)
 }
 
-/// An object store over `objects` and its alternates.
+/// An object store over `objects` and its alternates, as they are now: to look for what is missing
+/// does not read the folders again, since hostile packs can ask for that millions of times.
 pub(crate) fn open(objects: &Path) -> io::Result<gix_odb::Handle> {
-    gix_odb::at(objects, gix_hash::Kind::Sha1)
+    let mut store = gix_odb::at(objects, gix_hash::Kind::Sha1)?;
+    store.refresh_never();
+    Ok(store)
 }
 
 fn is_empty(objects: &Path) -> io::Result<bool> {
@@ -135,6 +138,11 @@ impl Pack {
     /// The place of an object among all, in the order of their ids.
     pub fn position(&self, id: &oid) -> Option<u32> {
         self.bundle.index.lookup(id)
+    }
+
+    /// The id of the object at a place below [`Self::objects`].
+    pub fn id(&self, position: u32) -> ObjectId {
+        self.bundle.index.oid_at_index(position).to_owned()
     }
 
     /// Shows every object once, from several threads, each with its own clone of `visitor`. The

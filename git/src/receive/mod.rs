@@ -301,7 +301,7 @@ async fn start<R: Repository>(
     let permit = timeout(config.receive_wait, workers.receives.clone().acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {
         let message = "the server receives as many pushes as it can; push again in a minute";
-        return Err(Refusal::unavailable(message, Duration::from_secs(60)));
+        return Err(Refusal::unavailable(message, Duration::from_mins(1)));
     };
     let (chunks, source) = mpsc::channel(CHANNEL);
     let counters = Arc::new(Counters::default());
@@ -437,9 +437,9 @@ impl<R: Repository> Push<R> {
             rejected[at] = rejected[at].or(*reason);
         }
         if capabilities.atomic && rejected.iter().any(Option::is_some) {
-            rejected.iter_mut().for_each(|reason| {
+            for reason in &mut rejected {
                 reason.get_or_insert(reason::ATOMIC);
-            });
+            }
         }
         if rejected.iter().all(Option::is_some) {
             let last = report::encode(capabilities, None, &request.commands, &outcomes(&rejected));
