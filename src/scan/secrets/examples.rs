@@ -55,7 +55,7 @@ fn value(field: &str, chance: &mut Chance, constant: bool) -> String {
         // Short values without a digit exist, but the rules may ask for one.
         "b62" => loop {
             let text = draw(B62, n());
-            if constant || n() < 20 || Check::Mixed.holds(text.as_bytes()) {
+            if constant || n() < 16 || Check::Mixed.holds(text.as_bytes()) {
                 break text;
             }
         },
@@ -121,6 +121,10 @@ fn value(field: &str, chance: &mut Chance, constant: bool) -> String {
             let text = format!("age-secret-key-1{}", draw("qpzry9x8gf2tvdw0s3jn54khce6mua7l", 52));
             format!("{text}{}", check::bech32_checksum(&text)).to_uppercase()
         }
+        "grafana" => STANDARD.encode(format!(
+            r#"{{"k":"{}","n":"deploy","id":1}}"#,
+            draw(B62, 32)
+        )),
         "json" => STANDARD.encode(format!(r#"{{"id":"{}"}}"#, draw(B62, n()))),
         other => panic!("no such field: {other}"),
     }

@@ -242,7 +242,7 @@ fn push(at: usize, rule: &Rule, span: Range<usize>, value: Option<Vec<u8>>, pass
         return;
     }
     let rank = match rule.form {
-        _ if !matches!(rule.check, Check::None | Check::Mixed) => Rank::Checked,
+        _ if rule.prefixed || !matches!(rule.check, Check::None | Check::Mixed) => Rank::Checked,
         Form::Token | Form::Regex => Rank::Token,
         Form::Near | Form::Pair(_) => Rank::Near,
     };

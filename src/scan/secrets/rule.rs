@@ -22,14 +22,15 @@ use serde::Deserialize;
 use super::check::Check;
 use crate::scan::model::{Confidence, EngineKind, RuleInfo, Severity};
 
-/// The embedded rule files.
+/// The embedded rule files. Of two rules with an equal claim the earlier one wins, so
+/// `payment.toml` with its short prefixes comes late.
 const FILES: [(&str, &str); 7] = [
     ("cloud.toml", include_str!("rules/cloud.toml")),
     ("code.toml", include_str!("rules/code.toml")),
     ("messaging.toml", include_str!("rules/messaging.toml")),
-    ("payment.toml", include_str!("rules/payment.toml")),
     ("ai.toml", include_str!("rules/ai.toml")),
     ("services.toml", include_str!("rules/services.toml")),
+    ("payment.toml", include_str!("rules/payment.toml")),
     ("generic.toml", include_str!("rules/generic.toml")),
 ];
 
@@ -164,6 +165,9 @@ pub struct Rule {
     pub check: Check,
     /// Least entropy of the value.
     pub entropy: f32,
+    /// True if the value has a prefix of its own behind the name of the provider:
+    /// nothing is more specific.
+    pub prefixed: bool,
     pattern: String,
     compiled: OnceLock<Option<Regex>>,
     /// Template and further examples.
@@ -325,6 +329,12 @@ fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, R
         min_len,
         check: entry.check,
         entropy: entry.entropy.unwrap_or(2.6),
+        prefixed: entry.value.as_deref().is_some_and(|v| {
+            v.len() > 3
+                && v.bytes()
+                    .take(3)
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        }),
         pattern,
         compiled: OnceLock::new(),
         #[cfg(test)]
