@@ -233,7 +233,7 @@ struct SinkDef {
     #[serde(default)]
     when: Vec<ConditionDef>,
     #[serde(default)]
-    field: Vec<String>,
+    fields: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -546,7 +546,7 @@ impl Rules {
                     only: s.only,
                     direct: s.direct,
                     when: conditions(&s.when, &r.id)?,
-                    fields: s.field.clone(),
+                    fields: s.fields.clone(),
                 };
                 t.at(c).sinks.push(sink);
             }

@@ -340,6 +340,10 @@ impl Interpreter<'_> {
             self.apply_source(id, &full, &mut out);
             out.name.get_or_insert(full);
         }
+        // `ALLOWED[x]` is true only for keys that are there.
+        if k.facts.is_some() && out.guard.is_none() && out.facts.is_none() {
+            out.guard = membership(k, v).guard;
+        }
         out
     }
 
