@@ -1,7 +1,5 @@
 //! The `sluice` binary: see [`sluice::cli`].
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     sluice::cli::main()
 }

@@ -1,1 +1,3 @@
 //! From a pushed head to a snapshot, languages and a threat profile.
+
+pub mod history;
