@@ -1,1 +1,3 @@
 //! What a worker does, free of HTTP.
+
+pub mod source;
