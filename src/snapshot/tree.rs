@@ -93,11 +93,18 @@ impl Walk<'_> {
             return Err(SnapshotError::Limit { what: "folders", max });
         }
         let mut buffer = Vec::new();
-        self.odb.find_tree_iter(&id, &mut buffer).map_err(|e| object_error(id, &e))?;
-        self.fold_names(&buffer);
+        let found = self
+            .odb
+            .find(&id, &mut buffer)
+            .map_err(|e| object_error(id, &e))?;
+        if found.kind != gix_object::Kind::Tree {
+            return Err(object_error(id, &"it is no tree"));
+        }
+        let tree = found.data;
+        self.fold_names(tree);
         let length = self.path.len();
         let mut before: Option<Vec<u8>> = None;
-        for entry in TreeRefIter::from_bytes(&buffer, gix_hash::Kind::Sha1) {
+        for entry in TreeRefIter::from_bytes(tree, gix_hash::Kind::Sha1) {
             let entry = entry.map_err(|e| object_error(id, &e))?;
             let kind = entry.mode.kind();
             let name: &[u8] = entry.filename;
