@@ -181,3 +181,6 @@ async fn by_api_key(app: &App, hash: &token::TokenHash) -> Result<Caller, AuthEr
 pub fn access_token(keys: &Keys, user_id: Uuid, session_id: Uuid) -> anyhow::Result<String> {
     Ok(keys.signer.sign(&Claims::new(user_id, session_id, db::now() / 1_000_000))?)
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
