@@ -5,6 +5,7 @@
 //! `cli → server → api, remote, web → jobs → ingest, scan, snapshot → storage,
 //! queue, db`. A room's own page says what it keeps and what it promises.
 
+pub mod accounts;
 pub mod api;
 pub mod cli;
 pub mod config;

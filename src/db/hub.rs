@@ -73,6 +73,13 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// Waits for the next change that this process commits after this call, even
+    /// before the future is first polled. What changes between two calls is missed:
+    /// callers look now and then on their own.
+    pub fn notified(&self) -> tokio::sync::futures::Notified<'_> {
+        self.notify.notified()
+    }
+
     /// Runs `read` at once and again after every change, until it answers
     /// something, or until the time is over.
     ///

@@ -141,7 +141,11 @@ statements! {
     CANCEL_QUEUED = "UPDATE jobs SET status = 'cancelled', finished_at = $2 \
                      WHERE subject_id = $1 AND status = 'queued' AND kind <> 'delete_objects'";
     CANCEL_RUNNING = "UPDATE jobs SET cancel_requested = $2 \
-                      WHERE subject_id = $1 AND status = 'running' AND kind <> 'delete_objects'";
+                      WHERE subject_id = $1 AND status = 'running' AND kind <> 'delete_objects' \
+                      RETURNING id";
+    RESCUE_ALL = "UPDATE jobs SET status = 'queued', run_at = $1, lease_until = NULL, \
+                  worker_id = NULL, error = 'the server went away' WHERE status = 'running' \
+                  RETURNING id";
     NEXT_RUN = "SELECT run_at FROM jobs WHERE status = 'queued' ORDER BY run_at, id LIMIT 1";
     PENDING = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')";
     DROP_ENDED = "DELETE FROM jobs WHERE status IN ('done', 'cancelled') AND finished_at < $1";
@@ -300,15 +304,26 @@ pub async fn rescue(db: &Db) -> Result<usize> {
     Ok(rows.len())
 }
 
-/// Cancels the ingest or scan of a subject.
+/// Returns every running job to the queue. Only for a process that knows to be the
+/// only one on this database, before it starts its workers.
+pub async fn rescue_all(db: &Db) -> Result<usize> {
+    let mut tx = db.begin().await?;
+    let rows: Vec<(Uuid,)> = tx.fetch_all(RESCUE_ALL, args![now()]).await?;
+    tx.commit().await?;
+    Ok(rows.len())
+}
+
+/// Cancels the ingest or scan of a subject. A worker of this process hears of it at
+/// once, any other with its next heartbeat.
 pub async fn cancel(tx: &mut Tx, subject_id: Uuid) -> Result<CancelOutcome> {
     if tx.execute(CANCEL_QUEUED, args![subject_id, now()]).await? > 0 {
         return Ok(CancelOutcome::Cancelled);
     }
-    if tx.execute(CANCEL_RUNNING, args![subject_id, true]).await? > 0 {
-        return Ok(CancelOutcome::Requested);
+    let running: Vec<(Uuid,)> = tx.fetch_all(CANCEL_RUNNING, args![subject_id, true]).await?;
+    for (job,) in &running {
+        tx.wake(*job);
     }
-    Ok(CancelOutcome::Ended)
+    Ok(if running.is_empty() { CancelOutcome::Ended } else { CancelOutcome::Requested })
 }
 
 /// When the next queued job may run (microseconds), if there is one.

@@ -1,1 +1,215 @@
 //! Objects: the interface and its backends.
+//!
+//! An object is a run of bytes under a key. It is written once, whole, and never
+//! changes: whoever reads a key reads all of it or is told that there is none.
+//! That is all that the rooms above rely on, so a folder on the same disk and a
+//! bucket far away are the same to them. [`Storage`] is an enum, not a trait
+//! object: the folder backend in a temporary directory is the fast fake of every
+//! test, and `tests/storage.rs` runs one conformance suite on each backend.
+//!
+//! # Promises, the same for every backend
+//!
+//! * **Durable**: when a write returns, the object survives a power cut.
+//! * **Whole or not at all**: nothing is visible before [`ObjectWriter::finish`]
+//!   (or `put_…`) returns; a writer that is dropped leaves nothing behind.
+//! * **Written once**: writing a key again with as many bytes succeeds and changes
+//!   nothing (a job that is tried again meets its own traces); with another size
+//!   it is a [`StorageError::Conflict`].
+//! * **Bounded**: no call takes memory that depends on the size of an object or the
+//!   number of keys; a caller names what it is ready to take.
+//! * **Off the async threads**: blocking file work runs on blocking threads.
+//!
+//! # Keys and the life of what is kept
+//!
+//! | prefix | what | written by | ends with |
+//! |---|---|---|---|
+//! | `packs/<upload_id>/` | packs, their indices and LFS objects of a git remote | the push, before its transaction | the remote and every repository made from it |
+//! | `snapshots/<repo_id>/<snapshot_id>/` | `manifest` and `data-N`, see [`crate::snapshot`] | ingest | the last manifest of the repository that names the object |
+//! | `artifacts/<scan_id>/` | SARIF, SBOM and log of a scan | the scan | the scan |
+//! | `archives/<repo_id>/` | an archive that a user handed in | the API, before its transaction | its ingest |
+//! | `health/` | the probe of [`Storage::check`] | readiness | the probe itself |
+//!
+//! The id in a prefix is that of the row that owns the objects, so whatever a
+//! crash leaves between a write and its transaction is found by listing a prefix
+//! and asking the database for the row.
+
+mod error;
+mod folder;
+mod key;
+mod object;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+pub use error::StorageError;
+pub use folder::Folder;
+pub use key::{MAX_KEY, validate_key, validate_prefix};
+pub use object::{ObjectFile, ObjectMeta, ObjectReader, ObjectWriter, Page, Removed};
+
+/// Most objects on one [`Page`].
+pub const MAX_PAGE: usize = 1000;
+
+/// Where objects are kept. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// A folder of this machine.
+    Folder(Folder),
+}
+
+impl Storage {
+    /// Opens what `SLUICE_STORAGE` names: `file://DIR`, where `DIR` may be relative
+    /// to the working directory. The folder is created if it is missing, and what
+    /// an earlier process left half-written in it is removed.
+    pub async fn open(url: &str) -> Result<Self, StorageError> {
+        match url.split_once("://") {
+            Some(("file", dir)) if !dir.is_empty() => {
+                Ok(Self::Folder(Folder::open(Path::new(dir)).await?))
+            }
+            _ => Err(StorageError::InvalidUrl),
+        }
+    }
+
+    /// Writes a small object whole.
+    pub async fn put_bytes(&self, key: &str, bytes: Bytes) -> Result<(), StorageError> {
+        let key = validate_key(key)?;
+        match self {
+            Self::Folder(folder) => folder.put_bytes(key, bytes).await,
+        }
+    }
+
+    /// Makes a finished local file an object and returns its size. A folder on the
+    /// same file system links to it, so no second copy is made: the caller must
+    /// not write to the file afterwards, and may remove its own name for it.
+    pub async fn put_file(&self, key: &str, path: &Path) -> Result<u64, StorageError> {
+        let key = validate_key(key)?;
+        match self {
+            Self::Folder(folder) => folder.put_file(key, path).await,
+        }
+    }
+
+    /// Starts an object of unknown size.
+    pub async fn writer(&self, key: &str) -> Result<ObjectWriter, StorageError> {
+        let key = validate_key(key)?;
+        match self {
+            Self::Folder(folder) => folder.writer(key).await.map(ObjectWriter::folder),
+        }
+    }
+
+    /// All bytes of an object, refused with [`StorageError::TooLarge`] if these are
+    /// more than `max`.
+    pub async fn get(&self, key: &str, max: u64) -> Result<Bytes, StorageError> {
+        let file = self.file(key).await?;
+        if file.size() > max {
+            return Err(StorageError::TooLarge { key: key.to_owned(), size: file.size(), max });
+        }
+        let size = file.size();
+        file.read(0..size).await
+    }
+
+    /// The bytes of a range, which must lie within the object and is what the
+    /// caller is ready to hold in memory.
+    pub async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StorageError> {
+        self.file(key).await?.read(range).await
+    }
+
+    /// Streams an object or a part of it, for downloads.
+    pub async fn reader(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<ObjectReader, StorageError> {
+        let key = validate_key(key)?;
+        match self {
+            Self::Folder(folder) => folder.reader(key, range).await,
+        }
+    }
+
+    /// An open object to read from at many places.
+    pub async fn file(&self, key: &str) -> Result<ObjectFile, StorageError> {
+        let key = validate_key(key)?;
+        match self {
+            Self::Folder(folder) => folder.file(key).await,
+        }
+    }
+
+    /// Size in bytes; [`StorageError::NotFound`] if there is no such object.
+    pub async fn size(&self, key: &str) -> Result<u64, StorageError> {
+        let key = validate_key(key)?;
+        match self {
+            Self::Folder(folder) => folder.size(key).await,
+        }
+    }
+
+    /// True if there is such an object.
+    pub async fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        match self.size(key).await {
+            Ok(_) => Ok(true),
+            Err(StorageError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an object; one that is not there is no error. A removal need not
+    /// survive a power cut: whoever removes lists again.
+    pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        let key = validate_key(key)?;
+        match self {
+            Self::Folder(folder) => folder.delete(key).await,
+        }
+    }
+
+    /// Removes every object below a prefix and says what that was.
+    pub async fn delete_prefix(&self, prefix: &str) -> Result<Removed, StorageError> {
+        let prefix = validate_prefix(prefix)?;
+        let mut removed = Removed::default();
+        loop {
+            // Always the first page: what was removed is no longer on it.
+            let page = self.list(prefix, None, MAX_PAGE).await?;
+            for object in &page.items {
+                self.delete(&object.key).await?;
+                removed.objects += 1;
+                removed.bytes += object.size;
+            }
+            if page.next.is_none() {
+                return Ok(removed);
+            }
+        }
+    }
+
+    /// One page of the objects below a prefix, in byte order of their keys. `limit`
+    /// is cut to 1…[`MAX_PAGE`]; [`Page::next`] is the `after` of the next page.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StorageError> {
+        let prefix = validate_prefix(prefix)?;
+        let after = after.map(validate_key).transpose()?;
+        let limit = limit.clamp(1, MAX_PAGE);
+        match self {
+            Self::Folder(folder) => folder.list(prefix, after, limit).await,
+        }
+    }
+
+    /// Writes, reads and removes a probe: what readiness asks.
+    pub async fn check(&self) -> Result<(), StorageError> {
+        let key = format!("health/{}", uuid::Uuid::new_v4());
+        let probe = Bytes::from(key.clone());
+        self.put_bytes(&key, probe.clone()).await?;
+        let read = self.get(&key, 1024).await;
+        self.delete(&key).await?;
+        if read? == probe { Ok(()) } else { Err(StorageError::Mismatch { key }) }
+    }
+
+    /// The file that holds an object, if the backend keeps it as a local file: for
+    /// tools that map or link a pack instead of reading it. It must not be changed.
+    pub fn local_path(&self, key: &str) -> Option<PathBuf> {
+        let key = validate_key(key).ok()?;
+        match self {
+            Self::Folder(folder) => Some(folder.path(key)),
+        }
+    }
+}

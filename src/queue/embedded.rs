@@ -1,0 +1,70 @@
+//! The queue without a queue: the database is asked when a commit of this process
+//! says so, when the next delayed job is due, and now and then for jobs that other
+//! processes inserted.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::LEASE;
+use crate::db::jobs::{self, Job};
+use crate::db::{Db, now};
+
+/// How often an idle worker looks for jobs of other processes.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    db: Db,
+}
+
+impl Embedded {
+    pub(super) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    pub(super) async fn next(&self, worker: &str, stopping: &CancellationToken) -> Option<Job> {
+        let mut failures = 0_u32;
+        loop {
+            if stopping.is_cancelled() {
+                return None;
+            }
+            let pause = match self.try_next(worker).await {
+                Ok(Ok(job)) => {
+                    // One commit may have brought several jobs but woke one worker.
+                    self.db.hub().wake_workers();
+                    return Some(job);
+                }
+                Ok(Err(pause)) => {
+                    failures = 0;
+                    pause
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!("cannot claim a job: {error}");
+                    Duration::from_millis(200) * 2_u32.pow(failures.min(6))
+                }
+            };
+            tokio::select! {
+                () = stopping.cancelled() => return None,
+                () = self.db.hub().job_ready() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// A job, or how long to wait for the next one.
+    async fn try_next(&self, worker: &str) -> crate::db::Result<Result<Job, Duration>> {
+        // Asked on a reading connection first: an idle worker must not take the one
+        // writer of SQLite every two seconds.
+        let pause = match jobs::next_run(&self.db).await? {
+            None => return Ok(Err(IDLE)),
+            Some(at) => at - now(),
+        };
+        if pause > 0 {
+            return Ok(Err(Duration::from_micros(pause.cast_unsigned()).min(IDLE)));
+        }
+        Ok(jobs::claim(&self.db, worker, LEASE).await?.ok_or(IDLE))
+    }
+}

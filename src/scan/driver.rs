@@ -1,1 +1,0 @@
-//! Runs the engines over a source: inventory, cache, fingerprints, suppressions.
