@@ -89,6 +89,8 @@ CREATE TABLE repositories (
     source_ref TEXT,
     ingest_status TEXT NOT NULL CHECK (ingest_status IN ('pending', 'ingesting', 'ready', 'failed')),
     ingest_error JSONB,
+    -- Grows with every new head: an ingest that began before the last one is stale.
+    ingest_generation BIGINT NOT NULL DEFAULT 0,
     default_branch TEXT,
     head_commit TEXT,
     snapshot_id UUID,
@@ -143,6 +145,9 @@ CREATE TABLE git_uploads (
     -- A push is under way while this lies ahead; the process that receives renews
     -- it, so that a dead one cannot leave an upload in `receiving`.
     receiving_until BIGINT,
+    -- What has come in of the push under way.
+    receiving_bytes BIGINT NOT NULL DEFAULT 0,
+    receiving_objects BIGINT NOT NULL DEFAULT 0,
     head_commit TEXT,
     head_ref TEXT,
     pushes BIGINT NOT NULL DEFAULT 0,
@@ -163,7 +168,8 @@ CREATE INDEX git_uploads_project ON git_uploads (project_id);
 -- The truth about refs: bare repositories on disk are a cache of objects only.
 CREATE TABLE upload_refs (
     upload_id UUID NOT NULL REFERENCES git_uploads (id) ON DELETE CASCADE,
-    name TEXT NOT NULL,
+    -- By bytes, as git sorts refs, and so that a prefix is a range.
+    name TEXT COLLATE "C" NOT NULL,
     oid TEXT NOT NULL,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (upload_id, name)

@@ -89,6 +89,8 @@ CREATE TABLE repositories (
     source_ref TEXT,
     ingest_status TEXT NOT NULL CHECK (ingest_status IN ('pending', 'ingesting', 'ready', 'failed')),
     ingest_error TEXT,
+    -- Grows with every new head: an ingest that began before the last one is stale.
+    ingest_generation INTEGER NOT NULL DEFAULT 0,
     default_branch TEXT,
     head_commit TEXT,
     snapshot_id BLOB,
@@ -143,6 +145,9 @@ CREATE TABLE git_uploads (
     -- A push is under way while this lies ahead; the process that receives renews
     -- it, so that a dead one cannot leave an upload in `receiving`.
     receiving_until INTEGER,
+    -- What has come in of the push under way.
+    receiving_bytes INTEGER NOT NULL DEFAULT 0,
+    receiving_objects INTEGER NOT NULL DEFAULT 0,
     head_commit TEXT,
     head_ref TEXT,
     pushes INTEGER NOT NULL DEFAULT 0,

@@ -1,10 +1,191 @@
 //! API keys.
+//!
+//! A key that is limited to scopes cannot make or delete keys: it could give
+//! itself what it was not given.
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use super::caller::{Caller, Scope};
+use super::error::{ApiError, FieldError, Result};
+use super::extract::{Id, Json, Query};
+use super::page::{Page, PageQuery};
+use super::time::Time;
+use crate::accounts::token::{Kind, new_token};
+use crate::db;
+use crate::db::api_keys::{ApiKey, NewApiKey};
 use crate::server::App;
 
 /// The routes of this group.
 pub fn router() -> Router<App> {
     Router::new()
+        .route("/v1/api-keys", get(list).post(create))
+        .route("/v1/api-keys/{key_id}", delete(remove))
 }
+
+/// Characters of a key that are kept and shown: the prefix and six more, of which
+/// enough others stay secret.
+const SHOWN: usize = 10;
+/// Longest name, in characters.
+const MAX_NAME: usize = 200;
+
+#[derive(Serialize)]
+struct Row {
+    id: Uuid,
+    name: String,
+    prefix: String,
+    scopes: Vec<String>,
+    created_at: Time,
+    last_used_at: Option<Time>,
+    expires_at: Option<Time>,
+}
+
+impl From<ApiKey> for Row {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            prefix: key.prefix,
+            scopes: key.scopes.0,
+            created_at: key.created_at.into(),
+            last_used_at: key.last_used_at.map(Time),
+            expires_at: key.expires_at.map(Time),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Created {
+    #[serde(flatten)]
+    row: Row,
+    /// Shown this once.
+    key: String,
+}
+
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    Query(query): Query<PageQuery>,
+) -> Result<Page<Row>> {
+    let limit = query.limit()?;
+    let rows = db::api_keys::list(&app.db, caller.user_id, query.after()?, limit + 1).await?;
+    Ok(Page::new(&uri, rows, limit, |row| row.id, Row::from))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    name: String,
+    expires_at: Option<String>,
+    scopes: Option<Vec<String>>,
+}
+
+async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(body): Json<Create>,
+) -> Result<Response> {
+    may_manage(&caller)?;
+    let checked = check(&body)?;
+    let (key, hash) = new_token(Kind::ApiKey);
+    let new = NewApiKey {
+        owner_id: caller.user_id,
+        name: &checked.name,
+        prefix: key.get(..SHOWN).unwrap_or(&key),
+        hash: &hash,
+        scopes: &checked.scopes,
+        expires_at: checked.expires_at,
+    };
+    let limit = app.config.limits.api_keys;
+    let mut tx = app.db.begin().await?;
+    db::users::lock(&mut tx, caller.user_id).await?;
+    if db::api_keys::count(&mut tx, caller.user_id).await? >= limit {
+        return Err(ApiError::quota_exceeded(format!(
+            "An account has at most {limit} API keys; delete one that is no longer used."
+        )));
+    }
+    let row = db::api_keys::insert(&mut tx, &new).await?.into();
+    tx.commit().await?;
+    let mut response = (StatusCode::CREATED, axum::Json(Created { row, key })).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
+    may_manage(&caller)?;
+    let mut tx = app.db.begin().await?;
+    let deleted = db::api_keys::delete(&mut tx, caller.user_id, id).await?;
+    tx.commit().await?;
+    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("API key")) }
+}
+
+fn may_manage(caller: &Caller) -> Result<()> {
+    if caller.unrestricted() {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden(
+            "An API key that is limited to scopes cannot make or delete keys; sign in instead.",
+        ))
+    }
+}
+
+struct Checked {
+    name: String,
+    scopes: Vec<String>,
+    expires_at: Option<i64>,
+}
+
+/// Checks all fields, so that the answer names every one that is wrong.
+fn check(body: &Create) -> Result<Checked> {
+    let mut errors = Vec::new();
+    let name = body.name.trim();
+    if !(1..=MAX_NAME).contains(&name.chars().count()) {
+        errors.push(FieldError::new("name", format!("needs 1 to {MAX_NAME} characters")));
+    } else if name.chars().any(char::is_control) {
+        errors.push(FieldError::new("name", "must not contain control characters"));
+    }
+    let mut scopes: Vec<String> = Vec::new();
+    for (index, scope) in body.scopes.iter().flatten().enumerate() {
+        if !Scope::ALL.iter().any(|known| known.as_str() == scope) {
+            let known = Scope::ALL.map(Scope::as_str).join(", ");
+            errors.push(FieldError::new(
+                format!("scopes[{index}]"),
+                format!("must be one of {known}"),
+            ));
+            // One is enough to say so.
+            break;
+        }
+        if !scopes.contains(scope) {
+            scopes.push(scope.clone());
+        }
+    }
+    let expires_at = match body.expires_at.as_deref().map(str::parse::<jiff::Timestamp>) {
+        None => None,
+        Some(Ok(at)) if at.as_microsecond() > db::now() => Some(at.as_microsecond()),
+        Some(Ok(_)) => {
+            errors.push(FieldError::new("expires_at", "must lie in the future"));
+            None
+        }
+        Some(Err(_)) => {
+            errors.push(FieldError::new(
+                "expires_at",
+                "must be a time of RFC 3339, such as 2030-01-31T12:00:00Z",
+            ));
+            None
+        }
+    };
+    if errors.is_empty() {
+        Ok(Checked { name: name.to_owned(), scopes, expires_at })
+    } else {
+        Err(ApiError::invalid(errors))
+    }
+}
+
+#[cfg(test)]
+mod tests;

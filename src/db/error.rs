@@ -45,10 +45,11 @@ impl From<sqlx::Error> for DbError {
                     // SQLITE_FULL; disk_full of PostgreSQL.
                     Some("13" | "53100") => Self::Full(error),
                     // SQLITE_BUSY and SQLITE_IOERR; connection and shutdown classes of
-                    // PostgreSQL, too many connections.
-                    Some("5" | "10" | "57P01" | "57P02" | "57P03" | "53300") => {
-                        Self::Unavailable(error)
-                    }
+                    // PostgreSQL, too many connections, and a transaction that it gave up
+                    // in favour of another one (serialization failure, deadlock).
+                    Some(
+                        "5" | "10" | "57P01" | "57P02" | "57P03" | "53300" | "40001" | "40P01",
+                    ) => Self::Unavailable(error),
                     Some(code) if code.starts_with("08") => Self::Unavailable(error),
                     _ => Self::Defect(error),
                 },

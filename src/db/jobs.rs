@@ -103,6 +103,13 @@ statements! {
     INSERT = "INSERT INTO jobs (id, owner_id, kind, subject_id, payload, status, run_at, \
               max_attempts, cancel_requested, created_at) \
               VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $6)";
+    WAITING = pair(
+        "SELECT id, payload FROM jobs WHERE subject_id = $1 AND kind = $2 AND status = 'queued' \
+         ORDER BY id LIMIT 1",
+        "SELECT id, payload FROM jobs WHERE subject_id = $1 AND kind = $2 AND status = 'queued' \
+         ORDER BY id LIMIT 1 FOR UPDATE"
+    );
+    MERGE = "UPDATE jobs SET payload = $2, run_at = $3, attempt = 0 WHERE id = $1";
     CLAIM = pair(
         "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
          attempt = attempt + 1, started_at = $3 \
@@ -176,6 +183,24 @@ pub async fn insert(tx: &mut Tx, job: &NewJob) -> Result<Uuid> {
         ],
     )
     .await?;
+    tx.wake_workers();
+    Ok(id)
+}
+
+/// Inserts a job, or hands its payload to the one of its kind that still waits for
+/// the same subject: as that has not begun, it does the work of both. `merge` takes
+/// over into the new payload what the old one asked for. A job that runs is left
+/// alone, since it may have read what has changed since.
+pub async fn insert_or_merge(
+    tx: &mut Tx,
+    mut job: NewJob,
+    merge: impl FnOnce(&JsonValue, &mut JsonValue),
+) -> Result<Uuid> {
+    let waiting: Option<(Uuid, Json<JsonValue>)> =
+        tx.fetch_optional(WAITING, args![job.subject_id, job.kind.as_str()]).await?;
+    let Some((id, payload)) = waiting else { return insert(tx, &job).await };
+    merge(&payload.0, &mut job.payload);
+    tx.execute(MERGE, args![id, Value::json(&job.payload), now()]).await?;
     tx.wake_workers();
     Ok(id)
 }

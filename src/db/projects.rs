@@ -1,5 +1,193 @@
-//! Projects.
+//! Projects: what an owner keeps repositories in.
 
-use super::statements;
+use std::collections::BTreeMap;
 
-statements! {}
+use uuid::Uuid;
+
+use super::repositories::{self, OpenFindings};
+use super::{Conn, Db, Result, Tx, args, new_id, now, statements, uploads};
+
+macro_rules! columns {
+    () => {
+        "id, owner_id, name, description, is_default, repository_count, created_at, updated_at"
+    };
+}
+
+statements! {
+    INSERT = "INSERT INTO projects (id, owner_id, name, description, is_default, created_at, \
+              updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6)";
+    ADD_DEFAULT = "INSERT INTO projects (id, owner_id, name, description, is_default, created_at, \
+                   updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6) \
+                   ON CONFLICT (owner_id) WHERE is_default DO NOTHING";
+    DEFAULT = concat(
+        "SELECT ", columns!(), " FROM projects WHERE owner_id = $1 AND is_default"
+    );
+    LOCK_OWNER = pair(
+        "SELECT id FROM users WHERE id = $1",
+        "SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE"
+    );
+    COUNT = "SELECT count(*) FROM projects WHERE owner_id = $1";
+    GET = concat("SELECT ", columns!(), " FROM projects WHERE id = $1 AND owner_id = $2");
+    BY_NAME = concat(
+        "SELECT ", columns!(), " FROM projects WHERE owner_id = $1 AND name = $2 \
+         ORDER BY id LIMIT 2"
+    );
+    LIST = concat(
+        "SELECT ", columns!(), " FROM projects WHERE owner_id = $1 AND id < $2 \
+         ORDER BY id DESC LIMIT $3"
+    );
+    UPDATE = "UPDATE projects SET name = $3, description = $4, updated_at = $5 \
+              WHERE id = $1 AND owner_id = $2";
+    SCANS = "SELECT status, count(*) AS total, max(created_at) AS last FROM scans \
+             WHERE project_id = $1 GROUP BY status";
+    OPEN = "SELECT CAST(coalesce(sum(open_critical), 0) AS BIGINT) AS critical, \
+            CAST(coalesce(sum(open_high), 0) AS BIGINT) AS high, \
+            CAST(coalesce(sum(open_medium), 0) AS BIGINT) AS medium, \
+            CAST(coalesce(sum(open_low), 0) AS BIGINT) AS low, \
+            CAST(coalesce(sum(open_info), 0) AS BIGINT) AS info \
+            FROM repositories WHERE project_id = $1";
+    LOCK_UPLOADS = pair(
+        "SELECT id FROM git_uploads WHERE project_id = $1 ORDER BY id",
+        "SELECT id FROM git_uploads WHERE project_id = $1 ORDER BY id FOR UPDATE"
+    );
+    LOCK_SCANS = pair(
+        "SELECT id FROM scans WHERE project_id = $1 ORDER BY id",
+        "SELECT id FROM scans WHERE project_id = $1 ORDER BY id FOR UPDATE"
+    );
+    ACTIVE = "SELECT id FROM scans WHERE project_id = $1 AND status IN ('queued', 'running') \
+              UNION ALL SELECT id FROM repositories \
+              WHERE project_id = $1 AND ingest_status IN ('pending', 'ingesting')";
+    REPOSITORIES = "SELECT id FROM repositories WHERE project_id = $1";
+    DELETE = "DELETE FROM projects WHERE id = $1 AND owner_id = $2";
+}
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Project {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose it is.
+    pub owner_id: Uuid,
+    /// Name for people; not unique.
+    pub name: String,
+    /// Text for people.
+    pub description: String,
+    /// Uploads go here when their maker names no project.
+    pub is_default: bool,
+    /// How many repositories it holds.
+    pub repository_count: i64,
+    /// Microseconds.
+    pub created_at: i64,
+    /// Microseconds.
+    pub updated_at: i64,
+}
+
+/// All scans of a project in a few figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rollup {
+    /// How many scans there are, by status.
+    pub by_status: BTreeMap<String, i64>,
+    /// When the newest was made, microseconds.
+    pub last_scan_at: Option<i64>,
+    /// Sum over the repositories.
+    pub open_findings: OpenFindings,
+}
+
+/// Name of the project that is made for uploads without one.
+pub const DEFAULT_NAME: &str = "Uploads";
+
+/// How many projects an owner has. The owner's row stays locked until the
+/// transaction ends, so that a quota checked by it holds for requests side by side.
+pub async fn count(tx: &mut Tx, owner_id: Uuid) -> Result<i64> {
+    tx.fetch_optional::<(Uuid,)>(LOCK_OWNER, args![owner_id]).await?;
+    Ok(tx.fetch_one::<(i64,)>(COUNT, args![owner_id]).await?.0)
+}
+
+/// Makes a project.
+pub async fn create(tx: &mut Tx, owner_id: Uuid, name: &str, description: &str) -> Result<Project> {
+    let id = new_id();
+    tx.execute(INSERT, args![id, owner_id, name, description, false, now()]).await?;
+    tx.fetch_one(GET, args![id, owner_id]).await
+}
+
+/// The project for uploads without one, made if there is none.
+pub async fn default_of(tx: &mut Tx, owner_id: Uuid) -> Result<Project> {
+    if let Some(project) = tx.fetch_optional(DEFAULT, args![owner_id]).await? {
+        return Ok(project);
+    }
+    tx.execute(ADD_DEFAULT, args![new_id(), owner_id, DEFAULT_NAME, "", true, now()]).await?;
+    tx.fetch_one(DEFAULT, args![owner_id]).await
+}
+
+/// A project of this owner.
+pub async fn get(conn: impl Into<Conn<'_>>, owner_id: Uuid, id: Uuid) -> Result<Option<Project>> {
+    conn.into().fetch_optional(GET, args![id, owner_id]).await
+}
+
+/// The projects of this owner with a name: none, one, or the two oldest, which
+/// tells that the name is not enough.
+pub async fn by_name(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    name: &str,
+) -> Result<Vec<Project>> {
+    conn.into().fetch_all(BY_NAME, args![owner_id, name]).await
+}
+
+/// Projects of an owner, newest first, from behind `after` on.
+pub async fn list(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    after: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<Project>> {
+    conn.into().fetch_all(LIST, args![owner_id, after.unwrap_or(Uuid::max()), limit]).await
+}
+
+/// Replaces what people wrote. `None` if there is no such project.
+pub async fn update(
+    tx: &mut Tx,
+    owner_id: Uuid,
+    id: Uuid,
+    name: &str,
+    description: &str,
+) -> Result<Option<Project>> {
+    tx.execute(UPDATE, args![id, owner_id, name, description, now()]).await?;
+    tx.fetch_optional(GET, args![id, owner_id]).await
+}
+
+/// The figures of a project that the caller has looked up for its owner.
+pub async fn rollup(db: &Db, project: &Project) -> Result<Rollup> {
+    let rows: Vec<(String, i64, i64)> = db.conn().fetch_all(SCANS, args![project.id]).await?;
+    Ok(Rollup {
+        last_scan_at: rows.iter().map(|row| row.2).max(),
+        by_status: rows.into_iter().map(|(status, total, _)| (status, total)).collect(),
+        open_findings: db.conn().fetch_one(OPEN, args![project.id]).await?,
+    })
+}
+
+/// Deletes a project of this owner and everything below it: rows with the commit,
+/// what runs with its next heartbeat, stored objects by a job. False if there is
+/// none.
+pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
+    if get(db, owner_id, id).await?.is_none() {
+        return Ok(false);
+    }
+    let active: Vec<(Uuid,)> = db.conn().fetch_all(ACTIVE, args![id]).await?;
+    repositories::cancel_jobs(db, active.into_iter().map(|row| row.0)).await?;
+
+    let mut tx = db.begin().await?;
+    let uploads: Vec<(Uuid,)> = tx.fetch_all(LOCK_UPLOADS, args![id]).await?;
+    let scans: Vec<(Uuid,)> = tx.fetch_all(LOCK_SCANS, args![id]).await?;
+    let repositories: Vec<(Uuid,)> = tx.fetch_all(REPOSITORIES, args![id]).await?;
+    if tx.execute(DELETE, args![id, owner_id]).await? == 0 {
+        return Ok(false);
+    }
+    let prefixes = repositories::storage_prefixes(&uploads, &repositories, &scans);
+    uploads::delete_objects(&mut tx, id, prefixes).await?;
+    for (topic,) in uploads.into_iter().chain(repositories).chain(scans) {
+        tx.wake(topic);
+    }
+    tx.commit().await?;
+    Ok(true)
+}

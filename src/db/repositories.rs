@@ -1,5 +1,507 @@
-//! Repositories.
+//! Repositories: what is ingested and scanned, and their threat profiles.
+//!
+//! An ingest reads `ingest_generation` when it begins; [`finish_ingest`] and
+//! [`fail_ingest`] change what is shown only if no newer head came meanwhile, so
+//! that two ingests side by side cannot leave the older result.
 
-use super::statements;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as JsonValue;
+use sqlx::types::Json;
+use uuid::Uuid;
 
-statements! {}
+use super::snapshots::{self, NewSnapshot};
+use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
+
+macro_rules! select {
+    () => {
+        "SELECT r.id, r.project_id, r.owner_id, r.name, r.description, r.source_type, \
+         r.source_url, r.source_ref, r.ingest_status, r.ingest_error, r.ingest_generation, \
+         r.default_branch, r.head_commit, r.languages, r.open_critical AS critical, \
+         r.open_high AS high, r.open_medium AS medium, r.open_low AS low, r.open_info AS info, \
+         r.version, r.created_at, r.updated_at, \
+         p.id AS snapshot_id, p.commit_id AS snapshot_commit, p.file_count AS snapshot_files, \
+         p.total_bytes AS snapshot_bytes, p.created_at AS snapshot_created_at, \
+         s.id AS scan_id, s.status AS scan_status, s.finished_at AS scan_finished_at \
+         FROM repositories r \
+         LEFT JOIN snapshots p ON p.id = r.snapshot_id \
+         LEFT JOIN scans s ON s.id = r.last_scan_id "
+    };
+}
+
+statements! {
+    INSERT = "INSERT INTO repositories (id, project_id, owner_id, name, description, source_type, \
+              ingest_status, languages, created_at, updated_at) \
+              VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $8, $8)";
+    COUNT_UP = "UPDATE projects SET repository_count = repository_count + 1, updated_at = $2 \
+                WHERE id = $1";
+    COUNT_DOWN = "UPDATE projects SET repository_count = repository_count - 1, updated_at = $2 \
+                  WHERE id = $1";
+    GET = concat(select!(), "WHERE r.id = $1 AND r.owner_id = $2");
+    BY_ID = concat(select!(), "WHERE r.id = $1");
+    LIST = concat(
+        select!(),
+        "WHERE r.project_id = $1 AND r.owner_id = $2 AND r.id < $3 ORDER BY r.id DESC LIMIT $4"
+    );
+    UPDATE = "UPDATE repositories SET name = $3, description = $4, updated_at = $5, \
+              version = version + 1 WHERE id = $1 AND owner_id = $2";
+    NEW_HEAD = "UPDATE repositories SET ingest_status = 'pending', ingest_error = NULL, \
+                ingest_generation = ingest_generation + 1, version = version + 1, \
+                updated_at = $2 WHERE id = $1 RETURNING project_id";
+    LOCK_UPLOAD = pair(
+        "SELECT id FROM git_uploads WHERE id = $1",
+        "SELECT id FROM git_uploads WHERE id = $1 FOR UPDATE"
+    );
+    GENERATION = pair(
+        "SELECT ingest_generation FROM repositories WHERE id = $1",
+        "SELECT ingest_generation FROM repositories WHERE id = $1 FOR UPDATE"
+    );
+    BEGIN = "UPDATE repositories SET ingest_status = 'ingesting', ingest_error = NULL, \
+             version = version + 1, updated_at = $2 WHERE id = $1";
+    FINISH = "UPDATE repositories SET ingest_status = 'ready', ingest_error = NULL, \
+              snapshot_id = $2, languages = $3, default_branch = $4, head_commit = $5, \
+              version = version + 1, updated_at = $6 WHERE id = $1";
+    FAIL = "UPDATE repositories SET ingest_status = 'failed', ingest_error = $2, \
+            version = version + 1, updated_at = $3 WHERE id = $1";
+    PROFILE = "SELECT t.body, t.source, t.version, t.updated_at FROM threat_profiles t \
+               WHERE t.repository_id = $1 AND t.owner_id = $2";
+    GENERATE_PROFILE = "INSERT INTO threat_profiles (repository_id, owner_id, body, source, \
+                        version, updated_at) \
+                        SELECT id, owner_id, $2, 'generated', 1, $3 FROM repositories \
+                        WHERE id = $1 \
+                        ON CONFLICT (repository_id) DO UPDATE SET body = excluded.body, \
+                        version = threat_profiles.version + 1, \
+                        updated_at = excluded.updated_at \
+                        WHERE threat_profiles.source = 'generated'";
+    ACTIVE = "SELECT id FROM scans WHERE repository_id = $1 AND status IN ('queued', 'running')";
+    LOCK_UPLOADS = pair(
+        "SELECT id FROM git_uploads WHERE repository_id = $1 ORDER BY id",
+        "SELECT id FROM git_uploads WHERE repository_id = $1 ORDER BY id FOR UPDATE"
+    );
+    LOCK_SCANS = pair(
+        "SELECT id FROM scans WHERE repository_id = $1 ORDER BY id",
+        "SELECT id FROM scans WHERE repository_id = $1 ORDER BY id FOR UPDATE"
+    );
+    DELETE_UPLOADS = "DELETE FROM git_uploads WHERE repository_id = $1";
+    DELETE = "DELETE FROM repositories WHERE id = $1 AND owner_id = $2 RETURNING project_id";
+}
+
+/// Why something failed: a stable word and a sentence for the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable word.
+    pub code: String,
+    /// A sentence for the user, without secrets.
+    pub message: String,
+}
+
+impl Failure {
+    /// A word and a sentence.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}
+
+/// Where the code comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceType {
+    /// Cloned by URL.
+    Git,
+    /// An archive.
+    Archive,
+    /// Pushed to a git upload.
+    GitUpload,
+}
+
+impl SourceType {
+    /// The name in the database and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Git => "git",
+            Self::Archive => "archive",
+            Self::GitUpload => "git_upload",
+        }
+    }
+}
+
+/// How many findings of each severity are open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
+pub struct OpenFindings {
+    /// Severity critical.
+    pub critical: i64,
+    /// Severity high.
+    pub high: i64,
+    /// Severity medium.
+    pub medium: i64,
+    /// Severity low.
+    pub low: i64,
+    /// Severity info.
+    pub info: i64,
+}
+
+/// How much of a language a snapshot holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Language {
+    /// Name, as GitHub writes it.
+    pub name: String,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Number of its files.
+    pub files: u64,
+}
+
+/// A repository, with what it shows of its snapshot and its last scan.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Repository {
+    /// Its id.
+    pub id: Uuid,
+    /// Where it stands.
+    pub project_id: Uuid,
+    /// Whose it is.
+    pub owner_id: Uuid,
+    /// Name for people.
+    pub name: String,
+    /// Text for people.
+    pub description: String,
+    /// `git`, `archive` or `git_upload`.
+    pub source_type: String,
+    /// Without credentials.
+    pub source_url: Option<String>,
+    /// The ref that was asked for.
+    pub source_ref: Option<String>,
+    /// `pending`, `ingesting`, `ready` or `failed`.
+    pub ingest_status: String,
+    ingest_error: Option<Json<Failure>>,
+    /// See the module's page.
+    pub ingest_generation: i64,
+    /// The branch that HEAD points to.
+    pub default_branch: Option<String>,
+    /// The commit that was ingested last.
+    pub head_commit: Option<String>,
+    languages: Json<Vec<Language>>,
+    /// Counters kept by the scans.
+    #[sqlx(flatten)]
+    pub open_findings: OpenFindings,
+    /// Grows with every change.
+    pub version: i64,
+    /// Microseconds.
+    pub created_at: i64,
+    /// Microseconds.
+    pub updated_at: i64,
+    snapshot_id: Option<Uuid>,
+    snapshot_commit: Option<String>,
+    snapshot_files: Option<i64>,
+    snapshot_bytes: Option<i64>,
+    snapshot_created_at: Option<i64>,
+    scan_id: Option<Uuid>,
+    scan_status: Option<String>,
+    scan_finished_at: Option<i64>,
+}
+
+/// What a repository shows of its snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: Uuid,
+    /// The commit, hex.
+    pub commit: String,
+    /// Files in it.
+    pub file_count: i64,
+    /// Their bytes.
+    pub total_bytes: i64,
+    /// Microseconds.
+    pub created_at: i64,
+}
+
+/// What a repository shows of its last scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastScan {
+    /// Its id.
+    pub id: Uuid,
+    /// Its status.
+    pub status: String,
+    /// Microseconds.
+    pub finished_at: Option<i64>,
+}
+
+impl Repository {
+    /// Why the newest ingest failed.
+    pub fn ingest_error(&self) -> Option<&Failure> {
+        self.ingest_error.as_ref().map(|error| &error.0)
+    }
+
+    /// Languages of the snapshot, the largest first.
+    pub fn languages(&self) -> &[Language] {
+        &self.languages.0
+    }
+
+    /// The snapshot that is served.
+    pub fn snapshot(&self) -> Option<SnapshotInfo> {
+        Some(SnapshotInfo {
+            id: self.snapshot_id?,
+            commit: self.snapshot_commit.clone()?,
+            file_count: self.snapshot_files?,
+            total_bytes: self.snapshot_bytes?,
+            created_at: self.snapshot_created_at?,
+        })
+    }
+
+    /// The newest scan.
+    pub fn last_scan(&self) -> Option<LastScan> {
+        Some(LastScan {
+            id: self.scan_id?,
+            status: self.scan_status.clone()?,
+            finished_at: self.scan_finished_at,
+        })
+    }
+}
+
+/// A repository to make.
+#[derive(Debug, Clone)]
+pub struct NewRepository {
+    /// Where; the owner's.
+    pub project_id: Uuid,
+    /// For whom.
+    pub owner_id: Uuid,
+    /// Name for people.
+    pub name: String,
+    /// Text for people.
+    pub description: String,
+    /// Where its code will come from.
+    pub source_type: SourceType,
+}
+
+/// Makes a repository that waits for its code.
+pub async fn create(tx: &mut Tx, new: &NewRepository) -> Result<Repository> {
+    let id = new_id();
+    let at = now();
+    // The project's counter first: it is the lock that a deletion takes last, and
+    // makes the insert fail as Gone if that was faster.
+    tx.execute(COUNT_UP, args![new.project_id, at]).await?;
+    tx.execute(
+        INSERT,
+        args![
+            id,
+            new.project_id,
+            new.owner_id,
+            &new.name,
+            &new.description,
+            new.source_type.as_str(),
+            Value::json(&[(); 0]),
+            at
+        ],
+    )
+    .await?;
+    tx.fetch_one(BY_ID, args![id]).await
+}
+
+/// A repository of this owner.
+pub async fn get(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    id: Uuid,
+) -> Result<Option<Repository>> {
+    conn.into().fetch_optional(GET, args![id, owner_id]).await
+}
+
+/// A repository whoever owns it: for jobs.
+pub async fn by_id(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Option<Repository>> {
+    conn.into().fetch_optional(BY_ID, args![id]).await
+}
+
+/// Repositories of a project, newest first, from behind `after` on.
+pub async fn list(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    project_id: Uuid,
+    after: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<Repository>> {
+    let after = after.unwrap_or(Uuid::max());
+    conn.into().fetch_all(LIST, args![project_id, owner_id, after, limit]).await
+}
+
+/// Replaces what people wrote. `None` if there is no such repository.
+pub async fn update(
+    tx: &mut Tx,
+    owner_id: Uuid,
+    id: Uuid,
+    name: &str,
+    description: &str,
+) -> Result<Option<Repository>> {
+    tx.execute(UPDATE, args![id, owner_id, name, description, now()]).await?;
+    tx.wake(id);
+    tx.fetch_optional(GET, args![id, owner_id]).await
+}
+
+/// Notes that there is a new head to ingest; answers the project, or `None` if the
+/// repository is gone.
+pub async fn new_head(tx: &mut Tx, id: Uuid) -> Result<Option<Uuid>> {
+    let row: Option<(Uuid,)> = tx.fetch_optional(NEW_HEAD, args![id, now()]).await?;
+    tx.wake(id);
+    Ok(row.map(|row| row.0))
+}
+
+/// An ingest that has begun; to be handed to [`finish_ingest`] or [`fail_ingest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ingest {
+    /// What is ingested.
+    pub repository_id: Uuid,
+    /// Where it is pushed to, if it is.
+    pub upload_id: Option<Uuid>,
+    /// Heads that came until it began.
+    generation: i64,
+}
+
+/// What an ingest found out.
+#[derive(Debug, Clone)]
+pub struct IngestResult {
+    /// The snapshot that was written.
+    pub snapshot: NewSnapshot,
+    /// The largest first.
+    pub languages: Vec<Language>,
+    /// The branch that HEAD points to.
+    pub default_branch: Option<String>,
+    /// The commit, hex.
+    pub head_commit: String,
+    /// The generated threat profile: the body that the API shows, without `source`,
+    /// `version` and `updated_at`.
+    pub threat_profile: JsonValue,
+}
+
+/// Shows a repository as `ingesting`. Read the upload's refs and packs after this
+/// transaction: then a head that comes later makes a new generation. `None` if the
+/// repository is gone.
+pub async fn begin_ingest(
+    tx: &mut Tx,
+    repository_id: Uuid,
+    upload_id: Option<Uuid>,
+) -> Result<Option<Ingest>> {
+    let Some(generation) = lock(tx, repository_id, upload_id).await? else { return Ok(None) };
+    tx.execute(BEGIN, args![repository_id, now()]).await?;
+    tx.wake(repository_id);
+    Ok(Some(Ingest { repository_id, upload_id, generation }))
+}
+
+/// Records the snapshot and shows it, with languages and threat profile (which
+/// replaces a generated one only). False if it was not shown, since a newer head
+/// came meanwhile or the repository is gone: then nothing else may follow from it.
+pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) -> Result<bool> {
+    let id = ingest.repository_id;
+    let generation = lock(tx, id, ingest.upload_id).await?;
+    if generation != Some(ingest.generation) {
+        return Ok(false);
+    }
+    let snapshot_id = snapshots::insert(tx, id, &result.snapshot).await?;
+    let at = now();
+    tx.execute(
+        FINISH,
+        args![
+            id,
+            snapshot_id,
+            Value::json(&result.languages),
+            &result.default_branch,
+            &result.head_commit,
+            at
+        ],
+    )
+    .await?;
+    tx.execute(GENERATE_PROFILE, args![id, Value::json(&result.threat_profile), at]).await?;
+    tx.wake(id);
+    Ok(true)
+}
+
+/// Shows an ingest as failed. False as in [`finish_ingest`].
+pub async fn fail_ingest(tx: &mut Tx, ingest: &Ingest, failure: &Failure) -> Result<bool> {
+    let generation = lock(tx, ingest.repository_id, ingest.upload_id).await?;
+    if generation != Some(ingest.generation) {
+        return Ok(false);
+    }
+    tx.execute(FAIL, args![ingest.repository_id, Value::json(failure), now()]).await?;
+    tx.wake(ingest.repository_id);
+    Ok(true)
+}
+
+/// Locks upload and repository in the order that a push takes; answers the
+/// generation.
+async fn lock(tx: &mut Tx, id: Uuid, upload_id: Option<Uuid>) -> Result<Option<i64>> {
+    if let Some(upload_id) = upload_id {
+        tx.fetch_optional::<(Uuid,)>(LOCK_UPLOAD, args![upload_id]).await?;
+    }
+    let row: Option<(i64,)> = tx.fetch_optional(GENERATION, args![id]).await?;
+    Ok(row.map(|row| row.0))
+}
+
+/// What is known about how a repository can be attacked.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ThreatProfile {
+    /// As the API shows it.
+    pub body: Json<JsonValue>,
+    /// `generated` or `edited`.
+    pub source: String,
+    /// Grows with every change.
+    pub version: i64,
+    /// Microseconds.
+    pub updated_at: i64,
+}
+
+/// The threat profile of a repository; none before its first ingest.
+pub async fn threat_profile(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    id: Uuid,
+) -> Result<Option<ThreatProfile>> {
+    conn.into().fetch_optional(PROFILE, args![id, owner_id]).await
+}
+
+/// Deletes a repository of this owner and everything below it, its remotes
+/// included: rows with the commit, what runs with its next heartbeat, stored
+/// objects by a job. False if there is none.
+pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
+    if get(db, owner_id, id).await?.is_none() {
+        return Ok(false);
+    }
+    let active: Vec<(Uuid,)> = db.conn().fetch_all(ACTIVE, args![id]).await?;
+    cancel_jobs(db, active.into_iter().map(|row| row.0).chain([id])).await?;
+
+    let mut tx = db.begin().await?;
+    let uploads: Vec<(Uuid,)> = tx.fetch_all(LOCK_UPLOADS, args![id]).await?;
+    let scans: Vec<(Uuid,)> = tx.fetch_all(LOCK_SCANS, args![id]).await?;
+    tx.execute(DELETE_UPLOADS, args![id]).await?;
+    let Some((project_id,)) = tx.fetch_optional::<(Uuid,)>(DELETE, args![id, owner_id]).await?
+    else {
+        return Ok(false);
+    };
+    tx.execute(COUNT_DOWN, args![project_id, now()]).await?;
+    let prefixes = storage_prefixes(&uploads, &[(id,)], &scans);
+    uploads::delete_objects(&mut tx, id, prefixes).await?;
+    for (topic,) in uploads.into_iter().chain(scans).chain([(id,)]) {
+        tx.wake(topic);
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Cancels the jobs of subjects that are about to be deleted, in a transaction of
+/// its own: a worker holds its job and waits for the rows that a deletion locks, so
+/// a deletion must not wait for the job. A job that is inserted after this finds
+/// its subject gone.
+pub(super) async fn cancel_jobs(db: &Db, subjects: impl Iterator<Item = Uuid>) -> Result<()> {
+    let mut tx = db.begin().await?;
+    for subject in subjects {
+        jobs::cancel(&mut tx, subject).await?;
+    }
+    tx.commit().await
+}
+
+/// Everything that is stored of these uploads, repositories and scans.
+pub(super) fn storage_prefixes(
+    uploads: &[(Uuid,)],
+    repositories: &[(Uuid,)],
+    scans: &[(Uuid,)],
+) -> Vec<String> {
+    let uploads = uploads.iter().map(|(id,)| uploads::storage_prefix(*id));
+    let repositories = repositories.iter().map(|(id,)| snapshots::storage_prefix(*id));
+    let scans = scans.iter().map(|(id,)| format!("artifacts/{id}/"));
+    uploads.chain(repositories).chain(scans).collect()
+}

@@ -19,6 +19,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("sessions", sessions::STATEMENTS),
         ("snapshots", snapshots::STATEMENTS),
         ("uploads", uploads::STATEMENTS),
+        ("uploads::push", uploads::push::STATEMENTS),
         ("users", users::STATEMENTS),
     ]
 }

@@ -1,5 +1,390 @@
 //! Git uploads: remotes, their refs, packs and pushes.
+//!
+//! The rows are the truth about refs; bare repositories on disk are a cache of
+//! objects. [`push::commit_push`] is the one place where refs move.
+//!
+//! The status that is shown is derived: `receiving` while a process renews
+//! `receiving_until`, `expired` once the time is over and nothing was pushed. So a
+//! process that dies in the middle of a push leaves no row to repair.
 
-use super::statements;
+mod cas;
+pub mod push;
+#[cfg(test)]
+mod tests;
 
-statements! {}
+use serde::Serialize;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, RefCommand, commit_push};
+
+use super::jobs::{self, JobKind, NewJob};
+use super::repositories::Failure;
+use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements};
+
+macro_rules! columns {
+    () => {
+        "id, owner_id, project_id, repository_id, scan_id, name, wanted_ref, scan, status, \
+         receiving_until, receiving_bytes, receiving_objects, head_commit, head_ref, pushes, \
+         bytes_received, objects_received, error, version, created_at, pushed_at, expires_at, \
+         deleted_at"
+    };
+}
+use columns;
+
+statements! {
+    INSERT = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, wanted_ref, \
+              scan, token_hash, status, created_at, expires_at) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
+    LOCK_OWNER = pair(
+        "SELECT id FROM users WHERE id = $1",
+        "SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE"
+    );
+    COUNT_OPEN = "SELECT count(*) FROM git_uploads \
+                  WHERE owner_id = $1 AND deleted_at IS NULL AND expires_at > $2";
+    GET = concat(
+        "SELECT ", columns!(), " FROM git_uploads \
+         WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL"
+    );
+    BY_ID = concat("SELECT ", columns!(), " FROM git_uploads WHERE id = $1");
+    REMOTE = concat(
+        "SELECT token_hash, ", columns!(), " FROM git_uploads WHERE id = $1 AND deleted_at IS NULL"
+    );
+    LIST = concat(
+        "SELECT ", columns!(), " FROM git_uploads \
+         WHERE owner_id = $1 AND deleted_at IS NULL AND id < $2 ORDER BY id DESC LIMIT $3"
+    );
+    RECEIVING = "UPDATE git_uploads SET receiving_until = $2, receiving_bytes = $3, \
+                 receiving_objects = $4, version = version + 1 \
+                 WHERE id = $1 AND deleted_at IS NULL";
+    RECEIVED = "UPDATE git_uploads SET receiving_until = NULL, receiving_bytes = 0, \
+                receiving_objects = 0, version = version + 1 WHERE id = $1";
+    REFS = "SELECT name, oid FROM upload_refs WHERE upload_id = $1 ORDER BY name";
+    SHALLOW = "SELECT oid FROM upload_shallow WHERE upload_id = $1 ORDER BY oid";
+    PACKS = "SELECT name, pack_key, index_key, bytes, objects, created_at FROM upload_packs \
+             WHERE upload_id = $1 ORDER BY created_at, name";
+    READY = "UPDATE git_uploads SET status = 'ready', scan_id = $2, error = NULL, \
+             version = version + 1 WHERE id = $1";
+    FAILED = "UPDATE git_uploads SET status = 'failed', error = $2, version = version + 1 \
+              WHERE id = $1";
+    LOCK_OWNED = pair(
+        "SELECT repository_id FROM git_uploads \
+         WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL",
+        "SELECT repository_id FROM git_uploads \
+         WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL FOR UPDATE"
+    );
+    CLOSE = "UPDATE git_uploads SET deleted_at = $2, version = version + 1 WHERE id = $1";
+    REMOVE = "DELETE FROM git_uploads WHERE id = $1";
+}
+
+/// A remote.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Upload {
+    /// Its id; the remote is `/git/<id>.git`.
+    pub id: Uuid,
+    /// Whose it is.
+    pub owner_id: Uuid,
+    /// Where the repository is made.
+    pub project_id: Uuid,
+    /// What the pushes fill; none before the first.
+    pub repository_id: Option<Uuid>,
+    /// The scan of the newest head, once it exists.
+    pub scan_id: Option<Uuid>,
+    /// Name for people, and of the repository that is made.
+    pub name: String,
+    /// Full name of the ref that is ingested; `None`: the head of what was pushed.
+    pub wanted_ref: Option<String>,
+    /// A push is scanned.
+    pub scan: bool,
+    /// What is stored; see [`Upload::status`].
+    status: String,
+    receiving_until: Option<i64>,
+    receiving_bytes: i64,
+    receiving_objects: i64,
+    /// What `head_ref` pointed to after the newest push.
+    pub head_commit: Option<String>,
+    /// The ref that is ingested.
+    pub head_ref: Option<String>,
+    /// Accepted pushes.
+    pub pushes: i64,
+    bytes_received: i64,
+    objects_received: i64,
+    error: Option<Json<Failure>>,
+    /// Grows with every change.
+    pub version: i64,
+    /// Microseconds.
+    pub created_at: i64,
+    /// The newest accepted push, microseconds.
+    pub pushed_at: Option<i64>,
+    /// From then on the remote no longer answers, microseconds.
+    pub expires_at: i64,
+    /// Deleted; the row stays while the repository needs its packs.
+    pub deleted_at: Option<i64>,
+}
+
+/// The status that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Nothing to ingest has been pushed yet.
+    AwaitingPush,
+    /// A push is under way.
+    Receiving,
+    /// The newest head waits for its ingest.
+    Processing,
+    /// The newest head was ingested.
+    Ready,
+    /// The ingest of the newest head failed.
+    Failed,
+    /// Its time is over and nothing was pushed.
+    Expired,
+}
+
+impl Upload {
+    /// The status at a time (microseconds).
+    pub fn status(&self, at: i64) -> Status {
+        if self.receives(at) {
+            return Status::Receiving;
+        }
+        match self.status.as_str() {
+            "processing" => Status::Processing,
+            "ready" => Status::Ready,
+            "failed" => Status::Failed,
+            _ if self.pushes == 0 && self.expires_at <= at => Status::Expired,
+            _ => Status::AwaitingPush,
+        }
+    }
+
+    /// The remote takes pushes at this time (microseconds).
+    pub fn answers(&self, at: i64) -> bool {
+        self.deleted_at.is_none() && self.expires_at > at
+    }
+
+    fn receives(&self, at: i64) -> bool {
+        self.receiving_until.is_some_and(|until| until > at)
+    }
+
+    /// Bytes of all accepted pushes and of the one under way.
+    pub fn bytes_received(&self, at: i64) -> i64 {
+        self.bytes_received + if self.receives(at) { self.receiving_bytes } else { 0 }
+    }
+
+    /// Objects of all accepted pushes and of the one under way.
+    pub fn objects_received(&self, at: i64) -> i64 {
+        self.objects_received + if self.receives(at) { self.receiving_objects } else { 0 }
+    }
+
+    /// Why the newest ingest failed.
+    pub fn error(&self) -> Option<&Failure> {
+        self.error.as_ref().map(|error| &error.0)
+    }
+}
+
+/// What the git remote needs to know before it lets anybody in.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Remote {
+    /// Hash of the upload's own token.
+    pub token_hash: Vec<u8>,
+    /// The rest. It may have expired: see [`Upload::answers`].
+    #[sqlx(flatten)]
+    pub upload: Upload,
+}
+
+/// An upload to make.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// For whom.
+    pub owner_id: Uuid,
+    /// In which project; the owner's.
+    pub project_id: Uuid,
+    /// Fills this repository of the same project instead of making one.
+    pub repository_id: Option<Uuid>,
+    /// Name for people.
+    pub name: String,
+    /// Full name of the ref that is ingested.
+    pub wanted_ref: Option<String>,
+    /// A push is scanned.
+    pub scan: bool,
+    /// Hash of the token.
+    pub token_hash: Vec<u8>,
+    /// Microseconds.
+    pub expires_at: i64,
+}
+
+/// A ref and the object that it points to, in hex.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Serialize)]
+pub struct Ref {
+    /// Full name.
+    pub name: String,
+    /// Object id, hex.
+    pub oid: String,
+}
+
+/// A stored pack.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Pack {
+    /// Name as git derives it, hex.
+    pub name: String,
+    /// Where the pack is stored.
+    pub pack_key: String,
+    /// Where its index is stored.
+    pub index_key: String,
+    /// Size of the pack.
+    pub bytes: i64,
+    /// Objects in it.
+    pub objects: i64,
+    /// Microseconds.
+    pub created_at: i64,
+}
+
+/// Prefix of everything that is stored of an upload.
+pub fn storage_prefix(id: Uuid) -> String {
+    format!("packs/{id}/")
+}
+
+/// How many remotes of an owner still answer. The owner's row stays locked until
+/// the transaction ends, so that a quota checked by it holds for requests side by
+/// side.
+pub async fn count_open(tx: &mut Tx, owner_id: Uuid) -> Result<i64> {
+    tx.fetch_optional::<(Uuid,)>(LOCK_OWNER, args![owner_id]).await?;
+    Ok(tx.fetch_one::<(i64,)>(COUNT_OPEN, args![owner_id, now()]).await?.0)
+}
+
+/// Makes a remote.
+pub async fn create(tx: &mut Tx, new: &NewUpload) -> Result<Upload> {
+    let id = new_id();
+    tx.execute(
+        INSERT,
+        args![
+            id,
+            new.owner_id,
+            new.project_id,
+            new.repository_id,
+            &new.name,
+            &new.wanted_ref,
+            new.scan,
+            new.token_hash.as_slice(),
+            now(),
+            new.expires_at
+        ],
+    )
+    .await?;
+    tx.fetch_one(BY_ID, args![id]).await
+}
+
+/// A remote of this owner that is not deleted.
+pub async fn get(conn: impl Into<Conn<'_>>, owner_id: Uuid, id: Uuid) -> Result<Option<Upload>> {
+    conn.into().fetch_optional(GET, args![id, owner_id]).await
+}
+
+/// A remote whoever owns it, deleted or not: for jobs.
+pub async fn by_id(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Option<Upload>> {
+    conn.into().fetch_optional(BY_ID, args![id]).await
+}
+
+/// A remote that is not deleted, with the hash of its token, for the git remote.
+pub async fn remote(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Option<Remote>> {
+    conn.into().fetch_optional(REMOTE, args![id]).await
+}
+
+/// Remotes of an owner that are not deleted, newest first, from behind `after` on.
+pub async fn list(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    after: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<Upload>> {
+    conn.into().fetch_all(LIST, args![owner_id, after.unwrap_or(Uuid::max()), limit]).await
+}
+
+/// Shows the upload as `receiving` until a time (microseconds), with what has come
+/// in so far. Whoever receives renews it; the push ends it with [`commit_push`] or
+/// [`received`].
+pub async fn receiving(db: &Db, id: Uuid, bytes: u64, objects: u64, until: i64) -> Result<()> {
+    let mut tx = db.begin().await?;
+    tx.execute(RECEIVING, args![id, until, bytes, objects]).await?;
+    tx.wake(id);
+    tx.commit().await
+}
+
+/// Ends `receiving` at once: the push was refused or broke off.
+pub async fn received(db: &Db, id: Uuid) -> Result<()> {
+    let mut tx = db.begin().await?;
+    tx.execute(RECEIVED, args![id]).await?;
+    tx.wake(id);
+    tx.commit().await
+}
+
+/// All refs, in the order of their names' bytes.
+pub async fn refs(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Vec<Ref>> {
+    conn.into().fetch_all(REFS, args![id]).await
+}
+
+/// Commits whose parents are missing, hex.
+pub async fn shallow(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Vec<String>> {
+    let rows: Vec<(String,)> = conn.into().fetch_all(SHALLOW, args![id]).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+/// All stored packs, oldest first.
+pub async fn packs(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Vec<Pack>> {
+    conn.into().fetch_all(PACKS, args![id]).await
+}
+
+/// What became of the newest head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ingested {
+    /// It can be read; perhaps a scan was started.
+    Ready {
+        /// The scan.
+        scan_id: Option<Uuid>,
+    },
+    /// It cannot be read.
+    Failed(Failure),
+}
+
+/// Notes what became of the newest head. An ingest job calls it only if its head is
+/// still the newest, which `repositories::finish_ingest` and `fail_ingest` tell.
+pub async fn set_status(tx: &mut Tx, id: Uuid, outcome: &Ingested) -> Result<()> {
+    match outcome {
+        Ingested::Ready { scan_id } => tx.execute(READY, args![id, *scan_id]).await?,
+        Ingested::Failed(failure) => tx.execute(FAILED, args![id, Value::json(failure)]).await?,
+    };
+    tx.wake(id);
+    Ok(())
+}
+
+/// Deletes a remote of this owner: it stops answering with the commit. Its packs
+/// stay while the repository made from them does. False if there is none.
+pub async fn delete(tx: &mut Tx, owner_id: Uuid, id: Uuid) -> Result<bool> {
+    let Some((repository,)) =
+        tx.fetch_optional::<(Option<Uuid>,)>(LOCK_OWNED, args![id, owner_id]).await?
+    else {
+        return Ok(false);
+    };
+    if repository.is_some() {
+        tx.execute(CLOSE, args![id, now()]).await?;
+    } else {
+        tx.execute(REMOVE, args![id]).await?;
+        delete_objects(tx, id, vec![storage_prefix(id)]).await?;
+    }
+    tx.wake(id);
+    Ok(true)
+}
+
+/// Inserts the jobs that remove everything stored below these prefixes. They
+/// belong to nobody, so that they outlive the owner's rows.
+pub(super) async fn delete_objects(tx: &mut Tx, of: Uuid, prefixes: Vec<String>) -> Result<()> {
+    /// Prefixes that one job removes: bounds its payload and its time.
+    const BATCH: usize = 500;
+    for batch in prefixes.chunks(BATCH) {
+        let job = NewJob {
+            kind: JobKind::DeleteObjects,
+            subject_id: of,
+            owner_id: None,
+            payload: serde_json::json!({ "prefixes": batch }),
+        };
+        jobs::insert(tx, &job).await?;
+    }
+    Ok(())
+}

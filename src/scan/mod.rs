@@ -27,5 +27,6 @@ pub mod inventory;
 pub mod model;
 pub mod report;
 pub mod secrets;
+pub mod suppress;
 
 pub use model::*;

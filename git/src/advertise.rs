@@ -1,0 +1,121 @@
+//! The ref advertisement: what a client reads before it pushes.
+//!
+//! ```text
+//! 001f# service=git-receive-pack\n 0000
+//! [version 1\n]                                    only if the client asked for it
+//! <oid> <ref>\0<capabilities>\n                    refs in byte order
+//! <oid> <ref>\n
+//! [shallow <oid>]                                  one for each commit without its parents
+//! 0000
+//! ```
+//!
+//! An empty repository says `capabilities^{}` with an id of zeros. `HEAD` and peeled tags are not
+//! listed to a pusher. Version 2 has no push: a client that asks for it is answered as version 0.
+//! ([gitprotocol-http](https://git-scm.com/docs/gitprotocol-http#_smart_server_response))
+
+use bytes::{Bytes, BytesMut};
+use gix_hash::ObjectId;
+
+use crate::{pkt, refs::Ref};
+
+/// Who we are in `agent=`: printable, without spaces.
+pub const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
+
+/// Every capability here is kept: what is advertised is what the tests prove.
+/// `no-thin` is left out on purpose, so clients send thin packs, which are completed here.
+pub(crate) fn capabilities(session: &str) -> String {
+    format!(
+        "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta \
+         push-options object-format=sha1 agent={AGENT} session-id={session}"
+    )
+}
+
+/// The body of `GET info/refs?service=git-receive-pack`. `refs` must be sorted by name.
+pub(crate) fn receive_pack(
+    refs: &[Ref],
+    shallow: &[ObjectId],
+    version_1: bool,
+    session: &str,
+) -> Bytes {
+    let names: usize = refs.iter().map(|reference| reference.name.len() + 46).sum();
+    let mut out = BytesMut::with_capacity(512 + names + shallow.len() * 53);
+    pkt::line(&mut out, b"# service=git-receive-pack\n");
+    pkt::flush(&mut out);
+    if version_1 {
+        pkt::line(&mut out, b"version 1\n");
+    }
+    let capabilities = capabilities(session);
+    let mut payload = Vec::with_capacity(512);
+    let mut hex = [0; 40];
+    for (position, reference) in refs.iter().enumerate() {
+        payload.clear();
+        let _ = reference.id.hex_to_buf(&mut hex);
+        payload.extend_from_slice(&hex);
+        payload.push(b' ');
+        payload.extend_from_slice(reference.name.as_bytes());
+        if position == 0 {
+            payload.push(0);
+            payload.extend_from_slice(capabilities.as_bytes());
+        }
+        payload.push(b'\n');
+        pkt::line(&mut out, &payload);
+    }
+    if refs.is_empty() {
+        let zero = ObjectId::null(gix_hash::Kind::Sha1);
+        pkt::line(&mut out, format!("{zero} capabilities^{{}}\0{capabilities}\n").as_bytes());
+    }
+    for root in shallow {
+        pkt::line(&mut out, format!("shallow {root}").as_bytes());
+    }
+    pkt::flush(&mut out);
+    out.freeze()
+}
+
+/// Whether the `Git-Protocol` header asks for version 1. It is a list with colons in between.
+pub(crate) fn wants_version_1(header: Option<&str>) -> bool {
+    header.is_some_and(|value| value.split(':').any(|item| item == "version=1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_repository_says_capabilities() {
+        let body = receive_pack(&[], &[], false, "s");
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(
+            text.starts_with("001f# service=git-receive-pack\n0000"),
+            "{text}"
+        );
+        let zero = "0".repeat(40);
+        assert!(
+            text.contains(&format!("{zero} capabilities^{{}}\0report-status ")),
+            "{text}"
+        );
+        assert!(text.ends_with("session-id=s\n0000"));
+    }
+
+    #[test]
+    fn refs_then_shallow_then_flush() {
+        let id = ObjectId::from_hex(&[b'a'; 40]).unwrap();
+        let reference = |name: &str| Ref { name: name.into(), id };
+        let refs = [reference("refs/heads/a"), reference("refs/heads/b")];
+        let body = receive_pack(&refs, &[id], true, "s");
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let a = "a".repeat(40);
+        assert!(text.contains("0000000eversion 1\n"));
+        assert!(text.contains(&format!("{a} refs/heads/a\0report-status")));
+        assert!(
+            text.ends_with(&format!("003a{a} refs/heads/b\n0034shallow {a}0000")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn version_1_is_found_in_a_list() {
+        assert!(wants_version_1(Some("foo:version=1")));
+        assert!(!wants_version_1(Some("version=2")));
+        assert!(!wants_version_1(None));
+    }
+}

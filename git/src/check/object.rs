@@ -1,0 +1,148 @@
+//! Reading commits and tags: what they link to and whether they are well formed.
+//!
+//! Strict about structure, because everything else relies on it, and generous about the rest: a
+//! history is scanned as it is, and many an old one has a commit without an e-mail address. What is
+//! odd is recorded as an [`Oddity`] and accepted.
+
+use gix_hash::ObjectId;
+use gix_object::Kind;
+
+use super::{Flaw, Oddity};
+
+/// The links of a commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub tree: ObjectId,
+    pub parents: Vec<ObjectId>,
+    pub oddities: Vec<Oddity>,
+}
+
+/// The link of an annotated tag.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    pub target: ObjectId,
+    pub kind: Kind,
+}
+
+pub(crate) fn commit(data: &[u8]) -> Result<Commit, Flaw> {
+    let header = header(data)?;
+    let mut lines = header.split(|byte| *byte == b'\n').peekable();
+    let tree = lines.next().and_then(|line| id_after(b"tree ", line)).ok_or(Flaw::BadCommit)?;
+    let mut parents = Vec::new();
+    while let Some(line) = lines.peek().filter(|line| line.starts_with(b"parent ")) {
+        parents.push(id_after(b"parent ", line).ok_or(Flaw::BadCommit)?);
+        lines.next();
+    }
+    let mut oddities = Vec::new();
+    for key in [b"author ".as_slice(), b"committer "] {
+        match lines.next() {
+            Some(line) if line.starts_with(key) => {
+                if !has_email(line) && !oddities.contains(&Oddity::MissingEmail) {
+                    oddities.push(Oddity::MissingEmail);
+                }
+            }
+            _ => {
+                oddities.push(Oddity::MissingIdentity);
+                break;
+            }
+        }
+    }
+    Ok(Commit { tree, parents, oddities })
+}
+
+pub(crate) fn tag(data: &[u8]) -> Result<Tag, Flaw> {
+    let header = header(data)?;
+    let mut lines = header.split(|byte| *byte == b'\n');
+    let target = lines.next().and_then(|line| id_after(b"object ", line)).ok_or(Flaw::BadTag)?;
+    let kind = lines
+        .next()
+        .and_then(|line| line.strip_prefix(b"type "))
+        .and_then(|kind| Kind::from_bytes(kind).ok())
+        .ok_or(Flaw::BadTag)?;
+    // A tagger is missing from the oldest tags of many repositories, a name never is.
+    if !lines.next().is_some_and(|line| line.starts_with(b"tag ")) {
+        return Err(Flaw::BadTag);
+    }
+    Ok(Tag { target, kind })
+}
+
+/// The lines before the message, without the last newline.
+fn header(data: &[u8]) -> Result<&[u8], Flaw> {
+    let end = data.windows(2).position(|pair| pair == b"\n\n");
+    // Without a message the header is all there is, and still ends with its newline.
+    let header = match end {
+        Some(end) => &data[..end],
+        None => data.strip_suffix(b"\n").ok_or(Flaw::UnterminatedHeader)?,
+    };
+    if header.contains(&0) {
+        return Err(Flaw::NulInHeader);
+    }
+    Ok(header)
+}
+
+fn id_after(key: &[u8], line: &[u8]) -> Option<ObjectId> {
+    let hex = line.strip_prefix(key)?;
+    (hex.len() == 40).then(|| ObjectId::from_hex(hex).ok()).flatten()
+}
+
+fn has_email(line: &[u8]) -> bool {
+    let open = line.iter().position(|byte| *byte == b'<');
+    let close = line.iter().rposition(|byte| *byte == b'>');
+    matches!((open, close), (Some(open), Some(close)) if open + 1 < close)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: &str = "tree aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n";
+    const P: &str = "parent bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n";
+    const A: &str = "author A <a@b> 1 +0000\n";
+    const C: &str = "committer A <a@b> 1 +0000\n";
+
+    fn read(parts: &[&str]) -> Result<Commit, Flaw> {
+        commit(parts.concat().as_bytes())
+    }
+
+    #[test]
+    fn commits_give_their_links() {
+        let found = read(&[T, P, P, A, C, "gpgsig x\n y\n", "\nmessage\0\n"]).unwrap();
+        assert_eq!(found.parents.len(), 2);
+        assert!(found.oddities.is_empty());
+        assert_eq!(read(&[T, A, C]).unwrap().parents.len(), 0, "no message at all");
+    }
+
+    #[test]
+    fn odd_commits_are_accepted_and_recorded() {
+        let oddities = |parts: &[&str]| read(parts).unwrap().oddities;
+        assert_eq!(oddities(&[T, "author A <> 1 +0000\n", C, "\n"]), [Oddity::MissingEmail]);
+        assert_eq!(oddities(&[T, C, "\n"]), [Oddity::MissingIdentity]);
+        assert_eq!(oddities(&[T, A, "\n"]), [Oddity::MissingIdentity]);
+        assert_eq!(oddities(&[T, "author A <a@b> nonsense\n", C, "\n"]), []);
+    }
+
+    #[test]
+    fn broken_commits_are_refused() {
+        assert_eq!(read(&[A, C, "\n"]), Err(Flaw::BadCommit));
+        assert_eq!(read(&["tree abc\n", A, C, "\n"]), Err(Flaw::BadCommit));
+        assert_eq!(read(&[T, "parent x\n", A, C, "\n"]), Err(Flaw::BadCommit));
+        assert_eq!(read(&[T, "author A\0 <a@b>\n", C, "\n"]), Err(Flaw::NulInHeader));
+        assert_eq!(read(&[T, "author A"]), Err(Flaw::UnterminatedHeader));
+        assert_eq!(read(&[]), Err(Flaw::UnterminatedHeader));
+    }
+
+    #[test]
+    fn tags_give_their_target() {
+        let object = "object aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n";
+        let good = format!("{object}type commit\ntag v1\n\nmessage");
+        assert_eq!(tag(good.as_bytes()).unwrap().kind, Kind::Commit);
+        for bad in ["type commit\ntag v1\n\n", "type nothing\ntag v1\n\n", "type commit\n\n"] {
+            let text = if bad.starts_with("type commit\ntag") {
+                bad.to_owned()
+            } else {
+                format!("{object}{bad}")
+            };
+            assert_eq!(tag(text.as_bytes()), Err(Flaw::BadTag), "{text:?}");
+        }
+    }
+}

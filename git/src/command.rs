@@ -1,0 +1,437 @@
+//! What a client asks for in a push: the command section of `git-receive-pack`.
+//!
+//! ```text
+//! shallow <oid>                                  any number, first
+//! <old> <new> <ref>\0<capabilities>              the first command
+//! <old> <new> <ref>                              the others
+//! 0000
+//! <option>                                       only if push-options was asked for
+//! 0000
+//! PACK...                                        only if a command does not delete
+//! ```
+//!
+//! The section is found by reading pkt-lines to their flush, never by searching for `PACK`. It is
+//! collected before anything is done, so its size is bounded by [`Limits`]: number of commands,
+//! of shallow lines, of options, and bytes in all. Clients differ in small things that are all
+//! accepted: a space before the capabilities or none, a newline after a line or none.
+//! ([gitprotocol-pack](https://git-scm.com/docs/gitprotocol-pack#_reference_update_request_and_packfile_transfer))
+
+use gix_hash::ObjectId;
+
+use crate::pkt::{self, Packet};
+
+/// How much a client may say before its pack. Exceeding any of these ends the push with a sentence.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Commands in one push.
+    pub commands: usize,
+    /// `shallow` lines in one push.
+    pub shallow: usize,
+    /// Push options in one push.
+    pub options: usize,
+    /// Bytes of one push option.
+    pub option_bytes: usize,
+    /// Bytes of the whole section.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { commands: 10_000, shallow: 10_000, options: 64, option_bytes: 1024, bytes: 4 << 20 }
+    }
+}
+
+/// One wish: let `name` point to `new`, provided that it points to `old` now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// What the client saw; all zeros if there was no such ref.
+    pub old: ObjectId,
+    /// What it wants; all zeros to delete the ref.
+    pub new: ObjectId,
+    /// The full name of the ref. Bytes that are not UTF-8 are replaced, and such a name is refused.
+    pub name: String,
+}
+
+impl Command {
+    /// Whether the ref is to be removed.
+    pub fn deletes(&self) -> bool {
+        self.new.is_null()
+    }
+
+    /// Whether the client believes that the ref does not exist.
+    pub fn creates(&self) -> bool {
+        self.old.is_null() && !self.new.is_null()
+    }
+}
+
+/// What the client can do and wishes, from the list behind the first command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It reads `unpack`, `ok` and `ng` lines.
+    pub report_status: bool,
+    /// It reads them with `option` lines in between.
+    pub report_status_v2: bool,
+    /// It takes the answer on numbered bands.
+    pub side_band: bool,
+    /// No progress is wanted.
+    pub quiet: bool,
+    /// All commands or none.
+    pub atomic: bool,
+    /// A section of push options follows.
+    pub push_options: bool,
+    /// The name of the hash function; absent means SHA-1.
+    pub object_format: Option<String>,
+    /// The program at the other end, such as `git/2.47.3`.
+    pub agent: Option<String>,
+    /// The client's own name for this push, for logs.
+    pub session_id: Option<String>,
+}
+
+impl Capabilities {
+    fn parse(list: &str) -> Self {
+        let mut found = Self::default();
+        for word in list.split_ascii_whitespace() {
+            match word.split_once('=') {
+                None => match word {
+                    "report-status" => found.report_status = true,
+                    "report-status-v2" => found.report_status_v2 = true,
+                    "side-band-64k" => found.side_band = true,
+                    "quiet" => found.quiet = true,
+                    "atomic" => found.atomic = true,
+                    "push-options" => found.push_options = true,
+                    // `delete-refs` and `ofs-delta` change nothing in what the client may send, and
+                    // unknown words are ignored as git does.
+                    _ => {}
+                },
+                Some(("object-format", value)) => found.object_format = Some(printable(value)),
+                Some(("agent", value)) => found.agent = Some(printable(value)),
+                Some(("session-id", value)) => found.session_id = Some(printable(value)),
+                Some(_) => {}
+            }
+        }
+        found
+    }
+}
+
+/// Words of a client go to logs: no control characters, and not without end.
+fn printable(value: &str) -> String {
+    value.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// The whole section.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The commits whose parents the client does not have.
+    pub shallow: Vec<ObjectId>,
+    /// The commands, in the order of the client.
+    pub commands: Vec<Command>,
+    /// What stood behind the first command.
+    pub capabilities: Capabilities,
+    /// The push options, in the order of the client.
+    pub options: Vec<String>,
+}
+
+impl Request {
+    /// Whether a pack follows the section: it does unless all commands delete.
+    pub fn expects_pack(&self) -> bool {
+        self.commands.iter().any(|command| !command.deletes())
+    }
+}
+
+/// The command section cannot be understood or is too large.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error(transparent)]
+    Packet(#[from] pkt::Error),
+    #[error("protocol error: expected \"<old> <new> <ref>\"")]
+    Malformed,
+    #[error("protocol error: a shallow line does not name an object")]
+    MalformedShallow,
+    #[error("protocol error: the first command has no list of capabilities")]
+    NoCapabilities,
+    #[error(
+        "object format {0} is not offered here: this remote takes sha1 repositories \
+         (create one with `git init --object-format=sha1`)"
+    )]
+    ObjectFormat(String),
+    #[error("signed pushes are not offered here; push without --signed")]
+    PushCertificate,
+    #[error("more than {0} refs in one push; push them in several goes")]
+    TooManyCommands(usize),
+    #[error("more than {0} shallow commits in one push")]
+    TooManyShallow(usize),
+    #[error("more than {0} push options")]
+    TooManyOptions(usize),
+    #[error("a push option is longer than {0} bytes")]
+    OptionTooLong(usize),
+    #[error("a push option is not UTF-8")]
+    OptionNotUtf8,
+    #[error("the list of refs is longer than {0} bytes; push in several goes")]
+    TooLong(usize),
+    #[error("the connection ended in the middle of the list of refs")]
+    Unfinished,
+}
+
+enum Section {
+    Commands,
+    Options,
+    Done,
+}
+
+/// Collects the command section as its bytes arrive.
+pub struct Parser {
+    limits: Limits,
+    request: Request,
+    section: Section,
+    taken: usize,
+}
+
+impl Parser {
+    /// A parser for one push.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, request: Request::default(), section: Section::Commands, taken: 0 }
+    }
+
+    /// What is known so far. After an error it tells how the client can be answered.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Whether nothing at all has been read yet.
+    pub fn is_empty(&self) -> bool {
+        self.taken == 0
+    }
+
+    /// Ends the parsing; an error if the section was not finished.
+    pub fn into_request(self) -> Result<Request, Error> {
+        match self.section {
+            Section::Done => Ok(self.request),
+            _ => Err(Error::Unfinished),
+        }
+    }
+
+    /// Takes as many packets from the front of `input` as are complete.
+    ///
+    /// Returns how many bytes were used and whether the section is finished; what follows then is
+    /// the pack. What was not used has to be given again together with more.
+    pub fn feed(&mut self, input: &[u8]) -> Result<(usize, bool), Error> {
+        let mut used = 0;
+        while !matches!(self.section, Section::Done) {
+            let Some((packet, length)) = pkt::decode(&input[used..])? else {
+                break;
+            };
+            used += length;
+            self.taken += length;
+            if self.taken > self.limits.bytes {
+                return Err(Error::TooLong(self.limits.bytes));
+            }
+            match (&self.section, packet) {
+                (Section::Commands, Packet::Flush) => {
+                    let more =
+                        self.request.capabilities.push_options && !self.request.commands.is_empty();
+                    self.section = if more { Section::Options } else { Section::Done };
+                }
+                (Section::Options, Packet::Flush) => self.section = Section::Done,
+                (Section::Commands, Packet::Line(line)) => self.command(line)?,
+                (Section::Options, Packet::Line(line)) => self.option(line)?,
+                (Section::Done, _) => break,
+            }
+        }
+        Ok((used, matches!(self.section, Section::Done)))
+    }
+
+    fn command(&mut self, line: &[u8]) -> Result<(), Error> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        if let Some(id) = line.strip_prefix(b"shallow ") {
+            if self.request.shallow.len() >= self.limits.shallow {
+                return Err(Error::TooManyShallow(self.limits.shallow));
+            }
+            let id = object_id(id).ok_or(Error::MalformedShallow)?;
+            self.request.shallow.push(id);
+            return Ok(());
+        }
+        if line.starts_with(b"push-cert") {
+            return Err(Error::PushCertificate);
+        }
+        if self.request.commands.len() >= self.limits.commands {
+            return Err(Error::TooManyCommands(self.limits.commands));
+        }
+        let (command, capabilities) = match line.iter().position(|byte| *byte == 0) {
+            Some(nul) => (&line[..nul], Some(&line[nul + 1..])),
+            None => (line, None),
+        };
+        // The capabilities come first: a refusal of the line itself can then be put in a form that
+        // the client reads.
+        if self.request.commands.is_empty() {
+            let list = String::from_utf8_lossy(capabilities.ok_or(Error::NoCapabilities)?);
+            self.request.capabilities = Capabilities::parse(&list);
+            if let Some(format) = &self.request.capabilities.object_format
+                && format != "sha1"
+            {
+                return Err(Error::ObjectFormat(format.clone()));
+            }
+        }
+        let command = parse_command(command).ok_or(Error::Malformed)?;
+        self.request.commands.push(command);
+        Ok(())
+    }
+
+    fn option(&mut self, line: &[u8]) -> Result<(), Error> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        if self.request.options.len() >= self.limits.options {
+            return Err(Error::TooManyOptions(self.limits.options));
+        }
+        if line.len() > self.limits.option_bytes {
+            return Err(Error::OptionTooLong(self.limits.option_bytes));
+        }
+        let option = std::str::from_utf8(line).map_err(|_| Error::OptionNotUtf8)?;
+        self.request.options.push(option.to_owned());
+        Ok(())
+    }
+}
+
+fn parse_command(line: &[u8]) -> Option<Command> {
+    let (old, rest) = line.split_at_checked(40)?;
+    let (new, name) = rest.strip_prefix(b" ")?.split_at_checked(40)?;
+    let name = name.strip_prefix(b" ")?;
+    if name.is_empty() {
+        return None;
+    }
+    Some(Command {
+        old: object_id(old)?,
+        new: object_id(new)?,
+        name: String::from_utf8_lossy(name).into_owned(),
+    })
+}
+
+fn object_id(hex: &[u8]) -> Option<ObjectId> {
+    (hex.len() == 40).then(|| ObjectId::from_hex(hex).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    const ZERO: &str = "0000000000000000000000000000000000000000";
+
+    fn lines(lines: &[&str]) -> BytesMut {
+        let mut out = BytesMut::new();
+        for text in lines {
+            if text.is_empty() {
+                pkt::flush(&mut out);
+            } else {
+                pkt::line(&mut out, text.as_bytes());
+            }
+        }
+        out
+    }
+
+    fn parse(input: &[u8]) -> Result<(Request, usize), Error> {
+        let mut parser = Parser::new(Limits::default());
+        let (used, _) = parser.feed(input)?;
+        Ok((parser.into_request()?, used))
+    }
+
+    #[test]
+    fn capabilities_are_read_with_and_without_a_leading_space() {
+        for space in ["", " "] {
+            let input = lines(&[
+                &format!(
+                    "{A} {B} refs/heads/main\0{space}report-status side-band-64k agent=git/2.47.3"
+                ),
+                "",
+            ]);
+            let (request, used) = parse(&input).unwrap();
+            assert_eq!(used, input.len());
+            assert_eq!(request.commands[0].name, "refs/heads/main");
+            assert!(request.capabilities.report_status && request.capabilities.side_band);
+            assert!(!request.capabilities.atomic);
+            assert_eq!(request.capabilities.agent.as_deref(), Some("git/2.47.3"));
+        }
+    }
+
+    #[test]
+    fn the_pack_begins_behind_the_flush_even_if_a_ref_is_called_pack() {
+        let mut input = lines(&[
+            &format!("{ZERO} {A} refs/heads/PACKAGE\0report-status\n"),
+            &format!("{A} {ZERO} refs/heads/old\n"),
+            "",
+        ]);
+        let section = input.len();
+        input.extend_from_slice(b"PACK\0\0\0\x02");
+        // Byte by byte, as a hostile network would deliver it.
+        let mut parser = Parser::new(Limits::default());
+        let (mut start, mut done) = (0, false);
+        for end in 0..=input.len() {
+            let (used, finished) = parser.feed(&input[start..end]).unwrap();
+            start += used;
+            done |= finished;
+        }
+        assert!(done);
+        assert_eq!(start, section);
+        let request = parser.into_request().unwrap();
+        assert_eq!(request.commands.len(), 2);
+        assert!(request.commands[0].creates());
+        assert!(request.commands[1].deletes());
+        assert!(request.expects_pack());
+    }
+
+    #[test]
+    fn shallow_lines_and_options_are_collected() {
+        let input = lines(&[
+            &format!("shallow {A}"),
+            &format!("{ZERO} {B} refs/heads/main\0 push-options atomic quiet report-status-v2"),
+            "",
+            "wait",
+            "project=a b",
+            "",
+        ]);
+        let (request, used) = parse(&input).unwrap();
+        assert_eq!(used, input.len());
+        assert_eq!(request.shallow.len(), 1);
+        assert_eq!(request.options, ["wait", "project=a b"]);
+        assert!(request.capabilities.atomic && request.capabilities.quiet);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let first = format!("{ZERO} {A} refs/heads/a\0report-status");
+        for (bad, error) in [
+            (vec!["hello\0report-status", ""], Error::Malformed),
+            (vec![&format!("{A} {B} refs/heads/a"), ""], Error::NoCapabilities),
+            (vec![&first, &format!("{A}  {B} x"), ""], Error::Malformed),
+            (vec![&first, &format!("{A} {B} "), ""], Error::Malformed),
+            (vec!["shallow abc", ""], Error::MalformedShallow),
+            (vec!["push-cert\0report-status", ""], Error::PushCertificate),
+            (vec![&first], Error::Unfinished),
+            (
+                vec![&format!("{ZERO} {A} refs/heads/a\0object-format=sha256"), ""],
+                Error::ObjectFormat("sha256".into()),
+            ),
+        ] {
+            assert_eq!(parse(&lines(&bad)), Err(error), "{bad:?}");
+        }
+        assert_eq!(parse(b"0004"), Err(Error::Packet(pkt::Error::BadLength(4))));
+    }
+
+    #[test]
+    fn every_limit_holds() {
+        let limits = Limits { commands: 1, shallow: 1, options: 1, option_bytes: 4, bytes: 400 };
+        let first = format!("{ZERO} {A} refs/heads/a\0push-options");
+        let shallow = format!("shallow {A}");
+        for (bad, error) in [
+            (vec![first.as_str(), &format!("{ZERO} {A} refs/heads/b")], Error::TooManyCommands(1)),
+            (vec![&shallow, &shallow], Error::TooManyShallow(1)),
+            (vec![&first, "", "a", "b"], Error::TooManyOptions(1)),
+            (vec![&first, "", "abcde"], Error::OptionTooLong(4)),
+            (vec![&format!("{ZERO} {A} refs/heads/{}\0", "x".repeat(400))], Error::TooLong(400)),
+        ] {
+            assert_eq!(Parser::new(limits).feed(&lines(&bad)), Err(error), "{bad:?}");
+        }
+    }
+}

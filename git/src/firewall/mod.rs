@@ -1,0 +1,475 @@
+//! The pack firewall: measures a pack while it streams in, before anything is allocated for it.
+//!
+//! A pack can claim four billion objects in its header, inflate 4 MB to 4 GB, say "10 bytes" and go
+//! on for ever, or hold 200 deltas of 1 KB that each make an object of 50 MB. An indexer finds out
+//! by doing the work. The [`Scanner`] finds out first: it walks entry headers, inflates each entry
+//! into a small scratch buffer that is thrown away, and compares every number with a budget the
+//! moment the number is known. Bytes go on to the indexer only after they passed.
+//!
+//! Memory: the scratch buffer, and ten bytes an object for the depth of delta chains. Not checked
+//! here: the checksum at the end, ids, and whether deltas apply; that is the indexer's.
+
+use std::{fmt, time::Duration};
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+mod reader;
+pub(crate) use reader::{Chunk, Counters, Failure, PackReader};
+
+/// What one push may cost. Each limit is named in the sentence that a client sees when it exceeds it.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of the pack as sent.
+    pub pack_bytes: u64,
+    /// Objects in the pack. The indexer needs about 100 bytes of memory for each.
+    pub objects: u32,
+    /// Bytes of one object after inflating and after applying deltas. The indexer holds an object
+    /// in memory, so this bounds its memory.
+    pub object_bytes: u64,
+    /// Bytes of all entries after inflating, deltas counted as deltas.
+    pub inflated_bytes: u64,
+    /// Bytes of all objects after applying deltas: what hashing and checking has to read.
+    pub resolved_bytes: u64,
+    /// How many times larger than the pack all its objects together may be, once they exceed 1 GiB.
+    /// Real histories stay below 100; a pack made to burn time is in the thousands.
+    pub resolved_ratio: u64,
+    /// Deltas on deltas. Git itself never makes more than 4095.
+    pub delta_depth: u16,
+    /// From the first byte of the request to the end of all checks.
+    pub wall_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            pack_bytes: 4 << 30,
+            objects: 8_000_000,
+            object_bytes: 128 << 20,
+            inflated_bytes: 32 << 30,
+            resolved_bytes: 512 << 30,
+            resolved_ratio: 500,
+            delta_depth: 4095,
+            wall_time: Duration::from_hours(1),
+        }
+    }
+}
+
+/// The pack breaks a limit or the format. The text is meant for the person who pushed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Violation {
+    #[error("the pack does not start with PACK")]
+    NotAPack,
+    #[error("the pack has version {0}; versions 2 and 3 are known")]
+    Version(u32),
+    #[error(
+        "the pack holds {found} objects and the limit is {limit}; push a part of the history first"
+    )]
+    Objects { found: u32, limit: u32 },
+    #[error("the pack is larger than {}, the limit; push a part of the history first", Size(*.0))]
+    PackBytes(u64),
+    #[error("the pack holds an object of {} and the limit is {}; leave that file out or store it with another tool", Size(*.found), Size(*.limit))]
+    ObjectBytes { found: u64, limit: u64 },
+    #[error("the pack inflates to more than {}, the limit", Size(*.0))]
+    InflatedBytes(u64),
+    #[error("the objects of the pack amount to more than {}, the limit", Size(*.0))]
+    ResolvedBytes(u64),
+    #[error(
+        "the pack is built to be expensive: its objects are more than {0} times larger than itself"
+    )]
+    ResolvedRatio(u64),
+    #[error("the pack has a chain of more than {0} deltas; run `git repack -adf` and push again")]
+    DeltaDepth(u16),
+    #[error("the pack has an entry of the unknown type {0}")]
+    EntryType(u8),
+    #[error("the pack has an entry whose size does not fit into 64 bits")]
+    SizeOverflow,
+    #[error("an entry of the pack says it has {declared} bytes but inflates to {found}")]
+    WrongSize { declared: u64, found: u64 },
+    #[error("an entry of the pack says it has {0} bytes but inflates to more")]
+    TooLong(u64),
+    #[error("an entry of the pack is compressed to many times its size")]
+    Padded,
+    #[error("a delta in the pack refers to a place where no object begins")]
+    BadBase,
+    #[error("a delta in the pack is too short to be one")]
+    ShortDelta,
+    #[error("the compressed data of the pack is damaged")]
+    Deflate,
+    #[error("there is junk behind the end of the pack")]
+    TrailingJunk,
+    #[error("the pack ends early")]
+    Truncated,
+}
+
+/// A number of bytes as people write it.
+pub(crate) struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+        let mut value = self.0 as f64;
+        let mut unit = 0;
+        while value >= 1024.0 && unit + 1 < UNITS.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        let digits = usize::from(unit > 0 && value < 10.0 && value.fract() > 0.05);
+        write!(f, "{value:.digits$} {}", UNITS[unit])
+    }
+}
+
+const COMMIT: u8 = 1;
+const TAG: u8 = 4;
+const OFS_DELTA: u8 = 6;
+const REF_DELTA: u8 = 7;
+
+const HASH_LENGTH: usize = 20;
+
+/// Compressed data may be larger than what it holds by a few bytes a block, not by more than this.
+const PADDING: u64 = 64 << 10;
+
+/// Below this the ratio of [`Limits::resolved_ratio`] is not asked for.
+const RATIO_FLOOR: u64 = 1 << 30;
+
+enum State {
+    /// `PACK`, version, number of objects: 12 bytes.
+    PackHeader,
+    /// Type and size, and the base of a delta.
+    EntryHeader,
+    /// The deflated bytes of an entry.
+    Body,
+    /// The checksum.
+    Trailer,
+    Done,
+}
+
+/// The entry whose body is being inflated.
+#[derive(Default)]
+struct Entry {
+    declared: u64,
+    delta: bool,
+    /// The first inflated bytes of a delta: the sizes of its base and of its result.
+    head: Vec<u8>,
+}
+
+/// Two varints of at most ten bytes each stand at the start of a delta.
+const DELTA_HEAD: usize = 20;
+
+/// Walks a pack as its bytes arrive and stops at the first broken limit.
+pub struct Scanner {
+    limits: Limits,
+    state: State,
+    /// Bytes of a header that came in pieces. Never more than a few dozen.
+    partial: Vec<u8>,
+    inflate: Decompress,
+    scratch: Box<[u8]>,
+    entry: Entry,
+    /// Where each entry begins, rising, and how many deltas it stands on.
+    offsets: Vec<u64>,
+    depths: Vec<u16>,
+    position: u64,
+    declared_objects: u32,
+    inflated: u64,
+    resolved: u64,
+}
+
+impl Scanner {
+    /// A scanner for one pack.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: State::PackHeader,
+            partial: Vec::with_capacity(32),
+            inflate: Decompress::new(true),
+            scratch: vec![0; 16 << 10].into_boxed_slice(),
+            entry: Entry::default(),
+            offsets: Vec::new(),
+            depths: Vec::new(),
+            position: 0,
+            declared_objects: 0,
+            inflated: 0,
+            resolved: 0,
+        }
+    }
+
+    /// Whether the pack has ended; every further byte is junk.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// How many objects the pack claims to hold, once its header was read.
+    pub fn declared_objects(&self) -> Option<u32> {
+        (!matches!(self.state, State::PackHeader)).then_some(self.declared_objects)
+    }
+
+    /// Entries that have begun so far.
+    pub fn objects(&self) -> u32 {
+        self.offsets.len() as u32
+    }
+
+    /// Bytes of all entries after inflating so far.
+    pub fn inflated_bytes(&self) -> u64 {
+        self.inflated
+    }
+
+    /// Takes the next bytes of the pack. All of `input` has passed if there is no error.
+    pub fn feed(&mut self, mut input: &[u8]) -> Result<(), Violation> {
+        while !input.is_empty() {
+            let used = match self.state {
+                State::PackHeader => self.pack_header(input)?,
+                State::EntryHeader => self.entry_header(input)?,
+                State::Body => self.body(input)?,
+                State::Trailer => self.trailer(input),
+                State::Done => return Err(Violation::TrailingJunk),
+            };
+            self.position += used as u64;
+            if self.position > self.limits.pack_bytes {
+                return Err(Violation::PackBytes(self.limits.pack_bytes));
+            }
+            input = &input[used..];
+        }
+        Ok(())
+    }
+
+    fn pack_header(&mut self, input: &[u8]) -> Result<usize, Violation> {
+        let used = self.collect(input, 12);
+        let [p, a, c, k, v0, v1, v2, v3, n0, n1, n2, n3] = self.partial[..] else {
+            return Ok(used);
+        };
+        if [p, a, c, k] != *b"PACK" {
+            return Err(Violation::NotAPack);
+        }
+        let version = u32::from_be_bytes([v0, v1, v2, v3]);
+        if !matches!(version, 2 | 3) {
+            return Err(Violation::Version(version));
+        }
+        let found = u32::from_be_bytes([n0, n1, n2, n3]);
+        if found > self.limits.objects {
+            return Err(Violation::Objects { found, limit: self.limits.objects });
+        }
+        self.declared_objects = found;
+        self.partial.clear();
+        self.state = if found == 0 { State::Trailer } else { State::EntryHeader };
+        Ok(used)
+    }
+
+    /// Moves bytes to `partial` until it holds `want`.
+    fn collect(&mut self, input: &[u8], want: usize) -> usize {
+        let used = input.len().min(want - self.partial.len().min(want));
+        self.partial.extend_from_slice(&input[..used]);
+        used
+    }
+
+    /// One byte at a time: headers are a few bytes, and only the last byte says that it is the last.
+    fn entry_header(&mut self, input: &[u8]) -> Result<usize, Violation> {
+        let Some(byte) = input.first() else {
+            return Ok(0);
+        };
+        self.partial.push(*byte);
+        if let Some(header) = EntryHeader::parse(&self.partial)? {
+            let offset = self.position + 1 - self.partial.len() as u64;
+            self.partial.clear();
+            self.begin(offset, &header)?;
+        }
+        Ok(1)
+    }
+
+    fn begin(&mut self, offset: u64, header: &EntryHeader) -> Result<(), Violation> {
+        let limit = self.limits.object_bytes;
+        if header.size > limit {
+            return Err(Violation::ObjectBytes { found: header.size, limit });
+        }
+        let depth = match header.base {
+            Base::None => 0,
+            // Its base may be in the repository; chains through ids are bounded by what they resolve to.
+            Base::Id => 1,
+            Base::Distance(distance) => {
+                let base = offset.checked_sub(distance).ok_or(Violation::BadBase)?;
+                let at = self.offsets.binary_search(&base).map_err(|_| Violation::BadBase)?;
+                self.depths[at].saturating_add(1)
+            }
+        };
+        if depth > self.limits.delta_depth {
+            return Err(Violation::DeltaDepth(self.limits.delta_depth));
+        }
+        self.offsets.push(offset);
+        self.depths.push(depth);
+        self.entry.declared = header.size;
+        self.entry.delta = !matches!(header.base, Base::None);
+        self.entry.head.clear();
+        if !self.entry.delta {
+            self.resolves_to(header.size)?;
+        }
+        self.inflate.reset(true);
+        self.state = State::Body;
+        Ok(())
+    }
+
+    fn resolves_to(&mut self, size: u64) -> Result<(), Violation> {
+        let limit = self.limits.object_bytes;
+        if size > limit {
+            return Err(Violation::ObjectBytes { found: size, limit });
+        }
+        self.resolved = self.resolved.saturating_add(size);
+        if self.resolved > self.limits.resolved_bytes {
+            return Err(Violation::ResolvedBytes(self.limits.resolved_bytes));
+        }
+        let ratio = self.limits.resolved_ratio;
+        let allowed = self.position.saturating_mul(ratio).saturating_add(RATIO_FLOOR);
+        if self.resolved > allowed {
+            return Err(Violation::ResolvedRatio(ratio));
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, input: &[u8]) -> Result<usize, Violation> {
+        let declared = self.entry.declared;
+        let mut used = 0;
+        loop {
+            let before = (self.inflate.total_in(), self.inflate.total_out());
+            let status = self
+                .inflate
+                .decompress(&input[used..], &mut self.scratch, FlushDecompress::None)
+                .map_err(|_| Violation::Deflate)?;
+            let read = (self.inflate.total_in() - before.0) as usize;
+            let written = (self.inflate.total_out() - before.1) as usize;
+            used += read;
+            self.inflated += written as u64;
+            let total = self.inflate.total_out();
+            if total > declared {
+                return Err(Violation::TooLong(declared));
+            }
+            if self.inflated > self.limits.inflated_bytes {
+                return Err(Violation::InflatedBytes(self.limits.inflated_bytes));
+            }
+            if self.inflate.total_in() > declared.saturating_mul(2).saturating_add(PADDING) {
+                return Err(Violation::Padded);
+            }
+            if self.entry.delta && self.entry.head.len() < DELTA_HEAD {
+                self.delta_head(written, status == Status::StreamEnd)?;
+            }
+            if status == Status::StreamEnd {
+                if total != declared {
+                    return Err(Violation::WrongSize { declared, found: total });
+                }
+                let last = self.objects() == self.declared_objects;
+                self.state = if last { State::Trailer } else { State::EntryHeader };
+                return Ok(used);
+            }
+            if read == 0 && written == 0 {
+                // Nothing moves: either all input is used, or the stream is broken.
+                return if used == input.len() { Ok(used) } else { Err(Violation::Deflate) };
+            }
+        }
+    }
+
+    /// Learns the size of a delta's result as soon as enough of the delta is there.
+    fn delta_head(&mut self, written: usize, ended: bool) -> Result<(), Violation> {
+        let take = written.min(DELTA_HEAD - self.entry.head.len());
+        self.entry.head.extend_from_slice(&self.scratch[..take]);
+        if self.entry.head.len() < DELTA_HEAD && !ended {
+            return Ok(());
+        }
+        let head = std::mem::take(&mut self.entry.head);
+        let (_, rest) = varint(&head)?.ok_or(Violation::ShortDelta)?;
+        let (result, _) = varint(rest)?.ok_or(Violation::ShortDelta)?;
+        // Full length: the sizes of this entry are settled.
+        self.entry.head = head;
+        self.entry.head.resize(DELTA_HEAD, 0);
+        self.resolves_to(result)
+    }
+
+    fn trailer(&mut self, input: &[u8]) -> usize {
+        let used = self.collect(input, HASH_LENGTH);
+        if self.partial.len() == HASH_LENGTH {
+            self.state = State::Done;
+        }
+        used
+    }
+}
+
+enum Base {
+    None,
+    Id,
+    Distance(u64),
+}
+
+struct EntryHeader {
+    size: u64,
+    base: Base,
+}
+
+impl EntryHeader {
+    /// `None` if more bytes are needed.
+    /// ([gitformat-pack](https://git-scm.com/docs/gitformat-pack#_pack_pack_files_have_the_following_format))
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, Violation> {
+        let Some((first, rest)) = bytes.split_first() else {
+            return Ok(None);
+        };
+        let kind = (first >> 4) & 7;
+        if !matches!(kind, COMMIT..=TAG | OFS_DELTA | REF_DELTA) {
+            return Err(Violation::EntryType(kind));
+        }
+        let mut size = u64::from(first & 15);
+        let mut rest = rest;
+        if first & 0x80 != 0 {
+            let Some((high, behind)) = varint(rest)? else {
+                return Ok(None);
+            };
+            if high >> 60 != 0 {
+                return Err(Violation::SizeOverflow);
+            }
+            size |= high << 4;
+            rest = behind;
+        }
+        let base = match kind {
+            OFS_DELTA => match distance(rest)? {
+                None => return Ok(None),
+                Some(distance) => Base::Distance(distance),
+            },
+            REF_DELTA if rest.len() < HASH_LENGTH => return Ok(None),
+            REF_DELTA => Base::Id,
+            _ => Base::None,
+        };
+        Ok(Some(Self { size, base }))
+    }
+}
+
+/// Seven bits a byte, least significant first. `None` if it does not end within `bytes`.
+fn varint(bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
+    let mut value = 0_u64;
+    for (at, byte) in bytes.iter().enumerate() {
+        let part = u64::from(byte & 0x7f);
+        let shift = 7 * at as u32;
+        if shift > 63 || (part << shift) >> shift != part {
+            return Err(Violation::SizeOverflow);
+        }
+        value |= part << shift;
+        if byte & 0x80 == 0 {
+            return Ok(Some((value, &bytes[at + 1..])));
+        }
+    }
+    Ok(None)
+}
+
+/// Seven bits a byte, most significant first, with one added at each step.
+fn distance(bytes: &[u8]) -> Result<Option<u64>, Violation> {
+    let mut value = 0_u64;
+    for (at, byte) in bytes.iter().enumerate() {
+        if at > 0 {
+            value = value.checked_add(1).ok_or(Violation::SizeOverflow)?;
+        }
+        if value >> 57 != 0 {
+            return Err(Violation::SizeOverflow);
+        }
+        value = (value << 7) | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return if value == 0 { Err(Violation::BadBase) } else { Ok(Some(value)) };
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! The HTTP side: one [`Service`] that answers every request below a mount point.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET …/info/refs?service=git-receive-pack` | the advertisement, or 401, 403, 404, 410, 429, 503 with a sentence |
+//! | `POST …/git-receive-pack` | the push; 401 and 404 by status, everything else inside a 200 |
+//! | a POST of the four bytes `0000` | 200 and nothing, without credentials: git's probe |
+//! | `…git-upload-pack` | 403: this remote takes pushes only |
+//! | dumb requests, unknown services | 403 |
+//!
+//! Nothing is ever redirected: git does not follow redirects on a POST. Errors are `text/plain`.
+//! A refused POST is read to its end (up to a ceiling) before it is answered: a client that is still
+//! sending when the answer arrives loses the answer.
+//! ([gitprotocol-http](https://git-scm.com/docs/gitprotocol-http))
+
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use tokio::sync::Semaphore;
+
+use crate::{
+    advertise,
+    receive::{self, Workers},
+    remote::{Access, Refusal, RefusalKind, Remote, Repository},
+};
+
+pub(crate) mod body;
+pub(crate) mod respond;
+mod route;
+
+use body::{BodyReader, BoxError};
+use respond::ResponseBody;
+use route::Route;
+
+/// How the service behaves, the same for all repositories.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// The realm of `WWW-Authenticate`, shown when git asks for a password.
+    pub realm: String,
+    /// Pushes whose packs are received at the same time. Each takes a blocking thread while its
+    /// client sends. Further ones wait, and after `receive_wait` they are told to come back.
+    pub concurrent_receives: usize,
+    /// How long a push waits for one of the above.
+    pub receive_wait: Duration,
+    /// Packs that are resolved and checked at the same time. Each uses all cores.
+    pub concurrent_checks: usize,
+    /// A client that sends nothing for this long is given up. Some compute for minutes.
+    pub idle_timeout: Duration,
+    /// The same for the probe and for requests without access.
+    pub short_timeout: Duration,
+    /// An answer is never silent for longer than this, once the pack is there.
+    pub keepalive: Duration,
+    /// A request without access is read to its end, so that the reason arrives, but only so far.
+    pub refused_drain_bytes: u64,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            realm: "sluice".into(),
+            concurrent_receives: 64,
+            receive_wait: Duration::from_mins(1),
+            concurrent_checks: 2,
+            idle_timeout: Duration::from_mins(2),
+            short_timeout: Duration::from_secs(10),
+            keepalive: Duration::from_secs(5),
+            refused_drain_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The remote as a function from requests to responses.
+#[derive(Clone)]
+pub struct Service<R> {
+    remote: R,
+    config: Arc<ServiceConfig>,
+    workers: Workers,
+}
+
+impl<R: Remote> Service<R> {
+    /// A service over `remote`. Clones share their limits.
+    pub fn new(remote: R, config: ServiceConfig) -> Self {
+        let workers = Workers {
+            receives: Arc::new(Semaphore::new(config.concurrent_receives.max(1))),
+            checks: Arc::new(Semaphore::new(config.concurrent_checks.max(1))),
+        };
+        Self { remote, config: Arc::new(config), workers }
+    }
+
+    /// Answers one request. The path of its URI is taken from the mount point on. No limit on the
+    /// body may stand in front of this: bodies are streamed, and limited here.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let request = Incoming {
+            method: parts.method,
+            version: parts.version,
+            session: session(),
+            user_agent: text_header(&parts.headers, header::USER_AGENT.as_str()),
+            headers: parts.headers,
+            body: body.map_err(Into::into).boxed_unsync(),
+        };
+        match route::route(parts.uri.path(), parts.uri.query()) {
+            Route::InfoRefs { repository, service } => {
+                self.info_refs(request, repository, service.as_deref()).await
+            }
+            Route::ReceivePack { repository } => self.receive_pack(request, repository).await,
+            Route::UploadPack => {
+                self.after_short_drain(request, respond::text(StatusCode::FORBIDDEN, NO_FETCH))
+                    .await
+            }
+            Route::Dumb => respond::text(StatusCode::FORBIDDEN, SMART_ONLY),
+            Route::Unknown => {
+                let response =
+                    respond::text(StatusCode::NOT_FOUND, "there is nothing at this address");
+                self.after_short_drain(request, response).await
+            }
+        }
+    }
+
+    async fn info_refs(
+        &self,
+        request: Incoming,
+        repository: String,
+        service: Option<&str>,
+    ) -> Response<ResponseBody> {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return method_not_allowed(request.version, "GET, HEAD");
+        }
+        match service {
+            Some("git-receive-pack") => {}
+            Some("git-upload-pack") => return respond::text(StatusCode::FORBIDDEN, NO_FETCH),
+            Some(_) => {
+                return respond::text(
+                    StatusCode::FORBIDDEN,
+                    "this service is not offered here; git push uses git-receive-pack",
+                );
+            }
+            None => return respond::text(StatusCode::FORBIDDEN, SMART_ONLY),
+        }
+        let version_1 =
+            advertise::wants_version_1(text_header(&request.headers, "git-protocol").as_deref());
+        let session = request.session.clone();
+        let access = request.access(repository);
+        let advertised = async {
+            let repository = self.remote.open(access).await?;
+            let policy = repository.policy();
+            let mut refs = repository.refs().await?;
+            let shallow = repository.shallow().await?;
+            refs.retain(|reference| !crate::refs::hidden(&reference.name, &policy.hidden_refs));
+            refs.sort();
+            Ok(advertise::receive_pack(&refs, &shallow, version_1, &session))
+        };
+        match advertised.await {
+            Ok(body) => respond::full(StatusCode::OK, respond::ADVERTISEMENT, body),
+            Err(refusal) => respond::refusal(&refusal, &self.config.realm),
+        }
+    }
+
+    async fn receive_pack(&self, request: Incoming, repository: String) -> Response<ResponseBody> {
+        if request.method != Method::POST {
+            return method_not_allowed(request.version, "POST");
+        }
+        if !route::has_type(&request.headers, respond::REQUEST) {
+            let sentence =
+                format!("the body of this request has to be of type {}", respond::REQUEST);
+            let response = respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &sentence);
+            return self.after_short_drain(request, response).await;
+        }
+        if request.content_length() == Some(4) {
+            return self.probe(request).await;
+        }
+        let gzip = match route::gzip(&request.headers) {
+            Ok(gzip) => gzip,
+            Err(encoding) => {
+                let sentence =
+                    format!("the content encoding {encoding} is not known here; use gzip or none");
+                let response = respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &sentence);
+                return self.after_short_drain(request, response).await;
+            }
+        };
+        let access = request.access(repository);
+        let repository = match self.remote.open(access).await {
+            Ok(repository) => repository,
+            Err(refusal) => return self.refuse(request, gzip, &refusal).await,
+        };
+        let push = receive::Incoming {
+            version: request.version,
+            user_agent: request.user_agent,
+            session: request.session,
+            body: BodyReader::new(request.body, self.config.idle_timeout, gzip),
+        };
+        receive::receive(repository, push, &self.config, &self.workers).await
+    }
+
+    /// Before a large chunked push, git sends the four bytes `0000` to learn whether it has access.
+    /// Some versions send this without the credentials they have, and fail for good on a 401; so it
+    /// is answered without asking who it is, and without looking whether the repository exists.
+    async fn probe(&self, request: Incoming) -> Response<ResponseBody> {
+        let version = request.version;
+        let mut body = BodyReader::new(request.body, self.config.short_timeout, false);
+        let mut bytes = Vec::with_capacity(4);
+        loop {
+            match body.chunk().await {
+                Ok(Some(chunk)) if bytes.len() + chunk.len() <= 4 => {
+                    bytes.extend_from_slice(&chunk)
+                }
+                Ok(None) if bytes == b"0000" => {
+                    return respond::full(StatusCode::OK, respond::RESULT, Bytes::new());
+                }
+                Err(error) => {
+                    let response = respond::text(StatusCode::REQUEST_TIMEOUT, &error.to_string());
+                    return respond::close(response, version);
+                }
+                Ok(_) => {
+                    let sentence = "a request of four bytes has to be a flush packet";
+                    return respond::close(
+                        respond::text(StatusCode::BAD_REQUEST, sentence),
+                        version,
+                    );
+                }
+            }
+        }
+    }
+
+    /// A refusal to open the repository for a push. Git shows no body here, so where the client can
+    /// be told in its own protocol, it is.
+    async fn refuse(
+        &self,
+        request: Incoming,
+        gzip: bool,
+        refusal: &Refusal,
+    ) -> Response<ResponseBody> {
+        if matches!(refusal.kind, RefusalKind::Unauthorized | RefusalKind::NotFound) {
+            let response = respond::refusal(refusal, &self.config.realm);
+            return self.after_short_drain(request, response).await;
+        }
+        let version = request.version;
+        let body = BodyReader::new(request.body, self.config.short_timeout, gzip);
+        let in_band = receive::refuse(body, refusal, self.config.refused_drain_bytes).await;
+        in_band.unwrap_or_else(|| {
+            respond::close(respond::refusal(refusal, &self.config.realm), version)
+        })
+    }
+
+    /// Reads what the client still sends, briefly, and then answers.
+    async fn after_short_drain(
+        &self,
+        request: Incoming,
+        response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
+        // A client that waits for `100 Continue` has sent nothing, and must not be told to go on.
+        let waits = request.headers.contains_key(header::EXPECT);
+        if waits || request.method != Method::POST {
+            return response;
+        }
+        let mut body = BodyReader::new(request.body, self.config.short_timeout, false);
+        match body.drain(self.config.refused_drain_bytes).await {
+            Ok(()) => response,
+            Err(_) => respond::close(response, request.version),
+        }
+    }
+}
+
+const NO_FETCH: &str = "fetching is not offered by this remote; it takes pushes only";
+const SMART_ONLY: &str =
+    "this remote speaks git's smart HTTP protocol only; use a git client of version 1.6.6 or later";
+
+struct Incoming {
+    method: Method,
+    version: Version,
+    headers: HeaderMap,
+    session: String,
+    user_agent: Option<String>,
+    body: UnsyncBoxBody<Bytes, BoxError>,
+}
+
+impl Incoming {
+    fn access(&self, path: String) -> Access {
+        Access {
+            path,
+            credentials: route::credentials(&self.headers),
+            user_agent: self.user_agent.clone(),
+            session: self.session.clone(),
+        }
+    }
+
+    fn content_length(&self) -> Option<u64> {
+        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+}
+
+fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    Some(value.chars().take(200).collect())
+}
+
+fn method_not_allowed(version: Version, allow: &'static str) -> Response<ResponseBody> {
+    // HTTP/1.0 does not know 405.
+    let status = if version <= Version::HTTP_10 {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::METHOD_NOT_ALLOWED
+    };
+    let mut response = respond::text(status, &format!("this address answers to {allow}"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// A name for one request, unique enough for logs. It protects nothing.
+fn session() -> String {
+    let random = || std::hash::RandomState::new().hash_one(std::time::SystemTime::now());
+    format!("{:016x}{:016x}", random(), random())
+}

@@ -1,0 +1,232 @@
+//! The blocking half of a push: receive the pack, index it, look at every object.
+//!
+//! One call of [`run`] on one blocking thread, from the first byte of the pack to the verdict.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use gix_hash::ObjectId;
+use gix_object::{Find as _, Kind};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{
+    check::{Observation, closure, object},
+    firewall::{Chunk, Counters, Failure, Limits, PackReader},
+    index,
+    quarantine::{Quarantine, QuarantinedPack},
+    refs::reason,
+};
+
+/// What a command of the push wants, as far as objects matter for it.
+pub(super) struct Tip {
+    pub new: ObjectId,
+    /// The ref is a branch, so it has to point to a commit.
+    pub branch: bool,
+    /// The commit that `new` has to descend from, if the branch may only move forward.
+    pub ancestor: Option<ObjectId>,
+}
+
+pub(super) struct Job {
+    pub source: mpsc::Receiver<Chunk>,
+    pub counters: Arc<Counters>,
+    pub checks: Arc<Semaphore>,
+    pub objects: PathBuf,
+    pub quarantine_root: PathBuf,
+    pub limits: Limits,
+    /// One for each command; `None` if it deletes or was refused already.
+    pub tips: Vec<Option<Tip>>,
+    /// The client's shallow commits and the repository's.
+    pub shallow: Vec<ObjectId>,
+    pub known_shallow: Vec<ObjectId>,
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// The verdict on a push whose pack is sound.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub pack: Option<QuarantinedPack>,
+    /// For each command the reason why its objects do not allow it.
+    pub rejected: Vec<Option<&'static str>>,
+    pub new_shallow: Vec<ObjectId>,
+    pub observations: Vec<Observation>,
+}
+
+/// Why there is no verdict.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// The pack is refused, for this reason.
+    Refused(String),
+    /// Nobody waits for the answer any more, or the time is over.
+    Cancelled,
+    /// Our fault; the text is for the log.
+    Internal(String),
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+pub(super) fn run(job: Job) -> Result<Checked, Error> {
+    let quarantine = Quarantine::create(&job.quarantine_root, &job.objects)?;
+    // Streaming needs a thread, but resolving needs all cores: its permit is taken in between, by
+    // the reader, and kept until this function ends.
+    let permit = Arc::new(Mutex::new(None));
+    let at_end = {
+        let (runtime, checks) = (tokio::runtime::Handle::current(), job.checks.clone());
+        let permit = permit.clone();
+        Box::new(move || {
+            let taken = runtime.block_on(checks.acquire_owned()).ok();
+            *permit.lock().unwrap_or_else(PoisonError::into_inner) = taken;
+        })
+    };
+    let mut reader = PackReader::new(job.source, job.limits.clone(), job.counters, at_end);
+    let declared = match reader.declared_objects() {
+        Ok(declared) => declared,
+        Err(failure) => return Err(refused(&failure)),
+    };
+    let written = index::write(
+        &mut reader,
+        &quarantine.packs(),
+        &job.objects,
+        declared,
+        &job.limits,
+        &job.cancel,
+    );
+    let inflated_bytes = reader.inflated_bytes();
+    let written = match (reader.failure(), written) {
+        (Some(failure), _) => return Err(refused(failure)),
+        (None, Ok(written)) => written,
+        (None, Err(error)) => return Err(damaged(error, &job.cancel)),
+    };
+    drop(reader);
+
+    let store = index::open(quarantine.objects())?;
+    let mut checked = Checked::default();
+    let mut incomplete = None;
+    let mut pack = None;
+    if let Some(written) = &written {
+        let opened =
+            index::Pack::open(&written.index).map_err(|error| damaged(error, &job.cancel))?;
+        let shallow: HashSet<ObjectId> =
+            job.shallow.iter().chain(&job.known_shallow).copied().collect();
+        let findings = closure::check(&opened, &store, &shallow, &job.limits, &job.cancel)
+            .map_err(|error| unsound(error, &job.cancel))?;
+        let known: HashSet<&ObjectId> = job.known_shallow.iter().collect();
+        checked.new_shallow = findings.new_shallow;
+        checked.new_shallow.retain(|commit| !known.contains(commit));
+        checked.observations = findings.observations;
+        incomplete = findings.missing;
+        pack = Some(opened);
+    }
+    for tip in &job.tips {
+        let reason = tip.as_ref().and_then(|tip| {
+            // A ref to what the repository had before is good even if the pack is not.
+            let lost = incomplete.is_some()
+                && pack.as_ref().is_some_and(|p| p.position(&tip.new).is_some());
+            if lost { Some(reason::MISSING_OBJECTS) } else { refuse_tip(tip, &store, &job.cancel) }
+        });
+        checked.rejected.push(reason);
+    }
+    if job.cancel.load(Ordering::Relaxed) {
+        return Err(Error::Cancelled);
+    }
+    match (written, incomplete) {
+        (Some(written), None) => {
+            checked.pack = Some(QuarantinedPack {
+                quarantine,
+                pack: written.pack,
+                index: written.index,
+                name: written.name,
+                bytes: written.bytes,
+                objects: written.objects,
+                inflated_bytes,
+            });
+        }
+        (_, Some(missing)) => {
+            tracing::info!(%missing, "the pack links to an object that is nowhere");
+            checked.new_shallow.clear();
+            checked.observations.clear();
+        }
+        (None, None) => {}
+    }
+    Ok(checked)
+}
+
+fn refused(failure: &Failure) -> Error {
+    match failure {
+        Failure::Violation(violation) => Error::Refused(violation.to_string()),
+        Failure::ClientGone => Error::Cancelled,
+    }
+}
+
+fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
+    if cancel.load(Ordering::Relaxed) {
+        return Error::Cancelled;
+    }
+    match error {
+        index::Error::Pack(text) => {
+            tracing::warn!(error = %text, "a pack could not be indexed");
+            Error::Refused("the pack is damaged, or it builds on objects that are not here".into())
+        }
+        index::Error::Panic(text) => {
+            tracing::error!(panic = %text, "the pack decoder panicked");
+            Error::Refused("the pack cannot be decoded".into())
+        }
+        index::Error::Io(error) => error.into(),
+    }
+}
+
+fn unsound(error: closure::Error, cancel: &AtomicBool) -> Error {
+    match error {
+        closure::Error::Object { id, kind, flaw } => Error::Refused(format!("{kind} {id} {flaw}")),
+        closure::Error::Interrupted => Error::Cancelled,
+        closure::Error::Index(error) => damaged(error, cancel),
+    }
+}
+
+fn refuse_tip(tip: &Tip, store: &gix_odb::Handle, cancel: &AtomicBool) -> Option<&'static str> {
+    match closure::kind_of(store, &tip.new) {
+        None => return Some(reason::MISSING_OBJECTS),
+        Some(Kind::Commit) => {}
+        Some(_) if tip.branch => return Some(reason::INVALID_VALUE),
+        Some(_) => {}
+    }
+    let ancestor = tip.ancestor?;
+    (!descends(store, tip.new, ancestor, cancel)).then_some(reason::NON_FAST_FORWARD)
+}
+
+/// Whether `ancestor` is reached from `commit` by going to parents, nearest first.
+fn descends(
+    store: &gix_odb::Handle,
+    commit: ObjectId,
+    ancestor: ObjectId,
+    cancel: &AtomicBool,
+) -> bool {
+    let mut seen = HashSet::from([commit]);
+    let mut queue = VecDeque::from([commit]);
+    let mut buffer = Vec::new();
+    while let Some(id) = queue.pop_front() {
+        if id == ancestor {
+            return true;
+        }
+        if cancel.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Ok(Some(found)) = store.try_find(&id, &mut buffer) else {
+            continue;
+        };
+        if let Ok(commit) = object::commit(found.data) {
+            queue.extend(commit.parents.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+    }
+    false
+}

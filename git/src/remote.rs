@@ -1,0 +1,295 @@
+//! The seam to the server: who may push where, what the refs are, and what makes a push durable.
+//!
+//! This crate speaks the protocol and checks what arrives; it owns neither refs nor storage. A
+//! [`Remote`] turns a request's path and credentials into a [`Repository`], opened for that one
+//! request. The truth about refs is behind [`Repository::refs`] and [`Repository::commit`], the
+//! objects are in a directory that the repository names.
+
+use std::{fmt, future::Future, path::PathBuf, time::Duration};
+
+use gix_hash::ObjectId;
+
+use crate::{
+    check::Observation,
+    command::{self, Command},
+    firewall,
+    quarantine::QuarantinedPack,
+    refs::Ref,
+    stream::Messages,
+};
+
+/// Decides about requests: finds the repository behind a path and checks the credentials.
+pub trait Remote: Clone + Send + Sync + 'static {
+    /// What a request works on.
+    type Repo: Repository;
+
+    /// Opens the repository for one request, or says why not. It is called for every request except
+    /// the probe, so both for the advertisement and for the push itself.
+    ///
+    /// Without credentials, or with wrong ones, the answer has to be [`Refusal::unauthorized`]: git
+    /// asks its credential helper only then, and forgets a wrong password only then.
+    fn open(&self, access: Access) -> impl Future<Output = Result<Self::Repo, Refusal>> + Send;
+}
+
+/// One repository, opened for one request.
+pub trait Repository: Send + Sync + 'static {
+    /// All refs as they are now, in any order.
+    fn refs(&self) -> impl Future<Output = Result<Vec<Ref>, Refusal>> + Send;
+
+    /// The commits whose parents the repository does not have.
+    fn shallow(&self) -> impl Future<Output = Result<Vec<ObjectId>, Refusal>> + Send;
+
+    /// The local object directory, made if it was missing, holding everything that the refs need.
+    fn objects_dir(&self) -> impl Future<Output = Result<PathBuf, Refusal>> + Send;
+
+    /// Where quarantines are made. On the same file system as the objects, since a pack is renamed.
+    fn quarantine_root(&self) -> PathBuf;
+
+    /// Limits and rules for this push.
+    fn policy(&self) -> Policy;
+
+    /// The commands and options are known, the pack is not read yet: the time to refuse a push
+    /// option that nobody understands. Whatever is refused here has cost nothing.
+    fn announced(&self, push: &Announced<'_>) -> impl Future<Output = Result<(), Refusal>> + Send {
+        let _ = push;
+        std::future::ready(Ok(()))
+    }
+
+    /// How much has arrived. Called on an async thread, at most about every 200 ms and once when the
+    /// pack is complete, so it must return at once.
+    fn receiving(&self, progress: ReceiveProgress) {
+        let _ = progress;
+    }
+
+    /// Everything was received and checked: make it durable and move the refs.
+    ///
+    /// Called once for a push of which at least one command survived the checks, and not again.
+    /// The implementation calls [`crate::refs::plan`] with the refs as they are inside its
+    /// transaction, applies the decisions, and answers with one outcome for each command in order.
+    /// Nothing may be visible to readers if it fails. It runs to its end even if the client
+    /// disconnects meanwhile. `messages` shows lines to the person who pushed.
+    fn commit(
+        &self,
+        push: CheckedPush,
+        messages: Messages,
+    ) -> impl Future<Output = Result<Vec<CommandOutcome>, Refusal>> + Send;
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The path of the repository: what stands before `/info/refs` or `/git-receive-pack`, decoded,
+    /// without leading or trailing slash and without `.git`. No component is empty, `.` or `..`.
+    pub path: String,
+    /// What the client showed, if anything.
+    pub credentials: Option<Credentials>,
+    /// The `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Our name for this request, which is also in the logs and in the advertisement.
+    pub session: String,
+}
+
+/// What a client shows to prove who it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// `Authorization: Basic`
+    Basic {
+        /// Often meaningless for tokens; some clients put the token here.
+        user: String,
+        /// The password or token.
+        password: String,
+    },
+    /// `Authorization: Bearer`
+    Bearer(String),
+}
+
+impl fmt::Debug for Credentials {
+    /// Says which scheme, never the secret, so that no log can show it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Basic { .. } => "Basic(..)",
+            Self::Bearer(_) => "Bearer(..)",
+        })
+    }
+}
+
+/// Why a request is refused. The message is one or more sentences for the person who pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of refusal, which decides the HTTP status.
+    pub kind: RefusalKind,
+    /// The sentences; never a secret and never an internal detail.
+    pub message: String,
+}
+
+/// The kinds of [`Refusal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// 401: no credentials, or wrong ones.
+    Unauthorized,
+    /// 403: known, but not allowed.
+    Forbidden,
+    /// 404: there is no such repository, or the caller must not know.
+    NotFound,
+    /// 410: there was one, and it will not come back.
+    Gone,
+    /// 429, with the time after which to try again.
+    TooManyRequests(Duration),
+    /// 503, with the time after which to try again.
+    Unavailable(Duration),
+    /// 500: our fault.
+    Internal,
+}
+
+impl Refusal {
+    /// A refusal of any kind.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// 401
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Unauthorized, message)
+    }
+
+    /// 403
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Forbidden, message)
+    }
+
+    /// 404
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(RefusalKind::NotFound, message)
+    }
+
+    /// 410
+    pub fn gone(message: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Gone, message)
+    }
+
+    /// 503, to be tried again after `retry_after`.
+    pub fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(RefusalKind::Unavailable(retry_after), message)
+    }
+
+    /// 500. The cause is for the log, the client sees a bland sentence.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        tracing::error!(error = %cause, "a git request failed");
+        Self::new(
+            RefusalKind::Internal,
+            "the server failed while it handled this request; try again",
+        )
+    }
+}
+
+/// What a repository allows and how much of it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// What the pack may cost.
+    pub limits: firewall::Limits,
+    /// How much may stand before the pack.
+    pub commands: command::Limits,
+    /// A refused push is read to its end, so that the client reads the reason; but not beyond this
+    /// many bytes more than the pack limit.
+    pub drain_bytes: u64,
+    /// Refs may not be deleted.
+    pub deny_deletes: bool,
+    /// Branches may only move forward.
+    pub deny_non_fast_forwards: bool,
+    /// The full name of a branch that may not be deleted, because `HEAD` points to it.
+    pub current_branch: Option<String>,
+    /// Prefixes of refs that are neither shown nor changed.
+    pub hidden_refs: Vec<String>,
+    /// Refs that the repository may have after the push.
+    pub max_refs: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            limits: firewall::Limits::default(),
+            commands: command::Limits::default(),
+            drain_bytes: 1 << 30,
+            deny_deletes: false,
+            deny_non_fast_forwards: false,
+            current_branch: None,
+            hidden_refs: vec!["refs/_internal/".into()],
+            max_refs: 100_000,
+        }
+    }
+}
+
+/// What is known about a push before its pack is read.
+#[derive(Debug)]
+pub struct Announced<'a> {
+    /// The commands in the client's order.
+    pub commands: &'a [Command],
+    /// The push options in the client's order.
+    pub options: &'a [String],
+    /// All commands or none.
+    pub atomic: bool,
+    /// The client does not want progress.
+    pub quiet: bool,
+    /// The client's program, such as `git/2.47.3`.
+    pub agent: Option<&'a str>,
+}
+
+/// How far a pack has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiveProgress {
+    /// Bytes of the request's body so far.
+    pub bytes: u64,
+    /// Objects that have begun so far.
+    pub objects: u32,
+    /// Objects that the pack says it has; 0 until its header was read.
+    pub declared_objects: u32,
+}
+
+/// A push after all checks, to be made durable.
+#[derive(Debug)]
+pub struct CheckedPush {
+    /// The commands in the client's order.
+    pub commands: Vec<Command>,
+    /// For each command the reason for which it was refused already. Give it to
+    /// [`crate::refs::plan`] as it is.
+    pub rejected: Vec<Option<&'static str>>,
+    /// All commands or none.
+    pub atomic: bool,
+    /// The push options in the client's order.
+    pub options: Vec<String>,
+    /// Commits whose parents are missing now, to be added to [`Repository::shallow`].
+    pub new_shallow: Vec<ObjectId>,
+    /// The pack, if the push brought objects. Dropping it removes it.
+    pub pack: Option<QuarantinedPack>,
+    /// What is odd in the pushed objects.
+    pub observations: Vec<Observation>,
+    /// The client's program, such as `git/2.47.3`.
+    pub agent: Option<String>,
+    /// Our name for this push.
+    pub session: String,
+    /// Bytes of the request's body.
+    pub bytes_received: u64,
+}
+
+/// What became of one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// It was done.
+    Done,
+    /// It was done under another name, which a client with `report-status-v2` shows.
+    Renamed {
+        /// The full name of the ref that was written.
+        name: String,
+    },
+    /// It was refused, for this reason in one line.
+    Rejected(String),
+}
+
+impl From<crate::refs::Decision> for CommandOutcome {
+    fn from(decision: crate::refs::Decision) -> Self {
+        match decision.rejection() {
+            Some(why) => Self::Rejected(why.to_owned()),
+            None => Self::Done,
+        }
+    }
+}

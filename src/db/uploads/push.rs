@@ -1,0 +1,431 @@
+//! The commit of a push: refs, pack, repository, status and job, all or nothing.
+//!
+//! Locks are taken in one order everywhere: upload, then project, then repository,
+//! then a queued job. Jobs keep to it too, so that two transactions never wait for
+//! each other.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value as JsonValue, json};
+use uuid::Uuid;
+
+use super::cas::{self, Decision};
+use super::{Ref, Upload, columns};
+use crate::db::jobs::{self, JobKind, NewJob};
+use crate::db::{Args, Conn, Result, Tx, Value, args, new_id, now, repositories, statements};
+
+statements! {
+    LOCK = pair(
+        concat!("SELECT ", columns!(), " FROM git_uploads WHERE id = $1 AND deleted_at IS NULL"),
+        concat!(
+            "SELECT ", columns!(), " FROM git_uploads WHERE id = $1 AND deleted_at IS NULL \
+             FOR UPDATE"
+        )
+    );
+    COUNT_REFS = "SELECT count(*) FROM upload_refs WHERE upload_id = $1";
+    HEADS = "SELECT name, oid FROM upload_refs WHERE upload_id = $1 AND name IN ($2, $3, $4, $5)";
+    FIRST_BRANCH = "SELECT name, oid FROM upload_refs \
+                    WHERE upload_id = $1 AND name >= 'refs/heads/' AND name < 'refs/heads0' \
+                    ORDER BY name LIMIT 1";
+    ADD_PACK = "INSERT INTO upload_packs (upload_id, name, pack_key, index_key, bytes, objects, \
+                created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    ADD_PUSH = "INSERT INTO pushes (id, upload_id, owner_id, project_id, commands, observations, \
+                agent, bytes, objects, created_at) \
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    PUSHED = "UPDATE git_uploads SET status = $2, scan_id = $3, head_commit = $4, head_ref = $5, \
+              error = $6, repository_id = $7, project_id = $8, pushes = pushes + 1, \
+              bytes_received = bytes_received + $9, objects_received = objects_received + $10, \
+              pushed_at = $11, receiving_until = NULL, receiving_bytes = 0, \
+              receiving_objects = 0, version = version + 1 WHERE id = $1";
+}
+
+/// One wish of a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefCommand {
+    /// Full name of the ref.
+    pub name: String,
+    /// What the client saw, hex; `None`: no such ref.
+    pub old: Option<String>,
+    /// What it wants, hex; `None`: delete.
+    pub new: Option<String>,
+    /// Why it was refused already, if it was (a bad name, missing objects).
+    #[serde(skip)]
+    pub refused: Option<String>,
+}
+
+/// A pack that is in storage already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPack {
+    /// Name as git derives it, hex.
+    pub name: String,
+    /// Where the pack is stored.
+    pub pack_key: String,
+    /// Where its index is stored.
+    pub index_key: String,
+    /// Size of the stored pack.
+    pub bytes: u64,
+    /// Objects in it.
+    pub objects: u64,
+}
+
+/// What the push options ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushOptions {
+    /// `-o no-scan`: ingest, but do not scan.
+    pub no_scan: bool,
+    /// New blobs of the history are scanned too.
+    pub history: bool,
+    /// `-o project=NAME`, looked up: where the repository is made if this push makes
+    /// it. It must be the owner's.
+    pub project_id: Option<Uuid>,
+}
+
+/// A push whose pack is checked and stored.
+#[derive(Debug, Clone)]
+pub struct CommitPush {
+    /// Where to.
+    pub upload_id: Uuid,
+    /// In the order of the client.
+    pub commands: Vec<RefCommand>,
+    /// All or nothing.
+    pub atomic: bool,
+    /// Commits whose parents the client does not have, hex.
+    pub shallow: Vec<String>,
+    /// What it brought, if anything.
+    pub pack: Option<NewPack>,
+    /// Bytes that came in.
+    pub received_bytes: u64,
+    /// Objects that came in.
+    pub received_objects: u64,
+    /// What was odd in it but accepted.
+    pub observations: JsonValue,
+    /// The client's program.
+    pub agent: Option<String>,
+    /// Most refs that the upload may have.
+    pub max_refs: u64,
+    /// What the push options ask for.
+    pub options: PushOptions,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushOutcome {
+    /// One for each command, in order; a refusal with its reason.
+    pub results: Vec<Result<(), String>>,
+    /// A ref moved. If none did, nothing was recorded, and the pack that was stored
+    /// for it belongs to nobody.
+    pub moved: bool,
+    /// The repository that will show the head.
+    pub repository_id: Option<Uuid>,
+    /// The ref that is ingested.
+    pub head_ref: Option<String>,
+    /// What it points to.
+    pub head_commit: Option<String>,
+    /// An ingest job was inserted, or one that waits will do this head.
+    pub ingests: bool,
+}
+
+/// The reason where the upload went away while the push was received.
+const GONE: &str = "this remote was deleted";
+
+/// Compares and swaps the refs, and records all that follows from it. Nothing holds
+/// before `tx` is committed.
+pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> {
+    // 1. One push of an upload at a time; the rest of a push runs outside of this.
+    let Some(upload) = tx.fetch_optional::<Upload>(LOCK, args![push.upload_id]).await? else {
+        return Ok(PushOutcome {
+            results: push.commands.iter().map(|_| Err(GONE.to_owned())).collect(),
+            moved: false,
+            repository_id: None,
+            head_ref: None,
+            head_commit: None,
+            ingests: false,
+        });
+    };
+    tx.wake(upload.id);
+
+    // 2. Decide against the refs as they are now.
+    let current = current(tx, upload.id, &push.commands).await?;
+    let creates = push.commands.iter().any(|c| c.old.is_none() && c.new.is_some());
+    let (existing,) =
+        if creates { tx.fetch_one::<(i64,)>(COUNT_REFS, args![upload.id]).await? } else { (0,) };
+    let existing = u64::try_from(existing).unwrap_or(0);
+    let decisions = cas::decide(&current, &push.commands, push.atomic, existing, push.max_refs);
+    let moved = decisions.iter().any(|d| matches!(d, Decision::Write | Decision::Delete));
+    let mut outcome = PushOutcome {
+        results: decisions
+            .iter()
+            .map(|decision| match decision {
+                Decision::Reject(reason) => Err(reason.clone()),
+                _ => Ok(()),
+            })
+            .collect(),
+        moved,
+        repository_id: upload.repository_id,
+        head_ref: upload.head_ref.clone(),
+        head_commit: upload.head_commit.clone(),
+        ingests: false,
+    };
+    if !moved {
+        tx.execute(super::RECEIVED, args![upload.id]).await?;
+        return Ok(outcome);
+    }
+
+    // 3. Refs, pack, shallow commits.
+    let at = now();
+    move_refs(tx, upload.id, &push.commands, &decisions, at).await?;
+    add_shallow(tx, upload.id, &push.shallow).await?;
+    if let Some(pack) = &push.pack {
+        tx.execute(
+            ADD_PACK,
+            args![
+                upload.id,
+                &pack.name,
+                &pack.pack_key,
+                &pack.index_key,
+                pack.bytes,
+                pack.objects,
+                at
+            ],
+        )
+        .await?;
+    }
+
+    // 4. Where HEAD points now, and what follows from it.
+    let head = head(tx, &upload).await?;
+    let head_commit = head.as_ref().map(|head| head.oid.clone());
+    let head_ref = head.as_ref().map(|head| head.name.clone());
+    let mut project_id = upload.project_id;
+    let (status, scan_id, error) = match &head {
+        None => ("awaiting_push", None, None),
+        // Only other refs moved: whatever became of this head stays true.
+        Some(head)
+            if upload.head_commit.as_ref() == Some(&head.oid) && upload.repository_id.is_some() =>
+        {
+            (upload.status.as_str(), upload.scan_id, upload.error.as_ref().map(|e| &e.0))
+        }
+        Some(head) => {
+            let (repository_id, in_project) = repository(tx, &upload, push).await?;
+            outcome.repository_id = Some(repository_id);
+            project_id = in_project;
+            queue_ingest(tx, &upload, repository_id, &head.oid, push.options).await?;
+            outcome.ingests = true;
+            ("processing", None, None)
+        }
+    };
+
+    // 5. The push itself.
+    tx.execute(
+        ADD_PUSH,
+        args![
+            new_id(),
+            upload.id,
+            upload.owner_id,
+            project_id,
+            Value::json(&push.commands),
+            Value::json(&push.observations),
+            &push.agent,
+            push.received_bytes,
+            push.received_objects,
+            at
+        ],
+    )
+    .await?;
+    tx.execute(
+        PUSHED,
+        args![
+            upload.id,
+            status,
+            scan_id,
+            &head_commit,
+            &head_ref,
+            Value::json_opt(error),
+            outcome.repository_id,
+            project_id,
+            push.received_bytes,
+            push.received_objects,
+            at
+        ],
+    )
+    .await?;
+    outcome.head_commit = head_commit;
+    outcome.head_ref = head_ref;
+    Ok(outcome)
+}
+
+/// Above this number of commands all refs are read instead of those needed: the
+/// statement would grow beyond what is worth preparing.
+const MANY: usize = 64;
+
+/// The refs that the decision needs.
+async fn current(
+    tx: &mut Tx,
+    upload_id: Uuid,
+    commands: &[RefCommand],
+) -> Result<BTreeMap<String, String>> {
+    let rows: Vec<Ref> = if commands.len() > MANY {
+        super::refs(&mut *tx, upload_id).await?
+    } else {
+        let mut args = Args::default();
+        let upload = args.add(upload_id);
+        let names: Vec<String> =
+            cas::names(commands).into_iter().map(|name| args.add(name)).collect();
+        let mut sql = format!(
+            "SELECT name, oid FROM upload_refs WHERE upload_id = {upload} AND (name IN ({})",
+            names.join(", ")
+        );
+        for command in commands.iter().filter(|c| c.old.is_none() && c.new.is_some()) {
+            // `0` follows `/`: all names below this one.
+            let from = args.add(format!("{}/", command.name));
+            let to = args.add(format!("{}0", command.name));
+            sql.push_str(&format!(" OR (name >= {from} AND name < {to})"));
+        }
+        sql.push(')');
+        Conn::from(&mut *tx).fetch_filtered(&sql, args).await?
+    };
+    Ok(rows.into_iter().map(|row| (row.name, row.oid)).collect())
+}
+
+/// Rows of one statement.
+const BATCH: usize = 500;
+
+async fn move_refs(
+    tx: &mut Tx,
+    upload_id: Uuid,
+    commands: &[RefCommand],
+    decisions: &[Decision],
+    at: i64,
+) -> Result<()> {
+    let decided = || commands.iter().zip(decisions);
+    let deleted: Vec<&str> = decided()
+        .filter(|(_, decision)| **decision == Decision::Delete)
+        .map(|(command, _)| command.name.as_str())
+        .collect();
+    for batch in deleted.chunks(BATCH) {
+        let mut args = Args::default();
+        let upload = args.add(upload_id);
+        let names: Vec<String> = batch.iter().map(|name| args.add(*name)).collect();
+        let names = names.join(", ");
+        tx.execute_built(
+            &format!("DELETE FROM upload_refs WHERE upload_id = {upload} AND name IN ({names})"),
+            args,
+        )
+        .await?;
+    }
+    let written: Vec<(&str, &str)> = decided()
+        .filter(|(_, decision)| **decision == Decision::Write)
+        .filter_map(|(command, _)| Some((command.name.as_str(), command.new.as_deref()?)))
+        .collect();
+    for batch in written.chunks(BATCH) {
+        let mut args = Args::default();
+        let (upload, at) = (args.add(upload_id), args.add(at));
+        let rows: Vec<String> = batch
+            .iter()
+            .map(|(name, oid)| {
+                let (name, oid) = (args.add(*name), args.add(*oid));
+                format!("({upload}, {name}, {oid}, {at})")
+            })
+            .collect();
+        tx.execute_built(
+            &format!(
+                "INSERT INTO upload_refs (upload_id, name, oid, updated_at) VALUES {} \
+                 ON CONFLICT (upload_id, name) \
+                 DO UPDATE SET oid = excluded.oid, updated_at = excluded.updated_at",
+                rows.join(", ")
+            ),
+            args,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn add_shallow(tx: &mut Tx, upload_id: Uuid, oids: &[String]) -> Result<()> {
+    for batch in oids.chunks(BATCH) {
+        let mut args = Args::default();
+        let upload = args.add(upload_id);
+        let rows: Vec<String> =
+            batch.iter().map(|oid| format!("({upload}, {})", args.add(oid))).collect();
+        tx.execute_built(
+            &format!(
+                "INSERT INTO upload_shallow (upload_id, oid) VALUES {} ON CONFLICT DO NOTHING",
+                rows.join(", ")
+            ),
+            args,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// The ref that was asked for, the one that HEAD points to, `main`, `master`, the
+/// first branch: the first of these that exists. HEAD never dangles.
+async fn head(tx: &mut Tx, upload: &Upload) -> Result<Option<Ref>> {
+    let wanted = [
+        upload.wanted_ref.as_deref().unwrap_or_default(),
+        upload.head_ref.as_deref().unwrap_or_default(),
+        "refs/heads/main",
+        "refs/heads/master",
+    ];
+    let found: Vec<Ref> =
+        tx.fetch_all(HEADS, args![upload.id, wanted[0], wanted[1], wanted[2], wanted[3]]).await?;
+    let best = wanted.iter().find_map(|name| found.iter().find(|found| found.name == *name));
+    match best {
+        Some(best) => Ok(Some(best.clone())),
+        None => tx.fetch_optional(FIRST_BRANCH, args![upload.id]).await,
+    }
+}
+
+/// The repository that the push fills, and its project: made by the first push.
+async fn repository(tx: &mut Tx, upload: &Upload, push: &CommitPush) -> Result<(Uuid, Uuid)> {
+    if let Some(id) = upload.repository_id {
+        if let Some(project_id) = repositories::new_head(tx, id).await? {
+            return Ok((id, project_id));
+        }
+    }
+    let project_id = push.options.project_id.unwrap_or(upload.project_id);
+    let new = repositories::NewRepository {
+        project_id,
+        owner_id: upload.owner_id,
+        name: upload.name.clone(),
+        description: String::new(),
+        source_type: repositories::SourceType::GitUpload,
+    };
+    let id = repositories::create(tx, &new).await?.id;
+    repositories::new_head(tx, id).await?;
+    Ok((id, project_id))
+}
+
+/// Inserts the ingest job. One that still waits for this repository takes this head
+/// over instead, so that a hundred quick pushes are ingested once; it scans if any
+/// of them asked for it.
+async fn queue_ingest(
+    tx: &mut Tx,
+    upload: &Upload,
+    repository_id: Uuid,
+    commit: &str,
+    options: PushOptions,
+) -> Result<()> {
+    let job = NewJob {
+        kind: JobKind::Ingest,
+        subject_id: repository_id,
+        owner_id: Some(upload.owner_id),
+        payload: json!({
+            "upload_id": upload.id,
+            "commit": commit,
+            "scan": upload.scan && !options.no_scan,
+            "history": options.history,
+            "trigger": "push",
+        }),
+    };
+    jobs::insert_or_merge(tx, job, |waiting, payload| {
+        for wish in ["scan", "history"] {
+            if waiting.get(wish).and_then(JsonValue::as_bool) == Some(true) {
+                payload[wish] = JsonValue::Bool(true);
+            }
+        }
+    })
+    .await?;
+    Ok(())
+}
