@@ -33,6 +33,8 @@ macro_rules! columns {
 use columns;
 
 statements! {
+    OF_REPOSITORY = "SELECT id FROM git_uploads WHERE repository_id = $1 AND pushes > 0 \
+                     ORDER BY pushed_at DESC, id DESC LIMIT 1";
     INSERT = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, wanted_ref, \
               scan, token_hash, status, created_at, expires_at) \
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
@@ -324,6 +326,13 @@ pub async fn refs(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Vec<Ref>> {
 pub async fn shallow(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Vec<String>> {
     let rows: Vec<(String,)> = conn.into().fetch_all(SHALLOW, args![id]).await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+/// The upload that was last pushed into a repository.
+pub async fn of_repository(conn: impl Into<Conn<'_>>, repository_id: Uuid) -> Result<Option<Uuid>> {
+    let row: Option<(Uuid,)> =
+        conn.into().fetch_optional(OF_REPOSITORY, args![repository_id]).await?;
+    Ok(row.map(|row| row.0))
 }
 
 /// All stored packs, oldest first.
