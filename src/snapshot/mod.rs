@@ -80,6 +80,7 @@
 mod error;
 mod frame;
 mod manifest;
+mod order;
 mod read;
 mod tree;
 mod write;
