@@ -139,7 +139,7 @@ mod tests {
         for content in [
             &b""[..],
             b"x",
-            &[7; 100_000],
+            &vec![7; 100_000],
             &vec![b'a'; FRAME_MAX],
             &noise,
         ] {
@@ -149,7 +149,7 @@ mod tests {
                 assert!(Decoder::new().unwrap().decode("k", &frame).unwrap() == content);
             }
         }
-        assert!(coded(&[7; 100_000], true).len() < 200);
+        assert!(coded(&vec![7; 100_000], true).len() < 200);
     }
 
     #[test]

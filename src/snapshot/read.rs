@@ -1,8 +1,7 @@
 //! Reads a snapshot: one entry, one folder, one file, or all of them.
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gix_hash::ObjectId;
@@ -10,6 +9,7 @@ use gix_object::bstr::{BStr, BString};
 use sha2::{Digest, Sha256};
 
 use super::SnapshotError;
+use super::cache::FrameCache;
 use super::frame::{Decoder, FRAME_MAX, HEADER};
 use super::manifest::{
     BlockRef, Entry, EntryKind, FOOT, Foot, MAGIC, ObjectRef, Rest, decode_block, decode_tables,
@@ -62,32 +62,6 @@ pub struct Listing {
     pub items: Vec<Listed>,
     /// The `after` of the next page; `None` if this is the last.
     pub next: Option<BString>,
-}
-
-/// Frames that were just decompressed. Files of one folder share frames, so a reader
-/// that goes through a tree decompresses each once. One for each thread is best.
-#[derive(Debug)]
-pub struct FrameCache {
-    frames: VecDeque<((u32, u64), Arc<Vec<u8>>)>,
-    capacity: usize,
-    buffer: Vec<u8>,
-}
-
-impl FrameCache {
-    /// Keeps up to `capacity` frames of at most [`FRAME_MAX`] bytes each.
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            frames: VecDeque::new(),
-            capacity,
-            buffer: Vec::new(),
-        }
-    }
-}
-
-impl Default for FrameCache {
-    fn default() -> Self {
-        Self::new(4)
-    }
 }
 
 thread_local! {
@@ -367,8 +341,8 @@ impl Snapshot {
         length: u32,
         cache: &mut FrameCache,
     ) -> Result<Arc<Vec<u8>>, SnapshotError> {
-        if let Some((_, frame)) = cache.frames.iter().find(|(at, _)| *at == (object, offset)) {
-            return Ok(Arc::clone(frame));
+        if let Some(frame) = cache.get(object, offset) {
+            return Ok(frame);
         }
         let (file, key) = self
             .0
@@ -394,14 +368,7 @@ impl Snapshot {
             }
         })?;
         let content = Arc::new(content);
-        if cache.capacity > 0 {
-            if cache.frames.len() >= cache.capacity {
-                cache.frames.pop_front();
-            }
-            cache
-                .frames
-                .push_back(((object, offset), Arc::clone(&content)));
-        }
+        cache.put(object, offset, &content);
         Ok(content)
     }
 
@@ -557,26 +524,6 @@ impl Snapshot {
 
     /// SHA-256 of the manifest as its foot gives it, hex.
     pub fn digest(&self) -> String {
-        self.0
-            .foot
-            .digest
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect()
-    }
-}
-
-/// A [`FrameCache`] for each of many threads: take one, use it, put it back.
-#[derive(Debug, Default)]
-pub struct CachePool(Mutex<Vec<FrameCache>>);
-
-impl CachePool {
-    /// Lends a cache to `work`.
-    pub fn with<T>(&self, work: impl FnOnce(&mut FrameCache) -> T) -> T {
-        let lock = || self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let mut cache = lock().pop().unwrap_or_default();
-        let result = work(&mut cache);
-        lock().push(cache);
-        result
+        self.0.foot.digest_hex()
     }
 }

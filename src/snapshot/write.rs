@@ -183,7 +183,7 @@ pub fn write(
     stored += runtime.block_on(writer.finish())?;
     Ok(SnapshotInfo {
         key,
-        digest: foot.digest.iter().map(|b| format!("{b:02x}")).collect(),
+        digest: foot.digest_hex(),
         tree: tree.to_string(),
         file_count: foot.files,
         total_bytes: foot.bytes,
