@@ -2,7 +2,10 @@ use std::io::Write;
 
 use flate2::{Compression, write::ZlibEncoder};
 
-use super::*;
+use super::{
+    header::{OFS_DELTA, REF_DELTA},
+    *,
+};
 
 /// A pack made by hand, so that it can lie.
 struct Pack(Vec<u8>);
