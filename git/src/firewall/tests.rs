@@ -290,3 +290,37 @@ fn sizes_read_well() {
         ]
     );
 }
+
+/// A small generator (xorshift), so that a failure can be repeated.
+fn noise(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
+#[test]
+fn damaged_packs_never_break_the_scanner() {
+    let good = Pack::new(3)
+        .entry(BLOB, 5, b"", b"hello")
+        .entry(BLOB, 300, b"", &[b'x'; 300])
+        .entry(REF_DELTA, 4, &[1; 20], &[5, 1, 1, b'x'])
+        .end();
+    assert_eq!(scan(&good), Ok(true));
+    let mut seed = 0x5eed;
+    for _ in 0..5000 {
+        let mut bad = good.clone();
+        for _ in 0..=noise(&mut seed) % 4 {
+            let at = noise(&mut seed) as usize % bad.len();
+            bad[at] = noise(&mut seed) as u8;
+        }
+        bad.truncate(noise(&mut seed) as usize % (bad.len() + 1));
+        // The reason may depend on how the bytes are cut, the verdict may not.
+        let verdict = |size: usize| {
+            let mut scanner = Scanner::new(small());
+            let fed = bad.chunks(size).try_for_each(|chunk| scanner.feed(chunk));
+            fed.map(|()| scanner.is_done()).ok()
+        };
+        assert_eq!(verdict(1), verdict(usize::MAX), "{bad:?}");
+    }
+}

@@ -206,6 +206,7 @@ fn of_two_pushes_to_one_ref_one_wins() {
         });
         let won = runs.iter().filter(|run| run.ok).count();
         assert_eq!(won, 1, "{runs:?}");
+        assert_eq!(server.packs(), 1, "those that lost left nothing behind");
         for run in runs.iter().filter(|run| !run.ok) {
             // Overtaken in the transaction, or so early that git saw the winner itself.
             let overtaken = run.output.contains("reference already exists");

@@ -150,7 +150,10 @@ impl Repository for Bare {
         }
         let mut state = self.state.lock().unwrap();
         let decisions = refs::plan(&state.refs, &push.commands, &push.rejected, push.atomic);
-        if let Some(pack) = push.pack {
+        let nothing_left = decisions
+            .iter()
+            .all(|decision| decision.rejection().is_some());
+        if let Some(pack) = push.pack.filter(|_| !nothing_left) {
             pack.publish(&self.path.join("objects"))
                 .map_err(Refusal::internal)?;
         }
