@@ -56,7 +56,7 @@ pub trait Repository: Send + Sync + 'static {
     }
 
     /// How much has arrived. Called on an async thread, at most about every 200 ms and once when the
-    /// pack is complete, so it must return at once.
+    /// pack was checked, so it must return at once.
     fn receiving(&self, progress: ReceiveProgress) {
         let _ = progress;
     }
