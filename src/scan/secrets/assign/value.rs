@@ -131,9 +131,12 @@ pub fn judge(class: Class, value: &[u8], facet: Facet, quoted: bool) -> Option<C
     match (class, rarity) {
         (_, Rarity::Plain) => None,
         (Class::Password, Rarity::Random) => Some(Confidence::High),
-        (Class::Password, Rarity::Made) => (!is_name(value)
-            || (facet.format.is_config() && value.iter().any(u8::is_ascii_digit)))
-        .then_some(Confidence::Medium),
+        (Class::Password, Rarity::Made) => {
+            let chosen = facet.format.is_config()
+                && value.iter().any(u8::is_ascii_digit)
+                && value.iter().all(u8::is_ascii_alphanumeric);
+            (chosen || !is_name(value)).then_some(Confidence::Medium)
+        }
         (Class::Secret, Rarity::Random) if value.len() >= 16 => Some(Confidence::High),
         (Class::Secret, Rarity::Random) => Some(Confidence::Medium),
         (Class::Secret, Rarity::Made) => {
@@ -190,7 +193,11 @@ fn is_something_else(value: &[u8]) -> bool {
     if NOT_SECRET.iter().any(|p| text.starts_with(p)) || text.contains("://") || is_uuid(&lower) {
         return true;
     }
-    if is_password_hash(value) {
+    if is_password_hash(value) || (text.starts_with("eyj") && text.contains('.')) {
+        // A token that its own rule refused is none.
+        return true;
+    }
+    if value.first() == Some(&b'$') && is_name(value) {
         return true;
     }
     if ["/", "./", "../", "~", "\\\\"]
@@ -261,28 +268,37 @@ fn is_expression(value: &[u8], format: Format) -> bool {
     }
 }
 
-/// True for what looks like a name in a program: words of letters, joined by
-/// separators, humps or nothing, with at most a number behind.
+/// True for what looks like a name in a program: words, joined by separators, humps
+/// or nothing, each with at most a number behind: `sha256_password`, `userName2`.
 pub fn is_name(value: &[u8]) -> bool {
-    let end = value
+    let value = value.strip_prefix(b"$").unwrap_or(value);
+    if !value
         .iter()
-        .rposition(|b| !b.is_ascii_digit())
-        .map_or(0, |p| p + 1);
-    let Some(body) = value.get(..end) else {
-        return false;
-    };
-    if body.is_empty() || value.len() - end > 4 {
-        return false;
-    }
-    if !body
-        .iter()
-        .all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b':'))
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
     {
         return false;
     }
-    let classes = Classes::of(body);
-    let words = body.len().max(1);
-    classes.changes * 4 <= words && rarity::surprise(body).is_none_or(|s| s < 4.9)
+    let parts = value
+        .split(|b| !b.is_ascii_alphanumeric())
+        .filter(|p| !p.is_empty());
+    let mut letters = 0;
+    for part in parts {
+        let end = part
+            .iter()
+            .rposition(|b| !b.is_ascii_digit())
+            .map_or(0, |p| p + 1);
+        let Some(word) = part.get(..end) else {
+            return false;
+        };
+        if part.len() - end > 4 || !word.iter().all(u8::is_ascii_alphabetic) {
+            return false;
+        }
+        letters += word.len();
+    }
+    let classes = Classes::of(value);
+    letters >= 3
+        && (classes.changes - classes.symbol.min(classes.changes)) * 4 <= value.len()
+        && rarity::surprise(value).is_none_or(|s| s < 4.9)
 }
 
 #[cfg(test)]
