@@ -123,9 +123,8 @@ impl Line<'_, '_> {
             Kind::Sign(b',') => {
                 let key = tokens.get(before.checked_sub(1)?)?;
                 let opener = tokens.get(before.checked_sub(2)?)?;
-                (key.kind == Kind::Text
-                    && matches!(opener.kind, Kind::Sign(b'(' | b'[' | b'{' | b',')))
-                .then(|| self.text(key).to_owned())
+                (key.kind == Kind::Text && matches!(opener.kind, Kind::Sign(b'(' | b'[' | b'{')))
+                    .then(|| self.text(key).to_owned())
             }
             Kind::Sign(b'(') => {
                 let callee = tokens.get(before.checked_sub(1)?)?;
@@ -155,7 +154,7 @@ impl Line<'_, '_> {
                 let earlier = before.checked_sub(1).and_then(|p| tokens.get(p));
                 let defined = earlier.is_some_and(|t| self.text(t).ends_with("define"))
                     || self.text(token).starts_with('-')
-                    || word.eq_ignore_ascii_case("password");
+                    || word == "PASSWORD";
                 let direct = match self.facet.format {
                     Format::Script | Format::Code | Format::Shell | Format::Text => defined,
                     Format::Docker => true,

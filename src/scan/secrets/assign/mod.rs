@@ -24,8 +24,11 @@ use crate::scan::model::Confidence;
 const BEFORE: usize = 512;
 const BEHIND: usize = 1024;
 
+/// Bytes that are read behind a trigger in a longer line.
+const BEHIND_IN_LONG: usize = 512;
+
 /// In long lines, a trigger this far behind the last one is read anew.
-const STEP: usize = 128;
+const STEP: usize = 256;
 
 /// A value that was assigned to a telling name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,14 +79,9 @@ pub fn assignments(
 fn window(bytes: &[u8], trigger: usize) -> (Range<usize>, bool) {
     let from = trigger.saturating_sub(BEFORE);
     let before = bytes.get(from..trigger).unwrap_or_default();
-    let most = bytes.len().min(trigger + BEHIND);
-    let line_end = |from: usize| {
-        memchr::memchr(b'\n', bytes.get(from..most).unwrap_or_default()).map_or(most, |p| from + p)
-    };
-    let mut end = line_end(trigger);
-    let start = match memchr::memrchr(b'\n', before) {
-        Some(p) => from + p + 1,
-        None if from == 0 => 0,
+    let (start, behind) = match memchr::memrchr(b'\n', before) {
+        Some(p) => (from + p + 1, BEHIND),
+        None if from == 0 => (0, BEHIND),
         None => {
             let name = before
                 .iter()
@@ -92,9 +90,15 @@ fn window(bytes: &[u8], trigger: usize) -> (Range<usize>, bool) {
                 .take_while(|b| lexer::is_word(**b))
                 .count();
             let quote = trigger.checked_sub(name + 1).and_then(|p| bytes.get(p));
-            trigger - name - usize::from(matches!(quote, Some(b'"' | b'\'' | b'`')))
+            let quoted = usize::from(matches!(quote, Some(b'"' | b'\'' | b'`')));
+            (trigger - name - quoted, BEHIND_IN_LONG)
         }
     };
+    let most = bytes.len().min(trigger + behind);
+    let line_end = |from: usize| {
+        memchr::memchr(b'\n', bytes.get(from..most).unwrap_or_default()).map_or(most, |p| from + p)
+    };
+    let mut end = line_end(trigger);
     let line = bytes.get(start..end).unwrap_or_default().trim_ascii_end();
     let waits = matches!(line.last(), Some(b'=' | b'(' | b'\\')) || is_entry_name(line);
     if waits && end < most {

@@ -131,6 +131,7 @@ pub fn judge(class: Class, value: &[u8], facet: Facet, quoted: bool) -> Option<C
     match (class, rarity) {
         (_, Rarity::Plain) => None,
         (Class::Password, Rarity::Random) => Some(Confidence::High),
+        (Class::Password | Class::Secret, Rarity::Made) if names_itself(value) => None,
         (Class::Password, Rarity::Made) => {
             let chosen = facet.format.is_config()
                 && value.iter().any(u8::is_ascii_digit)
@@ -182,6 +183,23 @@ fn is_leet_test_word(lower: &[u8]) -> bool {
     TEST_WORDS
         .iter()
         .any(|w| w.len() >= 4 && w.as_bytes() == plain)
+}
+
+/// True for `my_Password_1!`: what people write into samples, hardly into use.
+fn names_itself(value: &[u8]) -> bool {
+    let lower = value.to_ascii_lowercase();
+    [
+        "password",
+        "passwd",
+        "passphrase",
+        "secret",
+        "token",
+        "apikey",
+        "api_key",
+        "api-key",
+    ]
+    .iter()
+    .any(|w| memchr::memmem::find(&lower, w.as_bytes()).is_some())
 }
 
 /// Paths, addresses, UUIDs, host names, files, times, public material.
