@@ -261,7 +261,7 @@ fn is_uuid(lower: &[u8]) -> bool {
 
 /// `$2b$12$…`, `$6$…`, `$argon2id$…`: computed from a password.
 fn is_password_hash(value: &[u8]) -> bool {
-    value.first() == Some(&b'$') && value.iter().filter(|b| **b == b'$').count() >= 3
+    value.first() == Some(&b'$') && memchr::memchr_iter(b'$', value).count() >= 3
 }
 
 /// Hex as long as a digest or an object id.
