@@ -23,7 +23,7 @@ use super::found::{Budget, Found, Rank};
 use super::placeholder;
 use super::rarity;
 use super::rule::{Form, Reach, Rule, RuleError};
-use crate::scan::model::Confidence;
+use crate::scan::model::Severity;
 
 /// Windows are joined up to this size, so that the budget is asked in between.
 const MAX_JOINED: usize = 128 << 10;
@@ -384,10 +384,11 @@ fn pairs(rules: &[Rule], bytes: &[u8], pass: &mut Pass, budget: &mut Budget<'_>)
         let places: Vec<_> = pass
             .found
             .iter()
-            .filter(|f| f.rule == first)
-            .map(|f| f.span.clone())
+            .enumerate()
+            .filter(|(_, f)| f.rule == first)
+            .map(|(half, f)| (half, f.span.clone()))
             .collect();
-        for place in places {
+        for (half, place) in places {
             if budget.is_spent() {
                 return;
             }
@@ -397,15 +398,14 @@ fn pairs(rules: &[Rule], bytes: &[u8], pass: &mut Pass, budget: &mut Budget<'_>)
                 continue;
             }
             done = window.end;
+            let before = pass.found.len();
             look(at, rule, bytes, window, pass);
-        }
-    }
-    for found in &mut pass.found {
-        if rules
-            .get(found.rule)
-            .is_some_and(|r| matches!(r.form, Form::Pair(_)))
-        {
-            found.confidence = found.confidence.max(Confidence::Medium);
+            // Both halves together are as bad as the second one.
+            if pass.found.len() > before
+                && let Some(half) = pass.found.get_mut(half)
+            {
+                half.severity = half.severity.max(rule.info.severity.min(Severity::High));
+            }
         }
     }
 }

@@ -337,3 +337,23 @@ fn hostile_files_end_soon() {
         }
     }
 }
+
+#[test]
+fn both_halves_of_a_key_pair_are_found() {
+    let detector = detector();
+    let text = fill("ID = '<<aws>>'\nOTHER = '<<b64:40>>'\n", 4, false);
+    let result = scan_as(&detector, "config.py", text.as_bytes());
+    assert_eq!(
+        ids(&result),
+        ["secrets/aws-access-key-id", "secrets/aws-secret-access-key"]
+    );
+    assert_eq!(
+        result.findings[0].severity,
+        Severity::High,
+        "with its other half"
+    );
+    assert_eq!(result.findings[1].severity, Severity::Critical);
+    let alone = fill("ID = '<<aws>>'\n", 4, false);
+    let result = scan_as(&detector, "config.py", alone.as_bytes());
+    assert_eq!(result.findings[0].severity, Severity::Medium);
+}

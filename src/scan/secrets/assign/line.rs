@@ -130,6 +130,17 @@ impl Line<'_, '_> {
                 let callee = tokens.get(before.checked_sub(1)?)?;
                 let name = self.text(callee);
                 let last = name.rsplit('.').next().unwrap_or(name);
+                if callee.kind == Kind::Word && is_conversion(last) {
+                    let mut at = before.checked_sub(2)?;
+                    while matches!(tokens.get(at)?.kind, Kind::Sign(b'[' | b']'))
+                        || self.text(tokens.get(at)?) == "new"
+                    {
+                        at = at.checked_sub(1)?;
+                    }
+                    return matches!(tokens.get(at)?.kind, Kind::Sign(b'=' | b':' | b'>'))
+                        .then(|| self.assigned(tokens, at, value))
+                        .flatten();
+                }
                 // Of calls only `setPassword("…")`, `withToken("…")`, `password("…")`.
                 let target = ["set", "with", "set_", "with_"]
                     .iter()
@@ -469,6 +480,29 @@ fn ends_pair(b: u8) -> bool {
             b,
             b';' | b'&' | b'?' | b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b'|' | b')'
         )
+}
+
+/// Calls that give back what they were given in another type.
+fn is_conversion(callee: &str) -> bool {
+    matches!(
+        callee,
+        "byte"
+            | "bytes"
+            | "string"
+            | "String"
+            | "str"
+            | "from"
+            | "of"
+            | "valueOf"
+            | "SecretStr"
+            | "Secret"
+            | "unicode"
+            | "encode"
+            | "bytearray"
+            | "Bytes"
+            | "into"
+            | "Some"
+    )
 }
 
 fn is_value_word(name: &str) -> bool {

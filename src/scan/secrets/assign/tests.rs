@@ -74,6 +74,8 @@ fn source_code() {
         r#"char password[] = "$";"#,
         r#"ds.setPassword("$");"#,
         r#"password := "$""#,
+        r#"var signingKey = []byte("$")"#,
+        r#"String password = new String("$");"#,
         r#"s = "{\"password\": \"$\"}""#,
     ] {
         sees(&text.replace('$', V), Format::Code, V);
