@@ -293,37 +293,37 @@ fn accept(rule: &Rule, bytes: &[u8], span: &Range<usize>) -> bool {
     if rule.check == Check::Pem {
         return rule.check.holds(value);
     }
-    stands_free(bytes, span)
+    // The expression of the other forms says itself what stands in front.
+    let own_front = matches!(rule.form, Form::Regex | Form::Near);
+    (own_front || begins(bytes, span.start))
+        && ends(bytes, span)
+        && !in_blob(bytes, span)
         && rarity::entropy(value) >= rule.entropy
         && !placeholder::is_placeholder(value)
         && rule.check.holds(value)
 }
 
-/// True if the value is no part of a longer word.
-fn stands_free(bytes: &[u8], span: &Range<usize>) -> bool {
-    let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    let last_is_word = bytes.get(span.end.wrapping_sub(1)).is_some_and(word);
-    if last_is_word && bytes.get(span.end).is_some_and(word) {
-        return false;
-    }
-    let Some(before) = span.start.checked_sub(1).and_then(|p| bytes.get(p)) else {
+/// True if no word goes on behind the value.
+fn ends(bytes: &[u8], span: &Range<usize>) -> bool {
+    let last_is_word = bytes.get(span.end.wrapping_sub(1)).is_some_and(is_word);
+    !(last_is_word && bytes.get(span.end).is_some_and(is_word))
+}
+
+/// True if no word stands directly in front of the place.
+fn begins(bytes: &[u8], start: usize) -> bool {
+    let back = |n: usize| start.checked_sub(n).and_then(|p| bytes.get(p));
+    let Some(before) = back(1) else { return true };
+    if !is_word(before) {
         return true;
-    };
-    if word(before) {
-        let back = |n: usize| {
-            span.start
-                .checked_sub(n)
-                .and_then(|p| bytes.get(p))
-                .copied()
-        };
-        // `\n` in front of a value in a string, `%3D` in an address.
-        let escape = back(2) == Some(b'\\') && matches!(before, b'n' | b't' | b'r');
-        let percent = back(3) == Some(b'%') && before.is_ascii_hexdigit();
-        if !escape && !percent {
-            return false;
-        }
     }
-    !in_blob(bytes, span)
+    // `\n` in front of a value in a string, `%3D` in an address.
+    let escape = back(2) == Some(&b'\\') && matches!(before, b'n' | b't' | b'r');
+    let percent = back(3) == Some(&b'%') && before.is_ascii_hexdigit();
+    escape || percent
+}
+
+fn is_word(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || *b == b'_'
 }
 
 /// True for a place inside a long run of base64: chance makes keywords there.
@@ -445,16 +445,17 @@ mod tests {
 
     #[test]
     fn words_around_a_value_refuse_it() {
-        assert!(stands_free(b"x=abc;", &(2..5)));
-        assert!(!stands_free(b"xabc", &(1..4)));
-        assert!(!stands_free(b"abcd", &(0..3)));
-        assert!(stands_free(b"\\nabc", &(2..5)));
-        assert!(stands_free(b"%3Dabc", &(3..6)));
+        assert!(begins(b"x=abc;", 2) && ends(b"x=abc;", &(2..5)));
+        assert!(!begins(b"xabc", 1));
+        assert!(!ends(b"abcd", &(0..3)));
+        assert!(begins(b"\\nabc", 2));
+        assert!(begins(b"%3Dabc", 3));
     }
 
     #[test]
     fn a_place_inside_a_blob_is_refused() {
         let blob = [vec![b'q'; 80], b"/abc/".to_vec(), vec![b'q'; 80]].concat();
-        assert!(!stands_free(&blob, &(81..84)));
+        assert!(in_blob(&blob, &(81..84)));
+        assert!(!in_blob(b"x = 'abc/def'", &(5..8)));
     }
 }

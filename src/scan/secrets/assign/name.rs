@@ -256,7 +256,8 @@ pub fn classify(name: &str) -> Option<Class> {
         let harmless = matches!(before, "no" | "bad" | "forgot" | "reset" | "confirm" | "by");
         let lone = last == "pass" || last == "pw";
         // `pass` alone is a word of its own in many grammars, `by_pass` no password.
-        let word_of_a_grammar = lone && words.len() == 1 && name != "pass" && name != "PASS";
+        let word_of_a_grammar =
+            lone && words.len() == 1 && !matches!(name, "pass" | "Pass" | "PASS");
         return (!harmless && !word_of_a_grammar).then_some(Class::Password);
     }
     if words
