@@ -225,6 +225,8 @@ struct SinkDef {
     #[serde(default)]
     from_arg: Option<usize>,
     #[serde(default)]
+    joined: bool,
+    #[serde(default)]
     receiver: bool,
     #[serde(default)]
     only: Option<Shape>,
@@ -301,6 +303,8 @@ pub struct Sink {
     pub keywords: Vec<String>,
     /// Every argument counts, from this position on.
     pub from_arg: Option<usize>,
+    /// The arguments from there on are one text, the first its format.
+    pub joined: bool,
     /// The receiver counts.
     pub receiver: bool,
     /// Restriction on the text.
@@ -427,6 +431,9 @@ impl Table {
         if let Some(m) = pattern.strip_prefix("*.") {
             return self.by_method.entry(m.to_string()).or_default();
         }
+        if let Some(class) = pattern.strip_prefix("new ") {
+            self.types.insert(class.to_string());
+        }
         let mut rest = pattern;
         while let Some((head, _)) = rest.rsplit_once('.') {
             self.types.insert(head.to_string());
@@ -542,6 +549,7 @@ impl Rules {
                     args: s.args.clone(),
                     keywords: s.keywords.clone(),
                     from_arg: if s.any_arg { Some(0) } else { s.from_arg },
+                    joined: s.joined,
                     receiver: s.receiver,
                     only: s.only,
                     direct: s.direct,

@@ -119,7 +119,12 @@ impl Interpreter<'_> {
             return v;
         }
         self.check_call(&call, st);
-        let mut out = self.modelled(&call, object, st);
+        let mut out = if call.args.is_empty() && containers::is_new_container(call.full.as_deref())
+        {
+            containers::empty()
+        } else {
+            self.modelled(&call, object, st)
+        };
         if new && out.name.is_none() {
             out.name = target.name.clone();
         }
@@ -480,7 +485,7 @@ impl Interpreter<'_> {
                 }
             }
             if v.name.is_none() {
-                v.name.clone_from(&p.ty);
+                v.name = p.ty.as_ref().map(|t| self.canonical(t));
             }
             st.vars.insert(p.var, v);
         }

@@ -20,6 +20,54 @@ pub(super) enum Effect {
     None,
 }
 
+/// A constructor of a container, called without arguments.
+pub(super) fn is_new_container(full: Option<&str>) -> bool {
+    let Some(full) = full else { return false };
+    if matches!(
+        full,
+        "list" | "dict" | "set" | "collections.OrderedDict" | "collections.deque"
+    ) {
+        return true;
+    }
+    let Some(class) = full.strip_prefix("new ") else {
+        return false;
+    };
+    let simple = class.rsplit('.').next().unwrap_or(class);
+    matches!(
+        simple,
+        "ArrayList"
+            | "LinkedList"
+            | "HashMap"
+            | "TreeMap"
+            | "LinkedHashMap"
+            | "ConcurrentHashMap"
+            | "HashSet"
+            | "TreeSet"
+            | "LinkedHashSet"
+            | "Vector"
+            | "Stack"
+            | "ArrayDeque"
+            | "Properties"
+            | "Hashtable"
+            | "Map"
+            | "Set"
+            | "Array"
+            | "WeakMap"
+    )
+}
+
+/// A container that is known to be empty.
+pub(super) fn empty() -> Value {
+    let elements = Elements {
+        len: Some(0),
+        ..Elements::default()
+    };
+    Value {
+        elements: Some(std::rc::Rc::new(elements)),
+        ..Value::default()
+    }
+}
+
 /// The method gives its receiver, changed.
 pub(super) fn returns_receiver(method: &str) -> bool {
     matches!(method, "append" | "insert" | "WriteString")

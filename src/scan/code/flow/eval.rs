@@ -180,7 +180,7 @@ impl Interpreter<'_> {
             && let Some(ty) = &var.ty
         {
             if out.name.is_none() {
-                out.name = Some(ty.clone());
+                out.name = Some(self.canonical(ty));
             }
             if out.kind == Kind::Other
                 && let Some(c) = self.class_named(Some(ty))
@@ -189,6 +189,14 @@ impl Interpreter<'_> {
             }
         }
         out
+    }
+
+    /// The name under which rules speak of a type.
+    pub(super) fn canonical(&self, ty: &Name) -> Name {
+        match self.table.exact(ty).and_then(|m| m.ty.as_deref()) {
+            Some(t) => t.into(),
+            None => ty.clone(),
+        }
     }
 
     fn global(&self, id: NodeId, name: &Name) -> Value {
@@ -238,7 +246,7 @@ impl Interpreter<'_> {
             if out.name.is_none()
                 && let Some(t) = class.field_types.get(name)
             {
-                out.name = Some(t.clone());
+                out.name = Some(self.canonical(t));
                 if let Some(c) = self.class_named(Some(t)) {
                     out.kind = Kind::Instance(c);
                 }
@@ -324,7 +332,14 @@ impl Interpreter<'_> {
             None => v.any_element(),
         };
         let mut out = match found {
-            Some(e) => e,
+            Some(mut e) => {
+                if key.is_none() {
+                    // The key may be none of those that are known.
+                    e.constant = None;
+                    e.prefix = None;
+                }
+                e
+            }
             None => {
                 let mut o = Value::default();
                 let key = key.clone().unwrap_or(Key::Named("*".into()));
@@ -655,7 +670,7 @@ impl Interpreter<'_> {
                     }
                     let known = v.name.as_deref().is_some_and(|n| self.table.knows_type(n));
                     if !known {
-                        v.name = Some(ty.into());
+                        v.name = Some(self.canonical(&ty.into()));
                     }
                 }
                 st.vars.insert(*x, v);

@@ -98,6 +98,18 @@ impl Interpreter<'_> {
         if !s.when.iter().all(|c| self.holds(c, call)) {
             return;
         }
+        if s.joined {
+            let mut all = call
+                .args
+                .iter()
+                .skip(s.from_arg.unwrap_or(0))
+                .map(|a| a.value.clone());
+            let Some(first) = all.next() else { return };
+            let rest: Vec<Value> = all.collect();
+            let text = self.format(&first, &rest);
+            self.check_value(s, &text, call.id, st);
+            return;
+        }
         let mut values: Vec<&Value> = Vec::new();
         if s.receiver {
             values.push(&call.receiver);
