@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use super::*;
 
+static ENGINE: LazyLock<Analyzer> =
+    LazyLock::new(|| Analyzer::new().expect("embedded rules compile"));
+
 fn analyse(facet: &str, code: &str) -> FileResult {
-    let a = Analyzer::new().expect("embedded rules compile");
-    a.analyse(
+    ENGINE.analyse(
         &FileInput {
             bytes: code.as_bytes(),
             facet,

@@ -304,11 +304,11 @@ impl Interpreter<'_> {
             f.origin = Origin::Source(digest(text));
             let what = f
                 .trace
-                .message
-                .split(" enters")
-                .next()
-                .unwrap_or("input")
-                .to_string();
+                .steps()
+                .first()
+                .map(|s| s.message.to_string())
+                .unwrap_or_default();
+            let what = what.split(" enters").next().unwrap_or("input").to_string();
             f.trace = Trace::step(
                 None,
                 self.span_of(id),

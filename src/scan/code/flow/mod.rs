@@ -17,7 +17,7 @@ mod eval;
 mod report;
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::ir::*;
@@ -174,6 +174,13 @@ pub fn run<'m>(
         cut.push("Some code is so entangled that its analysis was cut short.".to_string());
     }
     let mut hits: Vec<Hit> = i.hits.into_values().collect();
+    // What data flow says more about needs no second word by a pattern.
+    let flows: HashSet<u32> = hits
+        .iter()
+        .filter(|h| !h.flow.is_empty())
+        .map(|h| h.span.start)
+        .collect();
+    hits.retain(|h| !h.flow.is_empty() || !flows.contains(&h.span.start));
     hits.sort_by(|a, b| (a.span.start, a.rule).cmp(&(b.span.start, b.rule)));
     (hits, cut)
 }
@@ -326,7 +333,7 @@ impl Interpreter<'_> {
         }
         for (i, p) in f.params.iter().enumerate() {
             let mut v = Value {
-                name: p.ty.clone(),
+                name: p.ty.as_ref().map(|t| self.canonical(t)),
                 ..Value::default()
             };
             if !report::is_scalar_type(p.ty.as_deref()) {

@@ -63,16 +63,16 @@ impl JavaScript<'_> {
     }
 
     fn statements(&mut self, n: Syntax<'_>, out: &mut Vec<Stmt>) {
-        // Function declarations are there before anything runs.
+        // Imports, then function declarations are there before anything runs.
         let all = children(n);
-        for pass in [true, false] {
+        let rank = |c: Syntax<'_>| match field(c, "declaration").unwrap_or(c).kind() {
+            "import_statement" => 0,
+            "function_declaration" | "generator_function_declaration" => 1,
+            _ => 2,
+        };
+        for pass in 0..3 {
             for c in &all {
-                let inner = field(*c, "declaration").unwrap_or(*c);
-                let function = matches!(
-                    inner.kind(),
-                    "function_declaration" | "generator_function_declaration"
-                );
-                if function == pass {
+                if rank(*c) == pass {
                     self.statement(*c, out);
                 }
             }
