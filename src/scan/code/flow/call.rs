@@ -530,6 +530,18 @@ impl Interpreter<'_> {
             st.live = false;
         }
         let ty = models.iter().find_map(|m| m.ty.clone());
+        if let Some(becomes) = models
+            .iter()
+            .flat_map(|m| &m.configures)
+            .find(|c| c.when.iter().all(|w| self.holds(w, call)))
+            && let Some(o) = object
+            && let Some((root, path)) = self.path_of(o, st)
+        {
+            let name: Name = becomes.becomes.as_str().into();
+            self.update(root, &path, st, |v| v.name = Some(name));
+        }
+        // What is done with the data of the receiver gives other data.
+        let consumed = models.iter().any(|m| m.sinks.iter().any(|s| s.receiver));
         let clears = models.iter().fold(0, |a, m| a | m.clears);
         let props: Vec<&PropagatorDef> = models.iter().flat_map(|m| &m.propagates).collect();
 
@@ -572,6 +584,7 @@ impl Interpreter<'_> {
                 } else if props.is_empty()
                     && let Some(m) = call.method
                     && call.receiver.facts.is_some()
+                    && !consumed
                     && !containers::is_predicate(m)
                 {
                     out = call.receiver.only_facts();

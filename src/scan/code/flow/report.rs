@@ -46,7 +46,8 @@ impl SinkHit {
             Some(Shape::Host) => position <= Position::Host,
             Some(Shape::Start) => position == Position::Start,
             Some(Shape::Html) => self.html || position == Position::Start,
-            Some(Shape::Shell) | None => true,
+            Some(Shape::Markup) => self.html,
+            Some(Shape::Shell | Shape::View) | None => true,
         }
     }
 }
@@ -232,7 +233,7 @@ impl Interpreter<'_> {
         }
     }
 
-    fn holds(&self, c: &Condition, call: &Call<'_>) -> bool {
+    pub(super) fn holds(&self, c: &Condition, call: &Call<'_>) -> bool {
         let value = match &c.subject {
             Subject::Context(r) => return r.is_match(&self.surroundings(call.id)),
             Subject::Arg(position, keyword) => {
@@ -329,6 +330,13 @@ impl Interpreter<'_> {
             return;
         };
         for s in &model.sinks {
+            if s.only == Some(Shape::View) {
+                let text = v.text_prefix();
+                let target = text.strip_prefix("redirect:").unwrap_or("/");
+                if !target.trim_end_matches(HOLE).is_empty() {
+                    continue;
+                }
+            }
             let hit = Rc::new(SinkHit {
                 rule: s.rule,
                 span: span.clone(),

@@ -124,6 +124,10 @@ impl Java<'_> {
 
     fn type_of(&self, t: Syntax<'_>) -> Option<Name> {
         let text = self.b.text(t);
+        if text.ends_with(']') {
+            // An array is no scalar, whatever it holds.
+            return Some("array".into());
+        }
         (text != "var").then(|| self.qualify(text))
     }
 
