@@ -131,6 +131,9 @@ pub struct SourceDef {
     /// The value holds several independent inputs (all parameters of a request).
     #[serde(default)]
     pub container: bool,
+    /// The call writes it into this argument instead of giving it back.
+    #[serde(default)]
+    pub into: Option<usize>,
 }
 
 /// Functions that a framework calls with outside data.

@@ -526,6 +526,21 @@ impl Interpreter<'_> {
         {
             return out;
         }
+        for s in models.iter().filter_map(|m| m.source.as_ref()) {
+            if let Some(i) = s.into
+                && let Some(node) = self.arg_node(call.id, i)
+                && let Some((root, path)) = self.path_of(node, st)
+            {
+                let step = Trace::step(
+                    None,
+                    self.span_of(call.id),
+                    format!("{} enters: `{}`", s.what, short(self.text_of(call.id))).into(),
+                );
+                let origin = super::report::digest(self.text_of(call.id));
+                let v = Value::tainted(vec![source_fact(origin, s.container, step)]);
+                self.update(root, &path, st, |o| o.facts = v.facts);
+            }
+        }
         if models.iter().any(|m| m.exits) {
             st.live = false;
         }

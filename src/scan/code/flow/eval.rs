@@ -213,7 +213,9 @@ impl Interpreter<'_> {
         if let Some(ty) = &model.ty {
             v.name = Some(ty.as_str().into());
         }
-        let Some(s) = &model.source else { return false };
+        let Some(s) = model.source.as_ref().filter(|s| s.into.is_none()) else {
+            return false;
+        };
         let text = self.text_of(id);
         let span = self.span_of(id);
         let step = Trace::step(
