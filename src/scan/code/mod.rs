@@ -67,12 +67,10 @@ impl Analyzer {
             digest.update(name);
             digest.update(text);
         }
-        let rule_set = digest
-            .finalize()
-            .iter()
-            .take(16)
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let mut rule_set = String::new();
+        for b in digest.finalize().iter().take(16) {
+            rule_set.push_str(&format!("{b:02x}"));
+        }
         Ok(Self {
             rules,
             infos,

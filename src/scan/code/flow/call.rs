@@ -126,7 +126,7 @@ impl Interpreter<'_> {
             self.modelled(&call, object, st)
         };
         if new && out.name.is_none() {
-            out.name = target.name.clone();
+            out.name.clone_from(&target.name);
         }
         if out.name.is_none()
             && let Some(f) = &call.full
@@ -240,7 +240,7 @@ impl Interpreter<'_> {
             let v = match call.keyword(&p.name) {
                 Some(v) => v.clone(),
                 None => match positional.next() {
-                    Some(a) if a.spread => self.element_of(&a.value),
+                    Some(a) if a.spread => Self::element_of(&a.value),
                     Some(a) => a.value.clone(),
                     None => p.default.map(|d| self.eval(d, st)).unwrap_or_default(),
                 },
@@ -272,7 +272,6 @@ impl Interpreter<'_> {
             let new = self.substitute(t, &this, &args, f, call, 0);
             self.update(root, &path, st, |v| v.elements = new.elements);
         }
-        let module = self.module;
         for (i, p) in s.params.iter().enumerate() {
             let (Some(p), Some(arg)) = (p, self.arg_node(call.id, i)) else {
                 continue;
@@ -282,7 +281,6 @@ impl Interpreter<'_> {
                 self.update(root, &path, st, |v| v.elements = new.elements);
             }
         }
-        let _ = module;
         if !s.returns {
             st.live = false;
         }
@@ -307,7 +305,7 @@ impl Interpreter<'_> {
         st: &State,
     ) {
         for p in &s.pending {
-            for mut fact in self.facts_of(&p.origin, this, args) {
+            for mut fact in Self::facts_of(&p.origin, this, args) {
                 fact.labels &= p.labels & !killed(&st.kills, &fact.origin);
                 fact.position = fact.position.max(p.position);
                 if fact.labels == 0 || !p.hit.accepts(fact.position) {
@@ -323,7 +321,7 @@ impl Interpreter<'_> {
     }
 
     /// Facts that the caller passes where the callee sees a parameter's.
-    fn facts_of(&self, origin: &Origin, this: &Value, args: &[Value]) -> Vec<Fact> {
+    fn facts_of(origin: &Origin, this: &Value, args: &[Value]) -> Vec<Fact> {
         let Origin::Param(i, path) = origin else {
             return Vec::new();
         };
@@ -410,7 +408,7 @@ impl Interpreter<'_> {
                 merge_facts(&mut facts, std::slice::from_ref(fact));
                 continue;
             }
-            for mut outer in self.facts_of(&fact.origin, this, args) {
+            for mut outer in Self::facts_of(&fact.origin, this, args) {
                 outer.labels &= fact.labels;
                 outer.position = outer.position.max(fact.position);
                 outer.container &= fact.container;
@@ -434,8 +432,7 @@ impl Interpreter<'_> {
                 list.iter()
                     .flat_map(|(o, l)| match o {
                         Origin::Source(_) => vec![(o.clone(), *l)],
-                        Origin::Param(..) => self
-                            .facts_of(o, this, args)
+                        Origin::Param(..) => Self::facts_of(o, this, args)
                             .into_iter()
                             .map(|f| (f.origin, *l))
                             .collect(),
@@ -473,6 +470,7 @@ impl Interpreter<'_> {
         }
         self.inline += 1;
         let kills = st.kills.clone();
+        st.enter();
         for (i, p) in func.params.iter().enumerate() {
             let mut v = match args.get(i) {
                 Some(v) => v.clone(),
@@ -487,7 +485,7 @@ impl Interpreter<'_> {
             if v.name.is_none() {
                 v.name = p.ty.as_ref().map(|t| self.canonical(t));
             }
-            st.vars.insert(p.var, v);
+            st.set(p.var, v);
         }
         let response = self.bind_entry(func, st, registered);
         let mut frame = Frame::new(f);
@@ -506,6 +504,7 @@ impl Interpreter<'_> {
             *st = end;
             result = frame.result.unwrap_or_default();
         }
+        st.leave();
         st.live = true;
         st.kills = kills;
         result
@@ -610,7 +609,7 @@ impl Interpreter<'_> {
                         }
                     }
                     out.set_facts(facts);
-                    if !ty.is_some() {
+                    if ty.is_none() {
                         out.prefix.clone_from(&call.receiver.prefix);
                     }
                     out.html = call.receiver.html;
@@ -661,7 +660,7 @@ impl Interpreter<'_> {
             match inputs.split_first() {
                 Some((first, rest)) => {
                     let rest: Vec<Value> = rest.to_vec();
-                    self.format(first, &rest)
+                    Self::format(first, &rest)
                 }
                 None => Value::default(),
             }
@@ -734,7 +733,7 @@ impl Interpreter<'_> {
             };
             let registered: Vec<Name> = call.full.iter().map(|f| f.as_str().into()).collect();
             let method = call.method.unwrap_or_default();
-            let mut args = containers::callback_arguments(method, call, self);
+            let mut args = containers::callback_arguments(method, call);
             args.truncate(func.params.len());
             if func.nested || func.name.is_empty() {
                 out = Some(self.run_nested(f, &args, &registered, st));

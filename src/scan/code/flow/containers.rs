@@ -308,13 +308,13 @@ fn format_text(text: &Value, args: &[Value]) -> Value {
 }
 
 /// What a function gets that is passed to a method.
-pub(super) fn callback_arguments(method: &str, call: &Call<'_>, i: &Interpreter<'_>) -> Vec<Value> {
+pub(super) fn callback_arguments(method: &str, call: &Call<'_>) -> Vec<Value> {
     match method {
         "map" | "forEach" | "filter" | "flatMap" | "some" | "every" | "find" | "findIndex"
-        | "anyMatch" | "allMatch" => vec![i.element_of(&call.receiver)],
+        | "anyMatch" | "allMatch" => vec![Interpreter::element_of(&call.receiver)],
         "reduce" => {
             let start = call.arg(1).cloned().unwrap_or_default();
-            vec![start, i.element_of(&call.receiver)]
+            vec![start, Interpreter::element_of(&call.receiver)]
         }
         "then" | "ifPresent" | "apply" | "subscribe" | "replace" => vec![call.receiver.clone()],
         _ => Vec::new(),

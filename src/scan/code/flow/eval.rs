@@ -129,7 +129,7 @@ impl Interpreter<'_> {
             }
             Op::Element(a) => {
                 let v = self.eval(*a, st);
-                self.element_of(&v)
+                Self::element_of(&v)
             }
             Op::Join(all) => {
                 let mut out: Option<Value> = None;
@@ -172,7 +172,7 @@ impl Interpreter<'_> {
     }
 
     fn read_var(&self, v: VarId, st: &State) -> Value {
-        let mut out = match st.vars.get(&v).or_else(|| self.globals.get(&v)) {
+        let mut out = match st.get(v).or_else(|| self.globals.get(&v)) {
             Some(value) => value.clone(),
             None => Value::default(),
         };
@@ -365,7 +365,7 @@ impl Interpreter<'_> {
     }
 
     /// Some element of a value.
-    pub(super) fn element_of(&self, v: &Value) -> Value {
+    pub(super) fn element_of(v: &Value) -> Value {
         let mut out = v.any_element().unwrap_or_default();
         let mut facts = out.facts().to_vec();
         let mut own = v.facts().to_vec();
@@ -448,7 +448,7 @@ impl Interpreter<'_> {
                     .checked_rem(*j)
                     .map(|r| Value::constant(Const::Int(r)))
                     .unwrap_or_default(),
-                _ => self.format(&x, &[y]),
+                _ => Self::format(&x, &[y]),
             },
             BinOp::Sub | BinOp::Mul | BinOp::Div => {
                 if let (Some(Const::Int(i)), Some(Const::Int(j))) = (&x.constant, &y.constant) {
@@ -468,7 +468,7 @@ impl Interpreter<'_> {
                     Value::default()
                 }
             }
-            BinOp::Eq | BinOp::Ne => self.equality(op, &x, &y),
+            BinOp::Eq | BinOp::Ne => Self::equality(op, &x, &y),
             BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge => {
                 let (Some(Const::Int(i)), Some(Const::Int(j))) = (&x.constant, &y.constant) else {
                     return Value::default();
@@ -531,7 +531,7 @@ impl Interpreter<'_> {
         out
     }
 
-    fn equality(&self, op: BinOp, x: &Value, y: &Value) -> Value {
+    fn equality(op: BinOp, x: &Value, y: &Value) -> Value {
         let equal = op == BinOp::Eq;
         if let (Some(a), Some(b)) = (&x.constant, &y.constant) {
             return Value::constant(Const::Bool((a == b) == equal));
@@ -593,7 +593,7 @@ impl Interpreter<'_> {
 
     /// A format string and its arguments, in the order of the text as far as it
     /// matters: the text before the first hole is known.
-    pub(super) fn format(&self, text: &Value, args: &[Value]) -> Value {
+    pub(super) fn format(text: &Value, args: &[Value]) -> Value {
         let mut parts = vec![];
         if let Some(Const::Str(s)) = &text.constant {
             let at = s.find(['%', '{']).unwrap_or(s.len());
@@ -675,7 +675,7 @@ impl Interpreter<'_> {
                         v.name = Some(self.canonical(&ty.into()));
                     }
                 }
-                st.vars.insert(*x, v);
+                st.set(*x, v);
             }
             Place::Field(object, name) => {
                 if let Some((root, mut path)) = self.path_of(*object, st) {
@@ -720,7 +720,7 @@ impl Interpreter<'_> {
                                     .collect(),
                             );
                             if i == 0 {
-                                o.name = v.name.clone();
+                                o.name.clone_from(&v.name);
                                 o.kind = v.kind;
                             }
                             o
@@ -861,7 +861,7 @@ impl Interpreter<'_> {
         descend(&mut base, path, change);
         match root {
             Root::Var(v) => {
-                st.vars.insert(v, base);
+                st.set(v, base);
             }
             Root::This => st.this = base,
         }

@@ -107,7 +107,7 @@ impl Interpreter<'_> {
                 .map(|a| a.value.clone());
             let Some(first) = all.next() else { return };
             let rest: Vec<Value> = all.collect();
-            let text = self.format(&first, &rest);
+            let text = Self::format(&first, &rest);
             self.check_value(s, &text, call.id, st);
             return;
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::ir::{ByteSpan, ClassId, Const, FuncId, Name};
 use super::super::rules::{ALL_LABELS, Labels};
@@ -235,6 +236,14 @@ impl Value {
         }
     }
 
+    fn known_prefix(&self) -> &str {
+        match (&self.constant, &self.prefix) {
+            (Some(Const::Str(s)), _) => s,
+            (_, Some(p)) => p,
+            _ => "",
+        }
+    }
+
     /// Element under a key, if the container says something about it.
     pub fn element(&self, key: &Key) -> Option<Self> {
         let e = self.elements.as_deref()?;
@@ -311,6 +320,31 @@ impl Value {
         taken
     }
 
+    /// Nothing was changed since one was copied from the other. May say no for equal
+    /// values, never yes for others.
+    pub fn same(&self, other: &Self) -> bool {
+        fn ptr<T: ?Sized>(a: Option<&Rc<T>>, b: Option<&Rc<T>>) -> bool {
+            match (a, b) {
+                (Some(a), Some(b)) => Rc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            }
+        }
+        let name = |a: &Option<Name>, b: &Option<Name>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+            (None, None) => true,
+            _ => false,
+        };
+        ptr(self.facts.as_ref(), other.facts.as_ref())
+            && ptr(self.elements.as_ref(), other.elements.as_ref())
+            && ptr(self.guard.as_ref(), other.guard.as_ref())
+            && name(&self.name, &other.name)
+            && name(&self.prefix, &other.prefix)
+            && self.kind == other.kind
+            && self.html == other.html
+            && self.constant == other.constant
+    }
+
     /// What holds of both.
     pub fn join(&self, other: &Self) -> Self {
         self.join_at(other, 0)
@@ -323,7 +357,7 @@ impl Value {
         let prefix = if same {
             self.prefix.clone()
         } else {
-            common_prefix(&self.text_prefix(), &other.text_prefix())
+            common_prefix(self.known_prefix(), other.known_prefix())
         };
         let elements = match (&self.elements, &other.elements) {
             (Some(a), Some(b)) if Rc::ptr_eq(a, b) => Some(a.clone()),
@@ -452,6 +486,7 @@ fn common_prefix(a: &str, b: &str) -> Option<Name> {
     let n = a
         .chars()
         .zip(b.chars())
+        .take(MAX_PREFIX)
         .take_while(|(x, y)| x == y && *x != HOLE);
     let mut s: String = n.map(|(x, _)| x).collect();
     if s.is_empty() {

@@ -480,11 +480,11 @@ impl Java<'_> {
                 "class_declaration"
                 | "interface_declaration"
                 | "enum_declaration"
-                | "record_declaration" => {
-                    if self.b.enter() {
-                        self.class(m);
-                        self.b.leave();
-                    }
+                | "record_declaration"
+                    if self.b.enter() =>
+                {
+                    self.class(m);
+                    self.b.leave();
                 }
                 _ => {}
             }

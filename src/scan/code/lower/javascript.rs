@@ -1093,12 +1093,11 @@ impl JavaScript<'_> {
                 },
             );
         }
-        if f.kind() == "identifier" && self.b.text(f) == "require" || f.kind() == "import" {
-            if let Some(s) = children(list).first().filter(|s| s.kind() == "string") {
-                let module = self.module_name(*s);
-                self.b.module.imports.push(module.as_str().into());
-                return self.b.add(n, Op::Global(module.into()));
-            }
+        let loads = f.kind() == "identifier" && self.b.text(f) == "require" || f.kind() == "import";
+        if loads && let Some(s) = children(list).first().filter(|s| s.kind() == "string") {
+            let module = self.module_name(*s);
+            self.b.module.imports.push(module.as_str().into());
+            return self.b.add(n, Op::Global(module.into()));
         }
         let callee = self.expr(f);
         let args = self.args(list);
