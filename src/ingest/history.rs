@@ -403,3 +403,7 @@ fn push(path: &mut Vec<u8>, name: &[u8]) {
     }
     path.extend_from_slice(name);
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;
