@@ -7,7 +7,6 @@
 //! `receiving_until`, `expired` once the time is over and nothing was pushed. So a
 //! process that dies in the middle of a push leaves no row to repair.
 
-mod cas;
 pub mod push;
 #[cfg(test)]
 mod tests;
@@ -16,11 +15,11 @@ use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, RefCommand, commit_push};
+pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
 
 use super::jobs::{self, JobKind, NewJob};
 use super::repositories::Failure;
-use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements};
+use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users};
 
 macro_rules! columns {
     () => {
@@ -36,10 +35,6 @@ statements! {
     INSERT = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, wanted_ref, \
               scan, token_hash, status, created_at, expires_at) \
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
-    LOCK_OWNER = pair(
-        "SELECT id FROM users WHERE id = $1",
-        "SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE"
-    );
     COUNT_OPEN = "SELECT count(*) FROM git_uploads \
                   WHERE owner_id = $1 AND deleted_at IS NULL AND expires_at > $2";
     GET = concat(
@@ -246,7 +241,7 @@ pub fn storage_prefix(id: Uuid) -> String {
 /// the transaction ends, so that a quota checked by it holds for requests side by
 /// side.
 pub async fn count_open(tx: &mut Tx, owner_id: Uuid) -> Result<i64> {
-    tx.fetch_optional::<(Uuid,)>(LOCK_OWNER, args![owner_id]).await?;
+    users::lock(tx, owner_id).await?;
     Ok(tx.fetch_one::<(i64,)>(COUNT_OPEN, args![owner_id, now()]).await?.0)
 }
 
