@@ -1,3 +1,5 @@
 //! The `sluice` binary: see [`sluice::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sluice::cli::main()
+}

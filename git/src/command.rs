@@ -37,13 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            commands: 10_000,
-            shallow: 10_000,
-            options: 64,
-            option_bytes: 1024,
-            bytes: 4 << 20,
-        }
+        Self { commands: 10_000, shallow: 10_000, options: 64, option_bytes: 1024, bytes: 4 << 20 }
     }
 }
 
@@ -121,11 +115,7 @@ impl Capabilities {
 
 /// Words of a client go to logs: no control characters, and not without end.
 fn printable(value: &str) -> String {
-    value
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
+    value.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// The whole section.
@@ -200,12 +190,7 @@ pub struct Parser {
 impl Parser {
     /// A parser for one push.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            request: Request::default(),
-            section: Section::Commands,
-            taken: 0,
-        }
+        Self { limits, request: Request::default(), section: Section::Commands, taken: 0 }
     }
 
     /// What is known so far. After an error it tells how the client can be answered.
@@ -245,11 +230,7 @@ impl Parser {
                 (Section::Commands, Packet::Flush) => {
                     let more =
                         self.request.capabilities.push_options && !self.request.commands.is_empty();
-                    self.section = if more {
-                        Section::Options
-                    } else {
-                        Section::Done
-                    };
+                    self.section = if more { Section::Options } else { Section::Done };
                 }
                 (Section::Options, Packet::Flush) => self.section = Section::Done,
                 (Section::Commands, Packet::Line(line)) => self.command(line)?,
@@ -325,9 +306,7 @@ fn parse_command(line: &[u8]) -> Option<Command> {
 }
 
 fn object_id(hex: &[u8]) -> Option<ObjectId> {
-    (hex.len() == 40)
-        .then(|| ObjectId::from_hex(hex).ok())
-        .flatten()
+    (hex.len() == 40).then(|| ObjectId::from_hex(hex).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -424,20 +403,14 @@ mod tests {
         let first = format!("{ZERO} {A} refs/heads/a\0report-status");
         for (bad, error) in [
             (vec!["hello\0report-status", ""], Error::Malformed),
-            (
-                vec![&format!("{A} {B} refs/heads/a"), ""],
-                Error::NoCapabilities,
-            ),
+            (vec![&format!("{A} {B} refs/heads/a"), ""], Error::NoCapabilities),
             (vec![&first, &format!("{A}  {B} x"), ""], Error::Malformed),
             (vec![&first, &format!("{A} {B} "), ""], Error::Malformed),
             (vec!["shallow abc", ""], Error::MalformedShallow),
             (vec!["push-cert\0report-status", ""], Error::PushCertificate),
             (vec![&first], Error::Unfinished),
             (
-                vec![
-                    &format!("{ZERO} {A} refs/heads/a\0object-format=sha256"),
-                    "",
-                ],
+                vec![&format!("{ZERO} {A} refs/heads/a\0object-format=sha256"), ""],
                 Error::ObjectFormat("sha256".into()),
             ),
         ] {
@@ -448,33 +421,17 @@ mod tests {
 
     #[test]
     fn every_limit_holds() {
-        let limits = Limits {
-            commands: 1,
-            shallow: 1,
-            options: 1,
-            option_bytes: 4,
-            bytes: 400,
-        };
+        let limits = Limits { commands: 1, shallow: 1, options: 1, option_bytes: 4, bytes: 400 };
         let first = format!("{ZERO} {A} refs/heads/a\0push-options");
         let shallow = format!("shallow {A}");
         for (bad, error) in [
-            (
-                vec![first.as_str(), &format!("{ZERO} {A} refs/heads/b")],
-                Error::TooManyCommands(1),
-            ),
+            (vec![first.as_str(), &format!("{ZERO} {A} refs/heads/b")], Error::TooManyCommands(1)),
             (vec![&shallow, &shallow], Error::TooManyShallow(1)),
             (vec![&first, "", "a", "b"], Error::TooManyOptions(1)),
             (vec![&first, "", "abcde"], Error::OptionTooLong(4)),
-            (
-                vec![&format!("{ZERO} {A} refs/heads/{}\0", "x".repeat(400))],
-                Error::TooLong(400),
-            ),
+            (vec![&format!("{ZERO} {A} refs/heads/{}\0", "x".repeat(400))], Error::TooLong(400)),
         ] {
-            assert_eq!(
-                Parser::new(limits).feed(&lines(&bad)),
-                Err(error),
-                "{bad:?}"
-            );
+            assert_eq!(Parser::new(limits).feed(&lines(&bad)), Err(error), "{bad:?}");
         }
     }
 }

@@ -67,9 +67,7 @@ pub fn decode(input: &[u8]) -> Result<Option<(Packet<'_>, usize)>, Error> {
         0 => Ok(Some((Packet::Flush, 4))),
         1..=4 => Err(Error::BadLength(length)),
         _ if length > MAX_PAYLOAD + 4 => Err(Error::BadLength(length)),
-        _ => Ok(input
-            .get(4..length)
-            .map(|payload| (Packet::Line(payload), length))),
+        _ => Ok(input.get(4..length).map(|payload| (Packet::Line(payload), length))),
     }
 }
 
@@ -131,11 +129,7 @@ mod tests {
         assert_eq!(decode(b"0004"), Err(Error::BadLength(4)));
         assert_eq!(decode(b"fff1"), Err(Error::BadLength(65_521)));
         assert_eq!(decode(b"fff0"), Ok(None), "65520 is the longest line");
-        assert_eq!(
-            decode(b"000Ahello\n").map(|p| p.is_some()),
-            Ok(true),
-            "capital digits"
-        );
+        assert_eq!(decode(b"000Ahello\n").map(|p| p.is_some()), Ok(true), "capital digits");
     }
 
     #[test]

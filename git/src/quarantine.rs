@@ -32,9 +32,7 @@ impl Quarantine {
         fs::create_dir(directory.path().join("info"))?;
         let mut alternates = objects.into_os_string().into_encoded_bytes();
         if alternates.contains(&b'\n') {
-            return Err(io::Error::other(
-                "the path of the repository contains a newline",
-            ));
+            return Err(io::Error::other("the path of the repository contains a newline"));
         }
         alternates.push(b'\n');
         fs::write(directory.path().join("info/alternates"), alternates)?;

@@ -69,8 +69,7 @@ pub fn valid_name(name: &str) -> bool {
 pub fn hidden(name: &str, prefixes: &[String]) -> bool {
     prefixes.iter().any(|prefix| {
         let prefix = prefix.trim_end_matches('/');
-        name.strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }
 
@@ -121,9 +120,7 @@ impl Needed {
 pub fn needed<'a>(commands: impl IntoIterator<Item = &'a Command>) -> Needed {
     let mut needed = Needed::default();
     for command in commands {
-        needed
-            .names
-            .extend(directories(&command.name).map(str::to_owned));
+        needed.names.extend(directories(&command.name).map(str::to_owned));
         needed.names.insert(command.name.clone());
         if !command.deletes() {
             needed.prefixes.insert(format!("{}/", command.name));
@@ -155,7 +152,7 @@ pub fn plan(
         decisions[at].get_or_insert(Decision::Reject(reason::NAMED_TWICE));
     }
 
-    let mut after: BTreeMap<&str, ()> = current.keys().map(|name| (name.as_str(), ())).collect();
+    let mut after: BTreeSet<&str> = current.keys().map(String::as_str).collect();
     for (at, command) in commands.iter().enumerate() {
         if decisions[at].is_none() && command.deletes() {
             let decision = match current.get(&command.name) {
@@ -179,21 +176,15 @@ pub fn plan(
                 _ => Decision::Write,
             };
             if decision == Decision::Write {
-                after.insert(&command.name, ());
+                after.insert(&command.name);
             }
             decisions[at] = Some(decision);
         }
     }
 
-    let mut decisions: Vec<Decision> = decisions
-        .into_iter()
-        .map(|d| d.unwrap_or(Decision::Reject(reason::FAILED)))
-        .collect();
-    if atomic
-        && decisions
-            .iter()
-            .any(|decision| decision.rejection().is_some())
-    {
+    let mut decisions: Vec<Decision> =
+        decisions.into_iter().map(|d| d.unwrap_or(Decision::Reject(reason::FAILED))).collect();
+    if atomic && decisions.iter().any(|decision| decision.rejection().is_some()) {
         for decision in &mut decisions {
             if decision.rejection().is_none() {
                 *decision = Decision::Reject(reason::ATOMIC);
@@ -209,9 +200,7 @@ fn repeated(commands: &[Command]) -> Vec<usize> {
     for command in commands {
         *seen.entry(&command.name).or_default() += 1;
     }
-    (0..commands.len())
-        .filter(|at| seen[commands[*at].name.as_str()] > 1)
-        .collect()
+    (0..commands.len()).filter(|at| seen[commands[*at].name.as_str()] > 1).collect()
 }
 
 /// `refs/heads/a/b` gives `refs`, `refs/heads` and `refs/heads/a`.
@@ -219,11 +208,11 @@ fn directories(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('/').map(|(at, _)| &name[..at])
 }
 
-fn conflicts(name: &str, existing: &BTreeMap<&str, ()>) -> bool {
+fn conflicts(name: &str, existing: &BTreeSet<&str>) -> bool {
     let below = format!("{name}/");
     let first_below = existing.range(below.as_str()..).next();
-    first_below.is_some_and(|(other, ())| other.starts_with(&below))
-        || directories(name).any(|directory| existing.contains_key(directory))
+    first_below.is_some_and(|other| other.starts_with(&below))
+        || directories(name).any(|directory| existing.contains(directory))
 }
 
 /// Where `HEAD` should point: the branch that was wished for, the configured default, `main`,
@@ -240,9 +229,12 @@ pub fn choose_head<'a>(
         .into_iter()
         .filter(|name| name.starts_with("refs/heads/"))
         .collect();
-    let full = |name: &str| match name.starts_with("refs/") {
-        true => name.to_owned(),
-        false => format!("refs/heads/{name}"),
+    let full = |name: &str| {
+        if name.starts_with("refs/") {
+            name.to_owned()
+        } else {
+            format!("refs/heads/{name}")
+        }
     };
     [wanted, Some(default), Some("main"), Some("master")]
         .into_iter()
@@ -261,18 +253,12 @@ mod tests {
     }
 
     fn command(old: u8, new: u8, name: &str) -> Command {
-        Command {
-            old: id(old),
-            new: id(new),
-            name: name.into(),
-        }
+        Command { old: id(old), new: id(new), name: name.into() }
     }
 
     fn decide(current: &[(&str, u8)], commands: &[Command], atomic: bool) -> Vec<Decision> {
-        let current = current
-            .iter()
-            .map(|(name, digit)| ((*name).to_owned(), id(*digit)))
-            .collect();
+        let current =
+            current.iter().map(|(name, digit)| ((*name).to_owned(), id(*digit))).collect();
         plan(&current, commands, &[], atomic)
     }
 
@@ -336,24 +322,11 @@ mod tests {
         assert_eq!(one(1, 2, "refs/heads/a"), Decision::Write);
         assert_eq!(one(0, 2, "refs/heads/b"), Decision::Write);
         assert_eq!(one(0, 2, "refs/heads/a"), Decision::Reject(reason::EXISTS));
-        assert_eq!(
-            one(0, 1, "refs/heads/a"),
-            Decision::Write,
-            "a push that was sent twice"
-        );
-        assert_eq!(
-            one(3, 2, "refs/heads/a"),
-            Decision::Reject(reason::INCORRECT_OLD)
-        );
-        assert_eq!(
-            one(3, 2, "refs/heads/b"),
-            Decision::Reject(reason::DOES_NOT_EXIST)
-        );
+        assert_eq!(one(0, 1, "refs/heads/a"), Decision::Write, "a push that was sent twice");
+        assert_eq!(one(3, 2, "refs/heads/a"), Decision::Reject(reason::INCORRECT_OLD));
+        assert_eq!(one(3, 2, "refs/heads/b"), Decision::Reject(reason::DOES_NOT_EXIST));
         assert_eq!(one(1, 0, "refs/heads/a"), Decision::Delete);
-        assert_eq!(
-            one(3, 0, "refs/heads/a"),
-            Decision::Reject(reason::INCORRECT_OLD)
-        );
+        assert_eq!(one(3, 0, "refs/heads/a"), Decision::Reject(reason::INCORRECT_OLD));
         assert_eq!(one(3, 0, "refs/heads/b"), Decision::AlreadyGone);
     }
 
@@ -386,21 +359,11 @@ mod tests {
             command(1, 0, "refs/heads/b/c"),
         ];
         use Decision::{Delete, Write};
-        assert_eq!(
-            decide(&current, &commands, true),
-            [Write, Delete, Write, Delete]
-        );
+        assert_eq!(decide(&current, &commands, true), [Write, Delete, Write, Delete]);
         // A deletion that is refused makes no room.
-        let commands = [
-            command(3, 0, "refs/heads/a"),
-            command(0, 2, "refs/heads/a/x"),
-        ];
+        let commands = [command(3, 0, "refs/heads/a"), command(0, 2, "refs/heads/a/x")];
         let refused = decide(&current, &commands, false);
-        assert!(
-            refused
-                .iter()
-                .all(|decision| decision.rejection().is_some())
-        );
+        assert!(refused.iter().all(|decision| decision.rejection().is_some()));
     }
 
     #[test]
@@ -408,10 +371,7 @@ mod tests {
         let commands = [command(0, 2, "refs/heads/x"), command(3, 2, "refs/heads/y")];
         assert_eq!(
             decide(&[], &commands, true),
-            [
-                Decision::Reject(reason::ATOMIC),
-                Decision::Reject(reason::DOES_NOT_EXIST)
-            ]
+            [Decision::Reject(reason::ATOMIC), Decision::Reject(reason::DOES_NOT_EXIST)]
         );
         assert_eq!(decide(&[], &commands, false)[0], Decision::Write);
     }
@@ -424,10 +384,7 @@ mod tests {
             command(0, 3, "refs/heads/y"),
         ];
         let twice = Decision::Reject(reason::NAMED_TWICE);
-        assert_eq!(
-            decide(&[], &commands, false),
-            [twice, twice, Decision::Write]
-        );
+        assert_eq!(decide(&[], &commands, false), [twice, twice, Decision::Write]);
     }
 
     #[test]
@@ -439,24 +396,10 @@ mod tests {
 
     #[test]
     fn head_prefers_the_wish_then_the_usual_names() {
-        let all = [
-            "refs/heads/dev",
-            "refs/heads/main",
-            "refs/heads/master",
-            "refs/tags/a",
-        ];
-        assert_eq!(
-            choose_head(all, Some("dev"), "trunk").as_deref(),
-            Some("refs/heads/dev")
-        );
-        assert_eq!(
-            choose_head(all, Some("nope"), "master").as_deref(),
-            Some("refs/heads/master")
-        );
-        assert_eq!(
-            choose_head(all, None, "trunk").as_deref(),
-            Some("refs/heads/main")
-        );
+        let all = ["refs/heads/dev", "refs/heads/main", "refs/heads/master", "refs/tags/a"];
+        assert_eq!(choose_head(all, Some("dev"), "trunk").as_deref(), Some("refs/heads/dev"));
+        assert_eq!(choose_head(all, Some("nope"), "master").as_deref(), Some("refs/heads/master"));
+        assert_eq!(choose_head(all, None, "trunk").as_deref(), Some("refs/heads/main"));
         assert_eq!(
             choose_head(["refs/heads/z", "refs/heads/y"], None, "x").as_deref(),
             Some("refs/heads/y")

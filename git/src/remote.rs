@@ -144,10 +144,7 @@ pub enum RefusalKind {
 impl Refusal {
     /// A refusal of any kind.
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-        }
+        Self { kind, message: message.into() }
     }
 
     /// 401

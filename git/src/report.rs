@@ -46,11 +46,7 @@ pub(crate) fn encode(
 /// prints before it ends.
 pub(crate) fn fatal(message: &str) -> Bytes {
     let mut out = BytesMut::new();
-    pkt::band(
-        &mut out,
-        Band::Fatal,
-        format!("{}\n", one_line(message)).as_bytes(),
-    );
+    pkt::band(&mut out, Band::Fatal, format!("{}\n", one_line(message)).as_bytes());
     pkt::flush(&mut out);
     out.freeze()
 }
@@ -66,28 +62,17 @@ fn lines(
     pkt::line(&mut out, format!("unpack {unpack}\n").as_bytes());
     for (at, command) in commands.iter().enumerate() {
         // A name may be as long as a pkt-line; the reason has to stay behind it.
-        let name: String = command
-            .name
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(8192)
-            .collect();
+        let name: String = command.name.chars().filter(|c| !c.is_control()).take(8192).collect();
         match outcomes.get(at) {
             Some(CommandOutcome::Done) => pkt::line(&mut out, format!("ok {name}\n").as_bytes()),
             Some(CommandOutcome::Renamed { name: to }) => {
                 pkt::line(&mut out, format!("ok {name}\n").as_bytes());
                 if version_2 {
-                    pkt::line(
-                        &mut out,
-                        format!("option refname {}\n", one_line(to)).as_bytes(),
-                    );
+                    pkt::line(&mut out, format!("option refname {}\n", one_line(to)).as_bytes());
                 }
             }
             Some(CommandOutcome::Rejected(why)) => {
-                pkt::line(
-                    &mut out,
-                    format!("ng {name} {}\n", one_line(why)).as_bytes(),
-                );
+                pkt::line(&mut out, format!("ng {name} {}\n", one_line(why)).as_bytes());
             }
             // Git calls a ref without a line "remote failed to report status"; this is clearer.
             None => pkt::line(&mut out, format!("ng {name} not processed\n").as_bytes()),
@@ -99,11 +84,8 @@ fn lines(
 
 /// A reason is one line of the report, whatever it was made from.
 fn one_line(text: &str) -> String {
-    let flat: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(1000)
-        .collect();
+    let flat: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
     flat.trim().to_owned()
 }
 
@@ -116,19 +98,13 @@ mod tests {
     fn commands() -> Vec<Command> {
         let null = ObjectId::null(gix_hash::Kind::Sha1);
         ["refs/heads/a", "refs/heads/b"]
-            .map(|name| Command {
-                old: null,
-                new: null,
-                name: name.into(),
-            })
+            .map(|name| Command { old: null, new: null, name: name.into() })
             .to_vec()
     }
 
     fn outcomes() -> Vec<CommandOutcome> {
         vec![
-            CommandOutcome::Renamed {
-                name: "refs/heads/z".into(),
-            },
+            CommandOutcome::Renamed { name: "refs/heads/z".into() },
             CommandOutcome::Rejected("no\nway".into()),
         ]
     }
@@ -137,23 +113,14 @@ mod tests {
 
     #[test]
     fn version_1_without_bands_has_one_flush() {
-        let capabilities = Capabilities {
-            report_status: true,
-            ..Default::default()
-        };
-        assert_eq!(
-            &encode(&capabilities, None, &commands(), &outcomes())[..],
-            V1
-        );
+        let capabilities = Capabilities { report_status: true, ..Default::default() };
+        assert_eq!(&encode(&capabilities, None, &commands(), &outcomes())[..], V1);
     }
 
     #[test]
     fn bands_hold_the_report_and_an_outer_flush_follows() {
-        let capabilities = Capabilities {
-            report_status: true,
-            side_band: true,
-            ..Default::default()
-        };
+        let capabilities =
+            Capabilities { report_status: true, side_band: true, ..Default::default() };
         let body = encode(&capabilities, None, &commands(), &outcomes());
         let length = format!("{:04x}\x01", V1.len() + 5);
         assert_eq!(&body[..], [length.as_bytes(), V1, b"0000"].concat());
@@ -161,24 +128,15 @@ mod tests {
 
     #[test]
     fn version_2_carries_options() {
-        let capabilities = Capabilities {
-            report_status_v2: true,
-            ..Default::default()
-        };
+        let capabilities = Capabilities { report_status_v2: true, ..Default::default() };
         let body = encode(&capabilities, Some("bad pack"), &commands(), &outcomes());
         let text = String::from_utf8(body.to_vec()).unwrap();
         assert!(text.starts_with("0014unpack bad pack\n"), "{text}");
-        assert!(
-            text.contains("ok refs/heads/a\n0020option refname refs/heads/z\n"),
-            "{text}"
-        );
+        assert!(text.contains("ok refs/heads/a\n0020option refname refs/heads/z\n"), "{text}");
     }
 
     #[test]
     fn without_a_report_only_the_flush_remains() {
-        assert_eq!(
-            &encode(&Capabilities::default(), None, &commands(), &outcomes())[..],
-            b"0000"
-        );
+        assert_eq!(&encode(&Capabilities::default(), None, &commands(), &outcomes())[..], b"0000");
     }
 }

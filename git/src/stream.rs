@@ -34,7 +34,7 @@ const KEEPALIVE: &[u8] = b"0005\x01";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the last bytes wait for a client that does not read.
-const LAST_PATIENCE: Duration = Duration::from_secs(120);
+const LAST_PATIENCE: Duration = Duration::from_mins(2);
 
 enum Part {
     More(Bytes),
@@ -54,10 +54,7 @@ impl Sender {
 
     /// A handle for messages that go to the person who pushed.
     pub fn messages(&self, side_band: bool, quiet: bool) -> Messages {
-        Messages {
-            parts: side_band.then(|| self.parts.clone()),
-            quiet,
-        }
+        Messages { parts: side_band.then(|| self.parts.clone()), quiet }
     }
 
     /// Completes when the client is gone.
@@ -87,7 +84,8 @@ impl std::fmt::Debug for Part {
 }
 
 impl Messages {
-    /// Shows progress, which `git push --quiet` suppresses. One or more lines.
+    /// Shows progress, which `git push --quiet` suppresses, and so does git by itself when its
+    /// output is not a terminal: what must be read belongs to [`Self::say`]. One or more lines.
     pub async fn progress(&mut self, text: &str) {
         if !self.quiet {
             self.say(text).await;
@@ -109,10 +107,8 @@ impl Messages {
 
 /// `text` on band 2, each line ended.
 pub(crate) fn encode(text: &str) -> Bytes {
-    let mut clean: String = text
-        .chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect();
+    let mut clean: String =
+        text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
     if !clean.ends_with('\n') {
         clean.push('\n');
     }

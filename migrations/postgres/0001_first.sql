@@ -272,20 +272,30 @@ CREATE TABLE findings (
     path TEXT NOT NULL,
     start_line BIGINT NOT NULL,
     priority BIGINT NOT NULL,
+    in_history BOOLEAN NOT NULL,
     -- All that is shown and never filtered by.
     body JSONB NOT NULL,
     first_seen_scan_id UUID NOT NULL,
     last_seen_scan_id UUID NOT NULL,
     first_seen_at BIGINT NOT NULL,
     last_seen_at BIGINT NOT NULL,
+    dismissal_reason TEXT,
     dismissal_expires_at BIGINT,
+    -- Who decided on the status; NULL while no person has.
+    decided_by TEXT,
     updated_at BIGINT NOT NULL,
     UNIQUE (repository_id, fingerprint)
 );
 CREATE INDEX findings_repository ON findings (repository_id, priority DESC, id DESC);
 CREATE INDEX findings_repository_age ON findings (repository_id, id);
+CREATE INDEX findings_repository_severity ON findings (repository_id, severity, id);
+-- What a scan compares its findings with: what was fixed long ago only piles up.
+CREATE INDEX findings_live ON findings (repository_id, id) WHERE state <> 'fixed';
+CREATE INDEX findings_expiring ON findings (dismissal_expires_at)
+    WHERE dismissal_expires_at IS NOT NULL;
 CREATE INDEX findings_project ON findings (project_id, priority DESC, id DESC);
 CREATE INDEX findings_project_age ON findings (project_id, id);
+CREATE INDEX findings_project_severity ON findings (project_id, severity, id);
 
 -- Which scan saw what: the filter scan_id and the counts of a scan.
 CREATE TABLE scan_findings (

@@ -271,20 +271,30 @@ CREATE TABLE findings (
     path TEXT NOT NULL,
     start_line INTEGER NOT NULL,
     priority INTEGER NOT NULL,
+    in_history INTEGER NOT NULL,
     -- All that is shown and never filtered by.
     body TEXT NOT NULL,
     first_seen_scan_id BLOB NOT NULL,
     last_seen_scan_id BLOB NOT NULL,
     first_seen_at INTEGER NOT NULL,
     last_seen_at INTEGER NOT NULL,
+    dismissal_reason TEXT,
     dismissal_expires_at INTEGER,
+    -- Who decided on the status; NULL while no person has.
+    decided_by TEXT,
     updated_at INTEGER NOT NULL,
     UNIQUE (repository_id, fingerprint)
 ) STRICT;
 CREATE INDEX findings_repository ON findings (repository_id, priority DESC, id DESC);
 CREATE INDEX findings_repository_age ON findings (repository_id, id);
+CREATE INDEX findings_repository_severity ON findings (repository_id, severity, id);
+-- What a scan compares its findings with: what was fixed long ago only piles up.
+CREATE INDEX findings_live ON findings (repository_id, id) WHERE state <> 'fixed';
+CREATE INDEX findings_expiring ON findings (dismissal_expires_at)
+    WHERE dismissal_expires_at IS NOT NULL;
 CREATE INDEX findings_project ON findings (project_id, priority DESC, id DESC);
 CREATE INDEX findings_project_age ON findings (project_id, id);
+CREATE INDEX findings_project_severity ON findings (project_id, severity, id);
 
 -- Which scan saw what: the filter scan_id and the counts of a scan.
 CREATE TABLE scan_findings (

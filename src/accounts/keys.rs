@@ -3,7 +3,7 @@
 //! One secret is configured or generated; each use has a key of its own, so that
 //! what one use gives away says nothing about another.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -65,6 +65,15 @@ pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// The secret of the configuration, or the one that is generated at the first
 /// start and kept in `<data>/jwt.key`, readable by its owner only. Blocks on the
 /// disk: call it at the start.
@@ -108,7 +117,7 @@ fn kept(path: &Path, text: &str) -> io::Result<Secret> {
 fn create(dir: &Path, path: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let bytes: [u8; 32] = rand::rng().random();
-    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let text = hex(&bytes);
     let mut file = tempfile::Builder::new().prefix(".jwt.key.").tempfile_in(dir)?;
     writeln!(file, "{text}")?;
     file.as_file().sync_all()?;
@@ -173,6 +182,7 @@ mod tests {
         assert_eq!(format!("{keys:?}"), "Keys(…)");
         let other = Keys::derive(&Secret("y".repeat(32)));
         assert_ne!(keys.idempotency(), other.idempotency());
+        assert!(hex(&[0x0f; 32]).starts_with("0f0f"));
         assert_ne!(hmac(b"k", &[b"ab", b"c"]), hmac(b"k", &[b"a", b"bc"]));
     }
 }

@@ -12,10 +12,10 @@ pub mod token;
 
 use uuid::Uuid;
 
-use crate::db::{self, DbError};
+use crate::db::{self, Db, DbError};
 use crate::server::App;
-pub(crate) use keys::hmac;
 pub use keys::{Keys, jwt_secret};
+pub(crate) use keys::{hex, hmac};
 pub use login::{FirstAccount, LoginError, Tokens, ensure_first_account, login, logout, refresh};
 use token::{Claims, Kind, Refused};
 
@@ -181,3 +181,19 @@ async fn by_api_key(app: &App, hash: &token::TokenHash) -> Result<Caller, AuthEr
 pub fn access_token(keys: &Keys, user_id: Uuid, session_id: Uuid) -> anyhow::Result<String> {
     Ok(keys.signer.sign(&Claims::new(user_id, session_id, db::now() / 1_000_000))?)
 }
+
+/// Forgets what is of no use any more: sessions that ended, failures whose window
+/// is over, answers that were kept for their time. To be called now and then.
+///
+/// # Errors
+///
+/// Those of the database; what was forgotten before stays forgotten.
+pub async fn sweep(db: &Db) -> Result<(), DbError> {
+    db::sessions::drop_dead(db, db::now()).await?;
+    db::sessions::drop_failures(db).await?;
+    db::idempotency::drop_old(db).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::error::{ApiError, REQUEST_ID, Result};
-use crate::accounts::hmac;
+use crate::accounts::{hex, hmac};
 use crate::db::idempotency::{self as rows, Claim, Kept};
 use crate::server::App;
 
@@ -169,7 +169,7 @@ impl Seal {
     fn new(app: &App, owner: Uuid, key: &str, request: [u8; 32]) -> Self {
         let derive =
             |label: &[u8]| hmac(app.keys.idempotency(), &[label, owner.as_bytes(), key.as_bytes()]);
-        let name = derive(b"name").iter().map(|b| format!("{b:02x}")).collect();
+        let name = hex(&derive(b"name"));
         Self { name, request, cipher: ChaCha20Poly1305::new(&derive(b"body").into()) }
     }
 

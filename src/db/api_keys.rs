@@ -13,7 +13,7 @@ statements! {
               expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     COUNT = "SELECT count(*) FROM api_keys WHERE owner_id = $1";
     LIST = "SELECT id, name, prefix, scopes, created_at, last_used_at, expires_at FROM api_keys \
-            WHERE owner_id = $1 AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3";
+            WHERE owner_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
     DELETE = "DELETE FROM api_keys WHERE id = $1 AND owner_id = $2";
     CALLER = "SELECT k.id, k.owner_id, k.scopes, k.last_used_at, k.expires_at, u.email, u.groups \
               FROM api_keys k JOIN users u ON u.id = k.owner_id \
@@ -99,6 +99,8 @@ pub async fn list(
     after: Option<Uuid>,
     limit: u32,
 ) -> Result<Vec<ApiKey>> {
+    // No id that is ever made is as great as the greatest.
+    let after = after.unwrap_or(Uuid::max());
     conn.into().fetch_all(LIST, args![owner_id, after, limit]).await
 }
 

@@ -1,5 +1,464 @@
 //! Scans.
+//!
+//! A scan is created in one transaction with its job and its first event, and ends
+//! in one transaction with its counts and its last event: whoever sees that a scan
+//! has ended sees all that belongs to it. `version` grows with everything that a
+//! reader of the scan can see.
+//!
+//! Where a transaction touches several rows it takes them in the order job,
+//! repository, scan, so that PostgreSQL never meets a deadlock.
 
-use super::statements;
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use uuid::Uuid;
 
-statements! {}
+use super::events::{self, NewEvent};
+use super::jobs::{self, CancelOutcome, JobKind, NewJob};
+use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements};
+use crate::scan::{Level, Progress, ScanConfig};
+
+/// Declares an enum that the database keeps as text.
+macro_rules! text_enum {
+    ($(#[$m:meta])* $name:ident { $($(#[$v:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$m])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$v])* $variant),* }
+
+        impl $name {
+            /// All values.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name used in API and database.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> std::result::Result<Self, String> {
+                match text.as_str() {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(format!("{text:?} is no {}", stringify!($name))),
+                }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> std::result::Result<Self, String> {
+                Self::try_from(text.to_owned())
+            }
+        }
+    };
+}
+pub(super) use text_enum;
+
+text_enum! {
+    /// Where a scan is in its life.
+    ScanStatus {
+        /// Its job waits for a worker.
+        Queued = "queued",
+        /// A worker has begun; after its death another goes on.
+        Running = "running",
+        /// Ended as planned.
+        Completed = "completed",
+        /// Ended with an error.
+        Failed = "failed",
+        /// Ended by wish.
+        Cancelled = "cancelled",
+    }
+}
+
+impl ScanStatus {
+    /// True if nothing will change any more.
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+text_enum! {
+    /// What asked for a scan.
+    Trigger {
+        /// A request.
+        Api = "api",
+        /// A push.
+        Push = "push",
+        /// The first ingest of a URL or archive.
+        Ingest = "ingest",
+        /// A legacy session.
+        Session = "session",
+    }
+}
+
+/// The stored configuration of a scan: what the engine reads, and the ref.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Engines, globs, history.
+    #[serde(flatten)]
+    pub config: ScanConfig,
+    /// The branch or tag to scan; `None`: the head that the repository shows.
+    #[serde(default, rename = "ref")]
+    pub git_ref: Option<String>,
+}
+
+/// Counts of a completed scan. Severities count the findings that the scan saw and
+/// that are open (not dismissed), and add up to `new` + `unchanged`; `fixed` counts
+/// what the scan no longer saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    /// Open findings of this severity.
+    pub critical: u64,
+    /// Open findings of this severity.
+    pub high: u64,
+    /// Open findings of this severity.
+    pub medium: u64,
+    /// Open findings of this severity.
+    pub low: u64,
+    /// Open findings of this severity.
+    pub info: u64,
+    /// Seen for the first time, or again after they were fixed.
+    pub new: u64,
+    /// No longer there.
+    pub fixed: u64,
+    /// Seen before.
+    pub unchanged: u64,
+}
+
+/// Why a scan failed, for its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable word.
+    pub code: String,
+    /// A sentence that says what to do.
+    pub message: String,
+}
+
+/// A scan.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ScanRow {
+    /// Its id.
+    pub id: Uuid,
+    /// What is scanned.
+    pub repository_id: Uuid,
+    /// The project of the repository.
+    pub project_id: Uuid,
+    /// Whose it is.
+    pub owner_id: Uuid,
+    /// The remote whose push asked for it.
+    pub upload_id: Option<Uuid>,
+    /// Where it is in its life.
+    #[sqlx(try_from = "String")]
+    pub status: ScanStatus,
+    /// What asked for it.
+    #[sqlx(try_from = "String")]
+    pub trigger: Trigger,
+    /// What to look for and where.
+    pub config: Json<Settings>,
+    /// The commit, once it is known.
+    pub commit_id: Option<String>,
+    /// The snapshot, once it is known.
+    pub snapshot_id: Option<Uuid>,
+    /// How far it is.
+    pub progress: Json<Progress>,
+    /// Counts, all zero before it is completed.
+    pub summary: Json<Summary>,
+    /// Why it failed.
+    pub error: Option<Json<Failure>>,
+    /// Who runs or ran it.
+    pub worker_id: Option<String>,
+    /// `seq` of its newest event.
+    pub last_event: i64,
+    /// Grows with every change.
+    pub version: i64,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+    /// Microseconds since 1970.
+    pub started_at: Option<i64>,
+    /// Microseconds since 1970.
+    pub finished_at: Option<i64>,
+}
+
+/// A scan to create.
+#[derive(Debug, Clone)]
+pub struct NewScan {
+    /// What is scanned.
+    pub repository_id: Uuid,
+    /// The project of the repository.
+    pub project_id: Uuid,
+    /// Whose it is.
+    pub owner_id: Uuid,
+    /// The remote whose push asks for it.
+    pub upload_id: Option<Uuid>,
+    /// What asks for it.
+    pub trigger: Trigger,
+    /// What to look for and where.
+    pub settings: Settings,
+    /// The commit, if it is known.
+    pub commit_id: Option<String>,
+    /// The snapshot, if it is known.
+    pub snapshot_id: Option<Uuid>,
+}
+
+/// What a repository tells whoever wants to scan it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Scannable {
+    /// The repository.
+    pub id: Uuid,
+    /// Its project.
+    pub project_id: Uuid,
+    /// `ready` if it can be scanned.
+    pub ingest_status: String,
+    /// Branch of the head.
+    pub default_branch: Option<String>,
+    /// The commit of the newest snapshot.
+    pub head_commit: Option<String>,
+    /// The newest snapshot.
+    pub snapshot_id: Option<Uuid>,
+}
+
+/// Which scans a list shows.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope {
+    /// Those of one repository.
+    Repository(Uuid),
+    /// Those of all repositories of a project.
+    Project(Uuid),
+}
+
+/// How a scan ends.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// As planned.
+    Completed(Summary),
+    /// With an error.
+    Failed(Failure),
+    /// By wish.
+    Cancelled,
+}
+
+/// What became of the wish to cancel a scan.
+#[derive(Debug)]
+pub enum Cancel {
+    /// There is no such scan.
+    NotFound,
+    /// It had not begun and never will.
+    Cancelled,
+    /// It runs; its worker will stop soon.
+    Requested,
+    /// It has ended already.
+    Ended,
+}
+
+macro_rules! columns {
+    () => {
+        "id, repository_id, project_id, owner_id, upload_id, status, trigger, config, commit_id, \
+         snapshot_id, progress, summary, error, worker_id, last_event, version, created_at, \
+         started_at, finished_at"
+    };
+}
+
+statements! {
+    INSERT = "INSERT INTO scans (id, repository_id, project_id, owner_id, upload_id, status, \
+              trigger, config, commit_id, snapshot_id, progress, summary, created_at) \
+              VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12)";
+    NEWEST = "UPDATE repositories SET last_scan_id = $2, version = version + 1, updated_at = $3 \
+              WHERE id = $1";
+    TOUCH_REPOSITORY = "UPDATE repositories SET version = version + 1, updated_at = $3 \
+                        WHERE id = $1 AND last_scan_id = $2";
+    SCANNABLE = "SELECT id, project_id, ingest_status, default_branch, head_commit, snapshot_id \
+                 FROM repositories WHERE id = $1 AND owner_id = $2";
+    REPOSITORY_OF = "SELECT repository_id FROM scans WHERE id = $1";
+    GET = concat("SELECT ", columns!(), " FROM scans WHERE id = $1 AND owner_id = $2");
+    OF_REPOSITORY = concat("SELECT ", columns!(), " FROM scans WHERE repository_id = $1 \
+                            AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
+    OF_PROJECT = concat("SELECT ", columns!(), " FROM scans WHERE project_id = $1 \
+                         AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
+    START = "UPDATE scans SET status = 'running', worker_id = $2, version = version + 1, \
+             started_at = COALESCE(started_at, $3) \
+             WHERE id = $1 AND status IN ('queued', 'running')";
+    SOURCE = "UPDATE scans SET commit_id = $2, snapshot_id = $3, version = version + 1 \
+              WHERE id = $1 AND status = 'running'";
+    PROGRESS = "UPDATE scans SET progress = $2, version = version + 1 \
+                WHERE id = $1 AND status = 'running'";
+    FINISH = "UPDATE scans SET status = $2, summary = $3, error = $4, finished_at = $5, \
+              version = version + 1 WHERE id = $1 AND status IN ('queued', 'running')";
+}
+
+/// Creates a scan, its job and its first event.
+pub async fn create(tx: &mut Tx, scan: &NewScan) -> Result<Uuid> {
+    let id = new_id();
+    let at = now();
+    tx.execute(
+        INSERT,
+        args![
+            id,
+            scan.repository_id,
+            scan.project_id,
+            scan.owner_id,
+            scan.upload_id,
+            scan.trigger.as_str(),
+            Value::json(&scan.settings),
+            scan.commit_id.clone(),
+            scan.snapshot_id,
+            Value::json(&Progress::default()),
+            Value::json(&Summary::default()),
+            at,
+        ],
+    )
+    .await?;
+    tx.execute(NEWEST, args![scan.repository_id, id, at]).await?;
+    tx.wake(scan.repository_id);
+    let data = serde_json::json!({ "trigger": scan.trigger });
+    events::append(tx, id, &[NewEvent::info("queued", "The scan waits for a worker.", data)])
+        .await?;
+    jobs::insert(
+        tx,
+        &NewJob {
+            kind: JobKind::Scan,
+            subject_id: id,
+            owner_id: Some(scan.owner_id),
+            payload: serde_json::json!({}),
+        },
+    )
+    .await?;
+    Ok(id)
+}
+
+/// What a repository of this owner tells whoever wants to scan it.
+pub async fn scannable(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    repository_id: Uuid,
+) -> Result<Option<Scannable>> {
+    conn.into().fetch_optional(SCANNABLE, args![repository_id, owner_id]).await
+}
+
+/// A scan of this owner.
+pub async fn get(conn: impl Into<Conn<'_>>, owner_id: Uuid, id: Uuid) -> Result<Option<ScanRow>> {
+    conn.into().fetch_optional(GET, args![id, owner_id]).await
+}
+
+/// Scans of this owner, newest first, older than `before`.
+pub async fn list(
+    conn: impl Into<Conn<'_>>,
+    owner_id: Uuid,
+    scope: Scope,
+    before: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<ScanRow>> {
+    let (sql, of) = match scope {
+        Scope::Repository(id) => (OF_REPOSITORY, id),
+        Scope::Project(id) => (OF_PROJECT, id),
+    };
+    let before = before.unwrap_or(Uuid::max());
+    conn.into().fetch_all(sql, args![of, owner_id, before, limit]).await
+}
+
+/// Marks a scan as running. False: it has ended meanwhile, and there is nothing to
+/// do. The caller holds the job (see [`jobs::hold`]), here and in all that follows.
+pub async fn start(tx: &mut Tx, id: Uuid, worker: &str) -> Result<bool> {
+    touch_repository(tx, id).await?;
+    let rows = tx.execute(START, args![id, worker, now()]).await?;
+    tx.wake(id);
+    Ok(rows == 1)
+}
+
+/// Notes what is scanned, for scans that were created before it was known.
+pub async fn set_source(tx: &mut Tx, id: Uuid, commit: &str, snapshot: Uuid) -> Result<()> {
+    tx.execute(SOURCE, args![id, commit, snapshot]).await?;
+    tx.wake(id);
+    Ok(())
+}
+
+/// Notes how far a running scan is.
+pub async fn set_progress(tx: &mut Tx, id: Uuid, progress: &Progress) -> Result<()> {
+    tx.execute(PROGRESS, args![id, Value::json(progress)]).await?;
+    tx.wake(id);
+    Ok(())
+}
+
+/// Ends a scan with its last event. False: it had ended before, and stays as it is.
+pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
+    touch_repository(tx, id).await?;
+    let (status, summary, error) = match ending {
+        Ending::Completed(summary) => (ScanStatus::Completed, *summary, None),
+        Ending::Failed(failure) => (ScanStatus::Failed, Summary::default(), Some(failure)),
+        Ending::Cancelled => (ScanStatus::Cancelled, Summary::default(), None),
+    };
+    let rows = tx
+        .execute(
+            FINISH,
+            args![id, status.as_str(), Value::json(&summary), Value::json_opt(error), now()],
+        )
+        .await?;
+    if rows == 0 {
+        return Ok(false);
+    }
+    let event = match ending {
+        Ending::Completed(summary) => NewEvent::info(
+            status.as_str(),
+            &sentence(summary),
+            serde_json::json!({ "summary": summary }),
+        ),
+        Ending::Failed(failure) => NewEvent {
+            level: Level::Error,
+            kind: status.as_str().to_owned(),
+            message: failure.message.clone(),
+            data: serde_json::json!({ "error": failure }),
+        },
+        Ending::Cancelled => {
+            NewEvent::info(status.as_str(), "The scan was cancelled.", serde_json::json!({}))
+        }
+    };
+    events::append(tx, id, &[event]).await?;
+    Ok(true)
+}
+
+fn sentence(s: &Summary) -> String {
+    format!(
+        "The scan is complete: {} critical, {} high, {} medium, {} low, {} info; {} new, {} fixed.",
+        s.critical, s.high, s.medium, s.low, s.info, s.new, s.fixed
+    )
+}
+
+/// Cancels a queued scan at once and asks a running one to stop.
+pub async fn cancel(tx: &mut Tx, owner_id: Uuid, repository_id: Uuid, id: Uuid) -> Result<Cancel> {
+    match get(&mut *tx, owner_id, id).await? {
+        Some(scan) if scan.repository_id == repository_id => {}
+        _ => return Ok(Cancel::NotFound),
+    }
+    Ok(match jobs::cancel(tx, id).await? {
+        CancelOutcome::Cancelled => {
+            if finish(tx, id, &Ending::Cancelled).await? {
+                Cancel::Cancelled
+            } else {
+                Cancel::Ended
+            }
+        }
+        CancelOutcome::Requested => Cancel::Requested,
+        CancelOutcome::Ended => Cancel::Ended,
+    })
+}
+
+/// A repository shows its last scan, so it changes with it.
+async fn touch_repository(tx: &mut Tx, id: Uuid) -> Result<()> {
+    let row: Option<(Uuid,)> = tx.fetch_optional(REPOSITORY_OF, args![id]).await?;
+    let Some((repository,)) = row else { return Err(gone()) };
+    if tx.execute(TOUCH_REPOSITORY, args![repository, id, now()]).await? > 0 {
+        tx.wake(repository);
+    }
+    Ok(())
+}
+
+/// The scan was deleted while its job ran.
+pub(super) fn gone() -> DbError {
+    DbError::Gone(sqlx::Error::RowNotFound)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What a worker does, free of HTTP.
 
+pub mod results;
+
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
 

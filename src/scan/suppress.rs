@@ -17,9 +17,7 @@ const MAX_PER_FILE: usize = 1000;
 const MAX_COMMENT: usize = 400;
 
 /// What may open a comment in the languages that are read here.
-const OPENERS: [&str; 11] = [
-    "//", "/*", "#", "<!--", "--", ";", "%", "*", "{-", "(*", "\"\"\"",
-];
+const OPENERS: [&str; 11] = ["//", "/*", "#", "<!--", "--", ";", "%", "*", "{-", "(*", "\"\"\""];
 
 /// All suppressions in a file, by line.
 pub fn suppressions(bytes: &[u8]) -> Vec<Suppression> {
@@ -32,10 +30,7 @@ pub fn suppressions(bytes: &[u8]) -> Vec<Suppression> {
         counted_to = at;
         let behind = bytes.get(at + MARKER.len()..).unwrap_or_default();
         let behind = &behind[..behind.len().min(MAX_COMMENT)];
-        let behind = behind
-            .split(|b| matches!(b, b'\n' | b'\r'))
-            .next()
-            .unwrap_or_default();
+        let behind = behind.split(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or_default();
         let before_from = at.saturating_sub(MAX_COMMENT);
         let before = bytes.get(before_from..at).unwrap_or_default();
         let before = before.rsplit(|b| *b == b'\n').next().unwrap_or_default();
@@ -71,18 +66,10 @@ fn comment_before(before: &str) -> Option<bool> {
     let text = before.trim();
     let opener = OPENERS.iter().find(|o| text.ends_with(*o)).or_else(|| {
         // Other words of the same comment may stand between opener and marker.
-        OPENERS
-            .iter()
-            .filter(|o| o.len() > 1 || **o == "#")
-            .find(|o| text.contains(*o))
+        OPENERS.iter().filter(|o| o.len() > 1 || **o == "#").find(|o| text.contains(*o))
     })?;
-    let in_front = text
-        .find(opener)
-        .and_then(|at| text.get(..at))
-        .unwrap_or_default();
-    let alone = in_front
-        .chars()
-        .all(|c| c.is_whitespace() || "/*#<!-;%{(\"".contains(c));
+    let in_front = text.find(opener).and_then(|at| text.get(..at)).unwrap_or_default();
+    let alone = in_front.chars().all(|c| c.is_whitespace() || "/*#<!-;%{(\"".contains(c));
     Some(alone)
 }
 
@@ -100,29 +87,17 @@ fn split(text: &str) -> (Vec<String>, String) {
         .filter(|word| is_rule(word))
         .map(str::to_owned)
         .collect();
-    if rules.is_empty()
-        && head
-            .trim()
-            .trim_end_matches("*/")
-            .trim_end_matches("-->")
-            .is_empty()
-    {
+    if rules.is_empty() && head.trim().trim_end_matches("*/").trim_end_matches("-->").is_empty() {
         rules.push("*".to_owned());
     }
-    let reason = reason
-        .trim()
-        .trim_end_matches("*/")
-        .trim_end_matches("-->")
-        .trim();
+    let reason = reason.trim().trim_end_matches("*/").trim_end_matches("-->").trim();
     (rules, reason.trim_start_matches('>').to_owned())
 }
 
 fn is_rule(word: &str) -> bool {
     !word.is_empty()
         && word.len() <= 100
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"/-_.*".contains(&b))
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.*".contains(&b))
 }
 
 #[cfg(test)]
@@ -139,19 +114,13 @@ mod tests {
     fn speaks_of_its_own_line_behind_code() {
         let (line, rule, reason) =
             one("a\nkey = 'x' # sluice:ignore secrets/generic-secret -- not a real one\n");
-        assert_eq!(
-            (line, &*rule, &*reason),
-            (2, "secrets/generic-secret", "not a real one")
-        );
+        assert_eq!((line, &*rule, &*reason), (2, "secrets/generic-secret", "not a real one"));
     }
 
     #[test]
     fn speaks_of_the_next_line_when_alone() {
         assert_eq!(one("  // sluice:ignore secrets/* -- sample\nx\n").0, 2);
-        assert_eq!(
-            one("<!-- sluice:ignore secrets/a-b -- sample -->\nx\n").0,
-            2
-        );
+        assert_eq!(one("<!-- sluice:ignore secrets/a-b -- sample -->\nx\n").0, 2);
         let (line, rule, reason) = one("\n/* sluice:ignore java/xxe -- closed parser */\n");
         assert_eq!((line, &*rule, &*reason), (3, "java/xxe", "closed parser"));
     }

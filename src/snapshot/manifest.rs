@@ -192,11 +192,7 @@ impl Builder {
             self.first.clone_from(&entry.path);
             0
         } else {
-            self.last
-                .iter()
-                .zip(entry.path.iter())
-                .take_while(|(a, b)| a == b)
-                .count()
+            self.last.iter().zip(entry.path.iter()).take_while(|(a, b)| a == b).count()
         };
         let rest = entry.path.get(shared..).unwrap_or_default();
         put_varint(&mut self.block, shared as u64);
@@ -205,19 +201,8 @@ impl Builder {
         self.block.push(entry.kind as u8);
         self.block.extend_from_slice(entry.id.as_slice());
         if entry.kind != EntryKind::Submodule {
-            let Place {
-                object,
-                offset,
-                length,
-                within,
-            } = entry.place;
-            for value in [
-                entry.size,
-                object.into(),
-                offset,
-                length.into(),
-                within.into(),
-            ] {
+            let Place { object, offset, length, within } = entry.place;
+            for value in [entry.size, object.into(), offset, length.into(), within.into()] {
                 put_varint(&mut self.block, value);
             }
             self.files += 1;
@@ -237,8 +222,7 @@ impl Builder {
         put_varint(&mut self.index, self.written + self.out.len() as u64);
         put_varint(&mut self.index, self.block.len() as u64);
         put_varint(&mut self.index, self.in_block as u64);
-        self.index
-            .extend_from_slice(&crc32fast::hash(&self.block).to_le_bytes());
+        self.index.extend_from_slice(&crc32fast::hash(&self.block).to_le_bytes());
         self.out.append(&mut self.block);
         self.in_block = 0;
         self.blocks += 1;
@@ -342,9 +326,7 @@ pub(super) fn decode_tables(foot: &Foot, bytes: &[u8]) -> Option<(Vec<BlockRef>,
             first: index.take(length)?.into(),
             offset: index.varint()?,
             length: index.varint().filter(|n| *n <= MAX_BLOCK as u64)? as u32,
-            entries: index
-                .varint()
-                .filter(|n| (1..=BLOCK_ENTRIES as u64).contains(n))? as u32,
+            entries: index.varint().filter(|n| (1..=BLOCK_ENTRIES as u64).contains(n))? as u32,
             crc: index.u32()?,
         };
         let ascending = blocks.last().is_none_or(|last| last.first < block.first);
@@ -359,11 +341,7 @@ pub(super) fn decode_tables(foot: &Foot, bytes: &[u8]) -> Option<(Vec<BlockRef>,
     while !table.0.is_empty() {
         let length = table.length()?;
         let name = std::str::from_utf8(table.take(length)?).ok()?.to_owned();
-        objects.push(ObjectRef {
-            name,
-            size: table.varint()?,
-            content: table.varint()?,
-        });
+        objects.push(ObjectRef { name, size: table.varint()?, content: table.varint()? });
     }
     let counts = blocks.len() as u64 == foot.blocks
         && objects.len() as u64 == foot.objects
@@ -408,12 +386,7 @@ pub(super) fn decode_block(
             _ => return None,
         };
         let id = ObjectId::try_from(cursor.take(ID)?).ok()?;
-        let mut entry = Rest {
-            kind,
-            id,
-            size: 0,
-            place: Place::default(),
-        };
+        let mut entry = Rest { kind, id, size: 0, place: Place::default() };
         if kind != EntryKind::Submodule {
             entry.size = cursor.varint()?;
             entry.place = Place {
@@ -441,18 +414,7 @@ pub(super) struct Rest {
 
 impl Rest {
     pub(super) fn at(self, path: &BStr) -> Entry {
-        let Self {
-            kind,
-            id,
-            size,
-            place,
-        } = self;
-        Entry {
-            path: path.to_owned(),
-            kind,
-            size,
-            id,
-            place,
-        }
+        let Self { kind, id, size, place } = self;
+        Entry { path: path.to_owned(), kind, size, id, place }
     }
 }

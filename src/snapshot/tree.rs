@@ -26,12 +26,7 @@ pub struct TreeLimits {
 
 impl Default for TreeLimits {
     fn default() -> Self {
-        Self {
-            max_entries: 1_000_000,
-            max_bytes: 20 << 30,
-            max_depth: 128,
-            max_path: MAX_PATH,
-        }
+        Self { max_entries: 1_000_000, max_bytes: 20 << 30, max_depth: 128, max_path: MAX_PATH }
     }
 }
 
@@ -64,10 +59,7 @@ pub(super) fn walk(
         limits,
         cancel,
         path: Vec::new(),
-        found: Walked {
-            entries: Vec::new(),
-            collisions: Collisions::default(),
-        },
+        found: Walked { entries: Vec::new(), collisions: Collisions::default() },
         folded: HashSet::new(),
         trees: 0,
     };
@@ -92,28 +84,27 @@ impl Walk<'_> {
         }
         if depth > self.limits.max_depth {
             let max = self.limits.max_depth.into();
-            return Err(SnapshotError::Limit {
-                what: "folders within folders",
-                max,
-            });
+            return Err(SnapshotError::Limit { what: "folders within folders", max });
         }
         // Empty trees within trees would not count as entries.
         self.trees += 1;
         if self.trees > self.limits.max_entries {
             let max = self.limits.max_entries;
-            return Err(SnapshotError::Limit {
-                what: "folders",
-                max,
-            });
+            return Err(SnapshotError::Limit { what: "folders", max });
         }
         let mut buffer = Vec::new();
-        self.odb
-            .find_tree_iter(&id, &mut buffer)
+        let found = self
+            .odb
+            .find(&id, &mut buffer)
             .map_err(|e| object_error(id, &e))?;
-        self.fold_names(&buffer);
+        if found.kind != gix_object::Kind::Tree {
+            return Err(object_error(id, &"it is no tree"));
+        }
+        let tree = found.data;
+        self.fold_names(tree);
         let length = self.path.len();
         let mut before: Option<Vec<u8>> = None;
-        for entry in TreeRefIter::from_bytes(&buffer, gix_hash::Kind::Sha1) {
+        for entry in TreeRefIter::from_bytes(tree, gix_hash::Kind::Sha1) {
             let entry = entry.map_err(|e| object_error(id, &e))?;
             let kind = entry.mode.kind();
             let name: &[u8] = entry.filename;
@@ -130,10 +121,7 @@ impl Walk<'_> {
             }
             if length + key.len() > self.limits.max_path.min(MAX_PATH) {
                 let max = self.limits.max_path.min(MAX_PATH) as u64;
-                return Err(SnapshotError::Limit {
-                    what: "bytes in a path",
-                    max,
-                });
+                return Err(SnapshotError::Limit { what: "bytes in a path", max });
             }
             self.path.truncate(length);
             self.path.extend_from_slice(&key);
@@ -183,10 +171,7 @@ impl Walk<'_> {
 
     fn malformed(&self, length: usize, reason: &'static str) -> SnapshotError {
         let folder = self.path.get(..length).unwrap_or_default();
-        SnapshotError::MalformedTree {
-            folder: String::from_utf8_lossy(folder).into(),
-            reason,
-        }
+        SnapshotError::MalformedTree { folder: String::from_utf8_lossy(folder).into(), reason }
     }
 }
 
@@ -201,8 +186,5 @@ fn unusable(name: &[u8]) -> Option<&'static str> {
 }
 
 pub(super) fn object_error(id: ObjectId, error: &dyn std::fmt::Display) -> SnapshotError {
-    SnapshotError::Object {
-        id: id.to_string(),
-        reason: error.to_string(),
-    }
+    SnapshotError::Object { id: id.to_string(), reason: error.to_string() }
 }

@@ -91,10 +91,7 @@ pub fn write(
     progress: &(dyn Fn(u64, u64) + Sync),
     cancel: &Cancel,
 ) -> Result<SnapshotInfo, SnapshotError> {
-    let tree::Walked {
-        mut entries,
-        collisions,
-    } = tree::walk(odb, tree, &options.limits, cancel)?;
+    let tree::Walked { mut entries, collisions } = tree::walk(odb, tree, &options.limits, cancel)?;
     let mut objects = Vec::new();
     let blobs_reused = match previous {
         Some(previous) if previous.prefix() == prefix => {
@@ -140,12 +137,7 @@ pub fn write(
     };
     compress(odb, &pending, &mut sink, options, progress, cancel)?;
     sink.end_object()?;
-    let Sink {
-        finishing,
-        objects,
-        mut stored,
-        ..
-    } = sink;
+    let Sink { finishing, objects, mut stored, .. } = sink;
     for task in finishing {
         runtime.block_on(task).map_err(|e| no_task(&e))??;
     }
@@ -158,10 +150,7 @@ pub fn write(
     }
     let total: u64 = entries.iter().fold(0, |sum, e| sum.saturating_add(e.size));
     if total > options.limits.max_bytes {
-        return Err(SnapshotError::Limit {
-            what: "bytes",
-            max: options.limits.max_bytes,
-        });
+        return Err(SnapshotError::Limit { what: "bytes", max: options.limits.max_bytes });
     }
     if cancel.is_cancelled() {
         return Err(SnapshotError::Cancelled);
@@ -190,19 +179,12 @@ pub fn write(
         blobs_written: pending.len() as u64,
         bytes_stored: stored,
         collisions: collisions.count,
-        collision_paths: collisions
-            .paths
-            .iter()
-            .map(|p: &BString| p.to_string())
-            .collect(),
+        collision_paths: collisions.paths.iter().map(|p: &BString| p.to_string()).collect(),
     })
 }
 
 fn no_zstd(error: std::io::Error) -> SnapshotError {
-    SnapshotError::Storage(crate::storage::StorageError::io(
-        "prepare compression",
-        error,
-    ))
+    SnapshotError::Storage(crate::storage::StorageError::io("prepare compression", error))
 }
 
 fn no_task(error: &tokio::task::JoinError) -> SnapshotError {
@@ -312,19 +294,9 @@ struct Batch {
 
 enum Item {
     /// A blob within one frame of this batch.
-    Blob {
-        entry: usize,
-        size: u64,
-        frame: u32,
-        length: u32,
-        within: u32,
-    },
+    Blob { entry: usize, size: u64, frame: u32, length: u32, within: u32 },
     /// The next piece of a large blob.
-    Piece {
-        entry: usize,
-        frame: u32,
-        length: u32,
-    },
+    Piece { entry: usize, frame: u32, length: u32 },
     /// All its pieces were handed over.
     Large { entry: usize, size: u64 },
 }
@@ -339,11 +311,7 @@ fn compress(
     cancel: &Cancel,
 ) -> Result<(), SnapshotError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if options.threads == 0 {
-        cores
-    } else {
-        options.threads
-    };
+    let threads = if options.threads == 0 { cores } else { options.threads };
     let threads = threads.min(pending.len().div_ceil(RUN)).max(1);
     let (sender, receiver) = sync_channel(2 * threads);
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
@@ -359,11 +327,7 @@ fn compress(
                 let stopped = || stop.is_cancelled() || cancel.is_cancelled();
                 let mut each = || {
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-                    if stopped() {
-                        Err(SnapshotError::Cancelled)
-                    } else {
-                        Ok(())
-                    }
+                    if stopped() { Err(SnapshotError::Cancelled) } else { Ok(()) }
                 };
                 let result = Worker::new(sender).and_then(|mut worker| {
                     while let Some(run) = pending
@@ -378,10 +342,7 @@ fn compress(
                 if let Err(error) = result {
                     stop.cancel();
                     let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
-                    if failed
-                        .as_ref()
-                        .is_none_or(|e| matches!(e, SnapshotError::Cancelled))
-                    {
+                    if failed.as_ref().is_none_or(|e| matches!(e, SnapshotError::Cancelled)) {
                         *failed = Some(error);
                     }
                 }
@@ -443,9 +404,11 @@ impl Worker {
     ) -> Result<(), SnapshotError> {
         let mut blob = std::mem::take(&mut self.blob);
         for (entry, id) in run {
-            odb.find_blob(id, &mut blob)
+            // What is found may be a part of the buffer, or none of it.
+            let found = odb
+                .find_blob(id, &mut blob)
                 .map_err(|e| object_error(*id, &e))?;
-            self.add(*entry, &blob)?;
+            self.add(*entry, found.data)?;
             each()?;
             // One huge blob shall not hold its memory for the rest of the tree.
             if blob.capacity() > 8 * FRAME_MAX {
@@ -469,22 +432,12 @@ impl Worker {
         let compress = self.encoder.is_compressible(content);
         if content.len() <= FRAME_MAX {
             let (frame, length) = self.frame(content, compress);
-            self.batch.items.push(Item::Blob {
-                entry,
-                size,
-                frame,
-                length,
-                within: 0,
-            });
+            self.batch.items.push(Item::Blob { entry, size, frame, length, within: 0 });
             return self.hand_over_if_full();
         }
         for piece in content.chunks(FRAME_MAX) {
             let (frame, length) = self.frame(piece, compress);
-            self.batch.items.push(Item::Piece {
-                entry,
-                frame,
-                length,
-            });
+            self.batch.items.push(Item::Piece { entry, frame, length });
             self.hand_over_if_full()?;
         }
         self.batch.items.push(Item::Large { entry, size });
@@ -493,11 +446,7 @@ impl Worker {
 
     fn frame(&mut self, content: &[u8], compress: bool) -> (u32, u32) {
         let frame = self.batch.frames.len() as u32;
-        (
-            frame,
-            self.encoder
-                .append(&mut self.batch.frames, content, compress),
-        )
+        (frame, self.encoder.append(&mut self.batch.frames, content, compress))
     }
 
     fn end_frame(&mut self) -> Result<(), SnapshotError> {
@@ -509,13 +458,7 @@ impl Worker {
         self.shared = shared;
         self.shared.clear();
         for (entry, within, size) in self.sharers.drain(..) {
-            self.batch.items.push(Item::Blob {
-                entry,
-                size,
-                frame,
-                length,
-                within,
-            });
+            self.batch.items.push(Item::Blob { entry, size, frame, length, within });
         }
         self.hand_over_if_full()
     }
@@ -535,9 +478,7 @@ impl Worker {
 
     fn send(&mut self) -> Result<(), SnapshotError> {
         // The receiver is gone only after the sink failed, which says why.
-        self.sender
-            .send(std::mem::take(&mut self.batch))
-            .map_err(|_| SnapshotError::Cancelled)
+        self.sender.send(std::mem::take(&mut self.batch)).map_err(|_| SnapshotError::Cancelled)
     }
 }
 
@@ -573,20 +514,10 @@ impl Sink<'_> {
         let base = self.append(&batch.frames)?;
         for item in &batch.items {
             match *item {
-                Item::Blob {
-                    entry,
-                    size,
-                    frame,
-                    length,
-                    within,
-                } => {
+                Item::Blob { entry, size, frame, length, within } => {
                     self.place(entry, size, base + u64::from(frame), length, within)?;
                 }
-                Item::Piece {
-                    entry,
-                    frame,
-                    length,
-                } => {
+                Item::Piece { entry, frame, length } => {
                     let table = self.open_large.entry(entry).or_default();
                     table.extend_from_slice(&(base + u64::from(frame)).to_le_bytes());
                     table.extend_from_slice(&length.to_le_bytes());
@@ -601,10 +532,7 @@ impl Sink<'_> {
                 }
             }
         }
-        let full = self
-            .current
-            .as_ref()
-            .is_some_and(|w| w.written() >= OBJECT_TARGET);
+        let full = self.current.as_ref().is_some_and(|w| w.written() >= OBJECT_TARGET);
         if full && self.open_large.is_empty() {
             self.end_object()?;
         }
@@ -621,10 +549,7 @@ impl Sink<'_> {
     ) -> Result<(), SnapshotError> {
         self.total = self.total.saturating_add(size);
         if self.total > self.max_bytes {
-            return Err(SnapshotError::Limit {
-                what: "bytes",
-                max: self.max_bytes,
-            });
+            return Err(SnapshotError::Limit { what: "bytes", max: self.max_bytes });
         }
         let object = (self.objects.len() - 1) as u32;
         if let Some(object) = self.objects.last_mut() {
@@ -632,12 +557,7 @@ impl Sink<'_> {
         }
         if let Some(entry) = self.entries.get_mut(entry) {
             entry.size = size;
-            entry.place = Place {
-                object,
-                offset,
-                length,
-                within,
-            };
+            entry.place = Place { object, offset, length, within };
         }
         Ok(())
     }
@@ -650,11 +570,7 @@ impl Sink<'_> {
             self.number += 1;
             let key = format!("{}/{name}", self.prefix);
             self.current = Some(self.runtime.block_on(self.storage.writer(&key))?);
-            self.objects.push(ObjectRef {
-                name,
-                size: 0,
-                content: 0,
-            });
+            self.objects.push(ObjectRef { name, size: 0, content: 0 });
             self.buffer.extend_from_slice(DATA_MAGIC);
         }
         let written = self.current.as_ref().map_or(0, ObjectWriter::written);

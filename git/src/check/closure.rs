@@ -1,9 +1,14 @@
 //! The links of all objects in a pack, and whether each of them leads somewhere.
+//!
+//! A link into the pack sets bits in a table with one byte an object, which is compared with the
+//! kinds of the objects at the end. A link out of it is looked up at once and remembered; after the
+//! first that leads nowhere no more are remembered, since the pack is lost then. So memory follows
+//! the number of objects that exist, however many ids a hostile tree makes up.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
@@ -12,7 +17,7 @@ use gix_hash::{ObjectId, oid};
 use gix_object::{Find as _, Kind};
 use gix_odb::HeaderExt as _;
 
-use super::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, object, tree};
+use super::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, gitmodules, object, tree};
 use crate::{firewall::Limits, index};
 
 /// What was learned from all objects of a pack.
@@ -28,16 +33,12 @@ pub(crate) struct Findings {
 /// Why the pack as a whole is refused.
 #[derive(Debug)]
 pub(crate) enum Error {
-    Object {
-        id: ObjectId,
-        kind: Kind,
-        flaw: Flaw,
-    },
+    Object { id: ObjectId, kind: Kind, flaw: Flaw },
     Index(index::Error),
     Interrupted,
 }
 
-/// Looks at every object of `pack` once, then at every distinct link once.
+/// Looks at every object of `pack` once.
 ///
 /// `store` sees the pack and the repository. `shallow` are the commits whose parents may be missing.
 /// Blocking, on all cores; ends early once `interrupt` is set.
@@ -51,6 +52,7 @@ pub(crate) fn check(
     let shared = Shared::new(pack, shallow, interrupt);
     let mut inspector = Inspector {
         shared: &shared,
+        store: store.clone(),
         recent: vec![([0; 20], 0); RECENT],
     };
     let visited = pack.visit(limits, interrupt, move |kind, data, id| {
@@ -63,7 +65,7 @@ pub(crate) fn check(
         return Err(Error::Interrupted);
     }
     visited.map_err(Error::Index)?;
-    shared.finish(store)
+    Ok(shared.finish(store))
 }
 
 /// The kind of an object of the pack or the repository.
@@ -77,6 +79,9 @@ const TREE: u8 = 2;
 const BLOB: u8 = 4;
 const TAG: u8 = 8;
 
+/// No link has said anything yet.
+const ANY: u8 = u8::MAX;
+
 fn bit(kind: Kind) -> u8 {
     match kind {
         Kind::Commit => COMMIT,
@@ -86,12 +91,13 @@ fn bit(kind: Kind) -> u8 {
     }
 }
 
-/// Links are spread over this many tables, so that threads seldom wait for each other.
+/// Links out of the pack are spread over this many tables, so that threads seldom wait for each
+/// other.
 const SHARDS: usize = 64;
 
 /// Slots of the table in which each thread remembers the links it met last. Neighbouring trees of a
-/// history share nearly all their entries: most links end here and never reach a shared table.
-const RECENT: usize = 4096;
+/// history share nearly all their entries: most links end here.
+const RECENT: usize = 1 << 14;
 
 /// A `.gitmodules` larger than this is not looked into; git's own limit is of the same size.
 const MAX_GITMODULES: u64 = 1 << 20;
@@ -103,9 +109,12 @@ struct Shared<'a> {
     interrupt: &'a AtomicBool,
     /// The kind of each object of the pack, in the order of ids; zero until it was visited.
     kinds: Vec<AtomicU8>,
-    /// Distinct links with the kinds that all of them accept. The hash is seeded at random, since
-    /// the ids in a tree are chosen by whoever wrote it.
-    links: Vec<Mutex<HashMap<[u8; 20], u8>>>,
+    /// The kinds that all links to each of these objects accept.
+    accepted: Vec<AtomicU8>,
+    /// Objects outside the pack that were found, and their kinds. The hash is seeded at random,
+    /// since the ids in a tree are chosen by whoever wrote it.
+    outside: Vec<Mutex<HashMap<[u8; 20], u8>>>,
+    missing: OnceLock<ObjectId>,
     /// Shallow commits of the pack and their parents.
     grafts: Mutex<Vec<(ObjectId, Vec<ObjectId>)>>,
     gitmodules: Mutex<HashSet<ObjectId>>,
@@ -124,7 +133,9 @@ impl<'a> Shared<'a> {
             pack,
             shallow,
             interrupt,
-            links: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            accepted: (0..pack.objects()).map(|_| AtomicU8::new(ANY)).collect(),
+            outside: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            missing: OnceLock::new(),
             grafts: Mutex::default(),
             gitmodules: Mutex::default(),
             observations: Mutex::default(),
@@ -136,11 +147,7 @@ impl<'a> Shared<'a> {
         let mut observations = lock(&self.observations);
         if observations.len() < MAX_OBSERVATIONS {
             let detail = String::from_utf8_lossy(detail).chars().take(200).collect();
-            observations.push(Observation {
-                kind,
-                object,
-                detail,
-            });
+            observations.push(Observation { kind, object, detail });
         }
     }
 
@@ -153,24 +160,18 @@ impl<'a> Shared<'a> {
         kind_of(store, id).is_some_and(|kind| bit(kind) & accepted != 0)
     }
 
-    fn finish(self, store: &gix_odb::Handle) -> Result<Findings, Error> {
+    fn finish(self, store: &gix_odb::Handle) -> Findings {
         let mut findings = Findings::default();
-        for shard in &self.links {
-            for (id, accepted) in lock(shard).iter() {
-                let id = ObjectId::from(*id);
-                if findings.missing.is_none() && !self.leads(&id, *accepted, store) {
-                    findings.missing = Some(id);
-                }
-            }
-            if self.interrupt.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
+        for (position, (kind, accepted)) in self.kinds.iter().zip(&self.accepted).enumerate() {
+            let accepted = accepted.load(Ordering::Relaxed);
+            if accepted != ANY && kind.load(Ordering::Relaxed) & accepted == 0 {
+                let _ = self.missing.set(self.pack.id(position as u32));
+                break;
             }
         }
+        findings.missing = self.missing.get().copied();
         for (commit, parents) in lock(&self.grafts).iter() {
-            if !parents
-                .iter()
-                .all(|parent| self.leads(parent, COMMIT, store))
-            {
+            if !parents.iter().all(|parent| self.leads(parent, COMMIT, store)) {
                 findings.new_shallow.push(*commit);
             }
         }
@@ -181,19 +182,16 @@ impl<'a> Shared<'a> {
             self.read_gitmodules(id, store);
         }
         findings.observations = std::mem::take(&mut *lock(&self.observations));
-        Ok(findings)
+        findings
     }
 
     fn read_gitmodules(&self, id: ObjectId, store: &gix_odb::Handle) {
-        if !store
-            .header(id)
-            .is_ok_and(|header| header.size() <= MAX_GITMODULES)
-        {
+        if !store.header(id).is_ok_and(|header| header.size() <= MAX_GITMODULES) {
             return;
         }
         let mut buffer = Vec::new();
         if let Ok(Some(blob)) = store.try_find(&id, &mut buffer) {
-            gitmodules(blob.data, |oddity, value| self.observe(oddity, id, value));
+            gitmodules::read(blob.data, |oddity, value| self.observe(oddity, id, value));
         }
     }
 }
@@ -202,16 +200,14 @@ impl<'a> Shared<'a> {
 #[derive(Clone)]
 struct Inspector<'a> {
     shared: &'a Shared<'a>,
+    store: gix_odb::Handle,
     recent: Vec<([u8; 20], u8)>,
 }
 
 impl Inspector<'_> {
     fn object(&mut self, kind: Kind, data: &[u8], id: &oid) {
-        if let Some(slot) = self
-            .shared
-            .pack
-            .position(id)
-            .and_then(|at| self.shared.kinds.get(at as usize))
+        if let Some(slot) =
+            self.shared.pack.position(id).and_then(|at| self.shared.kinds.get(at as usize))
         {
             slot.store(bit(kind), Ordering::Relaxed);
         }
@@ -279,53 +275,23 @@ impl Inspector<'_> {
             return;
         }
         *slot = (id, accepted);
-        let mut shard = lock(&self.shared.links[usize::from(id[2]) % SHARDS]);
-        // Links that disagree about the kind leave no bit, and nothing satisfies them.
-        *shard.entry(id).or_insert(u8::MAX) &= accepted;
-    }
-}
-
-/// Looks for submodules whose name, address or path has been used to attack git
-/// (fsck: `gitmodulesName`, `gitmodulesUrl`, `gitmodulesPath`). Reads lines as git's
-/// configuration does where it matters: section names in quotes, `key = value`.
-fn gitmodules(data: &[u8], mut odd: impl FnMut(Oddity, &[u8])) {
-    for line in data.split(|byte| *byte == b'\n') {
-        let carriage_return = line.ends_with(b"\r");
-        let text = line.trim_ascii();
-        if let Some(section) = text.strip_prefix(b"[submodule \"") {
-            let name = section
-                .split(|byte| *byte == b'"')
-                .next()
-                .unwrap_or_default();
-            if gix_validate::submodule::name(name.into()).is_err() {
-                odd(Oddity::SubmoduleName, name);
+        let object = ObjectId::from(id);
+        let inside = self.shared.pack.position(&object);
+        if let Some(entry) = inside.and_then(|at| self.shared.accepted.get(at as usize)) {
+            // Links that disagree about the kind leave no bit, and nothing satisfies them.
+            entry.fetch_and(accepted, Ordering::Relaxed);
+        } else if self.shared.missing.get().is_none() {
+            let shard = &self.shared.outside[usize::from(id[2]) % SHARDS];
+            let known = lock(shard).get(&id).copied();
+            let kind = known.or_else(|| kind_of(&self.store, &object).map(bit));
+            match kind {
+                Some(kind) if kind & accepted != 0 => {
+                    lock(shard).insert(id, kind);
+                }
+                _ => {
+                    let _ = self.shared.missing.set(object);
+                }
             }
-            continue;
-        }
-        let Some(equals) = text.iter().position(|byte| *byte == b'=') else {
-            continue;
-        };
-        let key = text[..equals].trim_ascii().to_ascii_lowercase();
-        let raw = text[equals + 1..].trim_ascii();
-        let value = raw
-            .strip_prefix(b"\"")
-            .map_or(raw, |quoted| quoted.strip_suffix(b"\"").unwrap_or(quoted));
-        let option = value.starts_with(b"-");
-        let newline = value
-            .to_ascii_lowercase()
-            .windows(3)
-            .any(|part| part == b"%0a")
-            || value.windows(2).any(|part| part == b"\\n");
-        match &key[..] {
-            b"url" if option || newline => odd(Oddity::SubmoduleUrl, value),
-            b"path"
-                if option
-                    || value.ends_with(b"\r")
-                    || (carriage_return && raw.starts_with(b"\"")) =>
-            {
-                odd(Oddity::SubmodulePath, value);
-            }
-            _ => {}
         }
     }
 }
@@ -337,38 +303,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn take<T>(mutex: &Mutex<Option<T>>) -> Option<T> {
     lock(mutex).take()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn odd(text: &str) -> Vec<Oddity> {
-        let mut found = Vec::new();
-        gitmodules(text.as_bytes(), |oddity, _| found.push(oddity));
-        found
-    }
-
-    #[test]
-    fn ordinary_submodules_pass() {
-        let text = "[submodule \"libs/zlib\"]\n\tpath = libs/zlib\n\turl = https://example.com/z-lib.git\n";
-        assert_eq!(odd(text), []);
-        assert_eq!(
-            odd(&text.replace('\n', "\r\n")),
-            [],
-            "a file with Windows line ends"
-        );
-    }
-
-    #[test]
-    fn known_attacks_are_seen() {
-        assert_eq!(odd("[submodule \"../../x\"]\n"), [Oddity::SubmoduleName]);
-        assert_eq!(odd("url = -u./payload\n"), [Oddity::SubmoduleUrl]);
-        assert_eq!(
-            odd("URL = https://host/%0ahost=evil\n"),
-            [Oddity::SubmoduleUrl]
-        );
-        assert_eq!(odd("path = -rf\n"), [Oddity::SubmodulePath]);
-        assert_eq!(odd("path = \"a\r\"\n"), [Oddity::SubmodulePath]);
-    }
 }

@@ -27,10 +27,7 @@ pub(crate) struct Tag {
 pub(crate) fn commit(data: &[u8]) -> Result<Commit, Flaw> {
     let header = header(data)?;
     let mut lines = header.split(|byte| *byte == b'\n').peekable();
-    let tree = lines
-        .next()
-        .and_then(|line| id_after(b"tree ", line))
-        .ok_or(Flaw::BadCommit)?;
+    let tree = lines.next().and_then(|line| id_after(b"tree ", line)).ok_or(Flaw::BadCommit)?;
     let mut parents = Vec::new();
     while let Some(line) = lines.peek().filter(|line| line.starts_with(b"parent ")) {
         parents.push(id_after(b"parent ", line).ok_or(Flaw::BadCommit)?);
@@ -50,20 +47,13 @@ pub(crate) fn commit(data: &[u8]) -> Result<Commit, Flaw> {
             }
         }
     }
-    Ok(Commit {
-        tree,
-        parents,
-        oddities,
-    })
+    Ok(Commit { tree, parents, oddities })
 }
 
 pub(crate) fn tag(data: &[u8]) -> Result<Tag, Flaw> {
     let header = header(data)?;
     let mut lines = header.split(|byte| *byte == b'\n');
-    let target = lines
-        .next()
-        .and_then(|line| id_after(b"object ", line))
-        .ok_or(Flaw::BadTag)?;
+    let target = lines.next().and_then(|line| id_after(b"object ", line)).ok_or(Flaw::BadTag)?;
     let kind = lines
         .next()
         .and_then(|line| line.strip_prefix(b"type "))
@@ -92,9 +82,7 @@ fn header(data: &[u8]) -> Result<&[u8], Flaw> {
 
 fn id_after(key: &[u8], line: &[u8]) -> Option<ObjectId> {
     let hex = line.strip_prefix(key)?;
-    (hex.len() == 40)
-        .then(|| ObjectId::from_hex(hex).ok())
-        .flatten()
+    (hex.len() == 40).then(|| ObjectId::from_hex(hex).ok()).flatten()
 }
 
 fn has_email(line: &[u8]) -> bool {
@@ -121,20 +109,13 @@ mod tests {
         let found = read(&[T, P, P, A, C, "gpgsig x\n y\n", "\nmessage\0\n"]).unwrap();
         assert_eq!(found.parents.len(), 2);
         assert!(found.oddities.is_empty());
-        assert_eq!(
-            read(&[T, A, C]).unwrap().parents.len(),
-            0,
-            "no message at all"
-        );
+        assert_eq!(read(&[T, A, C]).unwrap().parents.len(), 0, "no message at all");
     }
 
     #[test]
     fn odd_commits_are_accepted_and_recorded() {
         let oddities = |parts: &[&str]| read(parts).unwrap().oddities;
-        assert_eq!(
-            oddities(&[T, "author A <> 1 +0000\n", C, "\n"]),
-            [Oddity::MissingEmail]
-        );
+        assert_eq!(oddities(&[T, "author A <> 1 +0000\n", C, "\n"]), [Oddity::MissingEmail]);
         assert_eq!(oddities(&[T, C, "\n"]), [Oddity::MissingIdentity]);
         assert_eq!(oddities(&[T, A, "\n"]), [Oddity::MissingIdentity]);
         assert_eq!(oddities(&[T, "author A <a@b> nonsense\n", C, "\n"]), []);
@@ -145,10 +126,7 @@ mod tests {
         assert_eq!(read(&[A, C, "\n"]), Err(Flaw::BadCommit));
         assert_eq!(read(&["tree abc\n", A, C, "\n"]), Err(Flaw::BadCommit));
         assert_eq!(read(&[T, "parent x\n", A, C, "\n"]), Err(Flaw::BadCommit));
-        assert_eq!(
-            read(&[T, "author A\0 <a@b>\n", C, "\n"]),
-            Err(Flaw::NulInHeader)
-        );
+        assert_eq!(read(&[T, "author A\0 <a@b>\n", C, "\n"]), Err(Flaw::NulInHeader));
         assert_eq!(read(&[T, "author A"]), Err(Flaw::UnterminatedHeader));
         assert_eq!(read(&[]), Err(Flaw::UnterminatedHeader));
     }
@@ -158,11 +136,7 @@ mod tests {
         let object = "object aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n";
         let good = format!("{object}type commit\ntag v1\n\nmessage");
         assert_eq!(tag(good.as_bytes()).unwrap().kind, Kind::Commit);
-        for bad in [
-            "type commit\ntag v1\n\n",
-            "type nothing\ntag v1\n\n",
-            "type commit\n\n",
-        ] {
+        for bad in ["type commit\ntag v1\n\n", "type nothing\ntag v1\n\n", "type commit\n\n"] {
             let text = if bad.starts_with("type commit\ntag") {
                 bad.to_owned()
             } else {

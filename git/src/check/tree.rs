@@ -53,20 +53,11 @@ pub(crate) fn read<'a>(
 }
 
 fn split(data: &[u8]) -> Result<(&[u8], Entry<'_>, &[u8]), Flaw> {
-    let space = data
-        .iter()
-        .take(8)
-        .position(|byte| *byte == b' ')
-        .ok_or(Flaw::BadTree)?;
+    let space = data.iter().take(8).position(|byte| *byte == b' ').ok_or(Flaw::BadTree)?;
     let (mode, rest) = (&data[..space], &data[space + 1..]);
-    let nul = rest
-        .iter()
-        .position(|byte| *byte == 0)
-        .ok_or(Flaw::BadTree)?;
+    let nul = rest.iter().position(|byte| *byte == 0).ok_or(Flaw::BadTree)?;
     let name = &rest[..nul];
-    let (id, behind) = rest[nul + 1..]
-        .split_first_chunk::<20>()
-        .ok_or(Flaw::BadTree)?;
+    let (id, behind) = rest[nul + 1..].split_first_chunk::<20>().ok_or(Flaw::BadTree)?;
     let mut bits = 0_u32;
     for byte in mode {
         match byte {
@@ -82,15 +73,7 @@ fn split(data: &[u8]) -> Result<(&[u8], Entry<'_>, &[u8]), Flaw> {
         0o160_000 => EntryKind::Submodule,
         _ => return Err(Flaw::BadTree),
     };
-    Ok((
-        mode,
-        Entry {
-            kind,
-            name,
-            id: *id,
-        },
-        behind,
-    ))
+    Ok((mode, Entry { kind, name, id: *id }, behind))
 }
 
 fn check_name(entry: &Entry<'_>, odd: &mut impl FnMut(Oddity, &[u8])) -> Result<(), Flaw> {
@@ -102,11 +85,8 @@ fn check_name(entry: &Entry<'_>, odd: &mut impl FnMut(Oddity, &[u8])) -> Result<
         return Ok(());
     }
     let mode = (entry.kind == EntryKind::Link).then_some(component::Mode::Symlink);
-    let options = component::Options {
-        protect_windows: false,
-        protect_hfs: true,
-        protect_ntfs: true,
-    };
+    let options =
+        component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
     match gix_validate::path::component(name.into(), mode, options) {
         Err(component::Error::DotGitDir) => odd(Oddity::DotGit, name),
         Err(component::Error::SymlinkedGitModules) => odd(Oddity::LinkedGitmodules, name),
@@ -137,11 +117,7 @@ struct Names<'a> {
 
 impl Default for Names<'_> {
     fn default() -> Self {
-        Self {
-            sorted: true,
-            last: None,
-            files: Vec::new(),
-        }
+        Self { sorted: true, last: None, files: Vec::new() }
     }
 }
 
@@ -158,11 +134,7 @@ impl<'a> Names<'a> {
             }
             self.sorted = before((last, last_is_tree), (name, tree));
         }
-        while self
-            .files
-            .last()
-            .is_some_and(|file| !name.starts_with(file))
-        {
+        while self.files.last().is_some_and(|file| !name.starts_with(file)) {
             self.files.pop();
         }
         if tree && self.files.contains(&name) {
@@ -244,20 +216,9 @@ mod tests {
 
     #[test]
     fn a_name_twice_is_refused_wherever_it_stands() {
-        assert_eq!(
-            check(&[("100644", "a"), ("100644", "a")]),
-            Err(Flaw::DuplicateEntry)
-        );
-        assert_eq!(
-            check(&[("100644", "a"), ("40000", "a")]),
-            Err(Flaw::DuplicateEntry)
-        );
-        let apart = [
-            ("100644", "a"),
-            ("100644", "a-b"),
-            ("100644", "a.b"),
-            ("40000", "a"),
-        ];
+        assert_eq!(check(&[("100644", "a"), ("100644", "a")]), Err(Flaw::DuplicateEntry));
+        assert_eq!(check(&[("100644", "a"), ("40000", "a")]), Err(Flaw::DuplicateEntry));
+        let apart = [("100644", "a"), ("100644", "a-b"), ("100644", "a.b"), ("40000", "a")];
         assert_eq!(check(&apart), Err(Flaw::DuplicateEntry));
         let unsorted = [("100644", "b"), ("100644", "a"), ("100644", "b")];
         assert_eq!(check(&unsorted), Err(Flaw::DuplicateEntry));
@@ -265,44 +226,20 @@ mod tests {
 
     #[test]
     fn odd_trees_are_recorded() {
-        for name in [
-            ".git",
-            ".GIT",
-            "git~1",
-            ".g\u{200c}it",
-            ".git ",
-            ".git::$INDEX_ALLOCATION",
-        ] {
-            assert_eq!(
-                check(&[("40000", name)]),
-                Ok(vec![Oddity::DotGit]),
-                "{name:?}"
-            );
+        for name in [".git", ".GIT", "git~1", ".g\u{200c}it", ".git ", ".git::$INDEX_ALLOCATION"] {
+            assert_eq!(check(&[("40000", name)]), Ok(vec![Oddity::DotGit]), "{name:?}");
         }
-        assert_eq!(
-            check(&[("120000", ".gitmodules")]),
-            Ok(vec![Oddity::LinkedGitmodules])
-        );
+        assert_eq!(check(&[("120000", ".gitmodules")]), Ok(vec![Oddity::LinkedGitmodules]));
         assert_eq!(check(&[("0100644", "a")]), Ok(vec![Oddity::ZeroPaddedMode]));
-        assert_eq!(
-            check(&[("100644", "b"), ("100644", "a")]),
-            Ok(vec![Oddity::UnsortedTree])
-        );
-        assert_eq!(
-            check(&[("40000", "a"), ("100644", "a.b")]),
-            Ok(vec![Oddity::UnsortedTree])
-        );
+        assert_eq!(check(&[("100644", "b"), ("100644", "a")]), Ok(vec![Oddity::UnsortedTree]));
+        assert_eq!(check(&[("40000", "a"), ("100644", "a.b")]), Ok(vec![Oddity::UnsortedTree]));
     }
 
     #[test]
     fn damaged_trees_are_refused() {
         let whole = tree(&[("100644", "a")]);
         for end in 1..whole.len() {
-            assert_eq!(
-                read(&whole[..end], |_| {}, |_, _| {}),
-                Err(Flaw::BadTree),
-                "{end}"
-            );
+            assert_eq!(read(&whole[..end], |_| {}, |_, _| {}), Err(Flaw::BadTree), "{end}");
         }
         assert_eq!(check(&[("100648", "a")]), Err(Flaw::BadTree));
         assert_eq!(check(&[("060000", "a")]), Err(Flaw::BadTree));

@@ -97,16 +97,10 @@ impl PackReader {
         if let Err(violation) = self.scanner.feed(&data) {
             return Err(self.fail(Failure::Violation(violation)));
         }
-        self.counters
-            .bytes
-            .fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.counters
-            .objects
-            .store(self.scanner.objects(), Ordering::Relaxed);
+        self.counters.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.counters.objects.store(self.scanner.objects(), Ordering::Relaxed);
         if let Some(declared) = self.scanner.declared_objects() {
-            self.counters
-                .declared_objects
-                .store(declared, Ordering::Relaxed);
+            self.counters.declared_objects.store(declared, Ordering::Relaxed);
         }
         if self.scanner.is_done() {
             self.expect_end()?;

@@ -63,10 +63,8 @@ fn scan_with(limits: &Limits, pack: &[u8]) -> Result<bool, Violation> {
     };
     for size in [1, 7] {
         let mut scanner = Scanner::new(limits.clone());
-        let cut = pack
-            .chunks(size)
-            .try_for_each(|chunk| scanner.feed(chunk))
-            .map(|()| scanner.is_done());
+        let cut =
+            pack.chunks(size).try_for_each(|chunk| scanner.feed(chunk)).map(|()| scanner.is_done());
         assert_eq!(cut, whole, "in pieces of {size}");
     }
     whole
@@ -87,11 +85,7 @@ fn good_packs_pass() {
         .entry(REF_DELTA, 4, &[1; 20], &[5, 1, 1, b'x'])
         .end();
     assert_eq!(scan(&pack), Ok(true));
-    assert_eq!(
-        scan(&pack[..pack.len() - 1]),
-        Ok(false),
-        "not done without the whole checksum"
-    );
+    assert_eq!(scan(&pack[..pack.len() - 1]), Ok(false), "not done without the whole checksum");
 }
 
 #[test]
@@ -100,20 +94,11 @@ fn headers_are_checked_before_anything_is_done() {
     assert_eq!(scan(b"PACK\0\0\0\x04\0\0\0\0"), Err(Violation::Version(4)));
     assert_eq!(
         scan(b"PACK\0\0\0\x02\xff\xff\xff\xff"),
-        Err(Violation::Objects {
-            found: u32::MAX,
-            limit: 5
-        })
+        Err(Violation::Objects { found: u32::MAX, limit: 5 })
     );
     let mut pack = Pack::new(1);
     pack.header(BLOB, 1001);
-    assert_eq!(
-        scan(&pack.0),
-        Err(Violation::ObjectBytes {
-            found: 1001,
-            limit: 1000
-        })
-    );
+    assert_eq!(scan(&pack.0), Err(Violation::ObjectBytes { found: 1001, limit: 1000 }));
     let mut pack = Pack::new(1);
     pack.header(5, 1);
     assert_eq!(scan(&pack.0), Err(Violation::EntryType(5)));
@@ -130,10 +115,7 @@ fn declared_sizes_must_be_true() {
     );
     assert_eq!(
         scan(&Pack::new(1).entry(BLOB, 10, b"", b"x").end()),
-        Err(Violation::WrongSize {
-            declared: 10,
-            found: 1
-        })
+        Err(Violation::WrongSize { declared: 10, found: 1 })
     );
     assert_eq!(
         scan(&Pack::new(1).entry(REF_DELTA, 1, &[1; 20], &[5]).end()),
@@ -147,60 +129,33 @@ fn a_bomb_stops_at_its_declared_size() {
     let mut pack = Pack::new(1);
     pack.header(BLOB, 900);
     pack.0.extend_from_slice(&bomb);
-    let mut scanner = Scanner::new(Limits {
-        pack_bytes: 1 << 20,
-        ..small()
-    });
+    let mut scanner = Scanner::new(Limits { pack_bytes: 1 << 20, ..small() });
     assert_eq!(scanner.feed(&pack.0), Err(Violation::TooLong(900)));
-    assert!(
-        scanner.inflated_bytes() <= 900 + (16 << 10),
-        "{}",
-        scanner.inflated_bytes()
-    );
+    assert!(scanner.inflated_bytes() <= 900 + (16 << 10), "{}", scanner.inflated_bytes());
 }
 
 #[test]
 fn budgets_count_over_all_objects() {
     let blob = |pack: Pack| pack.entry(BLOB, 900, b"", &[0; 900]);
-    let limits = Limits {
-        inflated_bytes: 1500,
-        ..small()
-    };
+    let limits = Limits { inflated_bytes: 1500, ..small() };
     assert_eq!(
         scan_with(&limits, &blob(blob(Pack::new(2))).end()),
         Err(Violation::InflatedBytes(1500))
     );
-    let limits = Limits {
-        resolved_bytes: 1500,
-        ..small()
-    };
+    let limits = Limits { resolved_bytes: 1500, ..small() };
     assert_eq!(
         scan_with(&limits, &blob(blob(Pack::new(2))).end()),
         Err(Violation::ResolvedBytes(1500))
     );
-    let limits = Limits {
-        pack_bytes: 20,
-        ..small()
-    };
-    assert_eq!(
-        scan_with(&limits, &blob(Pack::new(1)).end()),
-        Err(Violation::PackBytes(20))
-    );
+    let limits = Limits { pack_bytes: 20, ..small() };
+    assert_eq!(scan_with(&limits, &blob(Pack::new(1)).end()), Err(Violation::PackBytes(20)));
 }
 
 #[test]
 fn small_deltas_with_large_results_are_counted() {
     // A delta that says it makes 1001 bytes of a base of 5.
-    let pack = Pack::new(1)
-        .entry(REF_DELTA, 3, &[1; 20], &[5, 0xe9, 7])
-        .end();
-    assert_eq!(
-        scan(&pack),
-        Err(Violation::ObjectBytes {
-            found: 1001,
-            limit: 1000
-        })
-    );
+    let pack = Pack::new(1).entry(REF_DELTA, 3, &[1; 20], &[5, 0xe9, 7]).end();
+    assert_eq!(scan(&pack), Err(Violation::ObjectBytes { found: 1001, limit: 1000 }));
     // 600 deltas of 2 MiB each in a few KB.
     let limits = Limits {
         objects: 1000,
@@ -214,10 +169,7 @@ fn small_deltas_with_large_results_are_counted() {
     for _ in 0..600 {
         pack = pack.entry(REF_DELTA, 5, &[1; 20], &[5, 0x80, 0x80, 0x80, 1]);
     }
-    assert_eq!(
-        scan_with(&limits, &pack.end()),
-        Err(Violation::ResolvedRatio(1))
-    );
+    assert_eq!(scan_with(&limits, &pack.end()), Err(Violation::ResolvedRatio(1)));
 }
 
 #[test]
@@ -228,20 +180,13 @@ fn delta_chains_are_bounded_and_bases_exist() {
     let chain = |count: u32| {
         let mut pack = Pack::new(count + 1).entry(BLOB, 5, b"", b"hello");
         for at in 0..count {
-            pack = pack.entry(
-                OFS_DELTA,
-                4,
-                &[if at == 0 { first } else { length }],
-                &delta,
-            );
+            pack = pack.entry(OFS_DELTA, 4, &[if at == 0 { first } else { length }], &delta);
         }
         pack.end()
     };
     assert_eq!(scan(&chain(2)), Ok(true));
     assert_eq!(scan(&chain(3)), Err(Violation::DeltaDepth(2)));
-    let lost = Pack::new(2)
-        .entry(BLOB, 5, b"", b"hello")
-        .entry(OFS_DELTA, 4, &[first - 1], &delta);
+    let lost = Pack::new(2).entry(BLOB, 5, b"", b"hello").entry(OFS_DELTA, 4, &[first - 1], &delta);
     assert_eq!(scan(&lost.end()), Err(Violation::BadBase));
     let before = Pack::new(1).entry(OFS_DELTA, 4, &[100], &delta);
     assert_eq!(scan(&before.end()), Err(Violation::BadBase));
@@ -265,25 +210,12 @@ fn junk_damage_and_padding_are_found() {
     for _ in 0..20_000 {
         pack.0.extend_from_slice(&[0, 0, 0, 0xff, 0xff]);
     }
-    let limits = Limits {
-        pack_bytes: 1 << 20,
-        ..small()
-    };
+    let limits = Limits { pack_bytes: 1 << 20, ..small() };
     assert_eq!(scan_with(&limits, &pack.0), Err(Violation::Padded));
 }
 
 #[test]
 fn sizes_read_well() {
     let text = [0, 999, 1024, 1536, 128 << 20, 4 << 30].map(|size| Size(size).to_string());
-    assert_eq!(
-        text,
-        [
-            "0 bytes",
-            "999 bytes",
-            "1 KiB",
-            "1.5 KiB",
-            "128 MiB",
-            "4 GiB"
-        ]
-    );
+    assert_eq!(text, ["0 bytes", "999 bytes", "1 KiB", "1.5 KiB", "128 MiB", "4 GiB"]);
 }

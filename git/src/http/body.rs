@@ -48,12 +48,7 @@ impl BodyReader {
             input: Bytes::new(),
             ended: false,
         });
-        Self {
-            body,
-            idle,
-            received: 0,
-            gzip,
-        }
+        Self { body, idle, received: 0, gzip }
     }
 
     /// Bytes that came over the wire so far.
@@ -98,9 +93,8 @@ impl BodyReader {
 
     async fn raw(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            let frame = timeout(self.idle, self.body.frame())
-                .await
-                .map_err(|_| Error::Idle(self.idle))?;
+            let frame =
+                timeout(self.idle, self.body.frame()).await.map_err(|_| Error::Idle(self.idle))?;
             let Some(frame) = frame else {
                 return Ok(None);
             };
@@ -122,9 +116,7 @@ impl Gzip {
     fn step(&mut self) -> Result<Option<Bytes>, Error> {
         while !self.input.is_empty() {
             let step = self.input.len().min(GZIP_STEP);
-            self.decoder
-                .write_all(&self.input[..step])
-                .map_err(|_| Error::Gzip)?;
+            self.decoder.write_all(&self.input[..step]).map_err(|_| Error::Gzip)?;
             self.decoder.flush().map_err(|_| Error::Gzip)?;
             self.input.advance(step);
             if let Some(bytes) = self.take() {
@@ -154,20 +146,14 @@ mod tests {
     use super::*;
 
     fn reader(bytes: Vec<u8>, gzip: bool) -> BodyReader {
-        let body = Full::new(Bytes::from(bytes))
-            .map_err(|never| match never {})
-            .boxed_unsync();
+        let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync();
         BodyReader::new(body, Duration::from_secs(1), gzip)
     }
 
     async fn all(mut reader: BodyReader) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
         while let Some(chunk) = reader.chunk().await? {
-            assert!(
-                chunk.len() <= 2 << 20,
-                "a step stays small: {}",
-                chunk.len()
-            );
+            assert!(chunk.len() <= 2 << 20, "a step stays small: {}", chunk.len());
             out.extend_from_slice(&chunk);
         }
         Ok(out)
@@ -183,10 +169,7 @@ mod tests {
     async fn gzip_is_inflated_in_small_steps() {
         let data: Vec<u8> = vec![7; 20 << 20];
         assert_eq!(all(reader(gzip(&data), true)).await.unwrap(), data);
-        assert_eq!(
-            all(reader(b"plain".to_vec(), false)).await.unwrap(),
-            b"plain"
-        );
+        assert_eq!(all(reader(b"plain".to_vec(), false)).await.unwrap(), b"plain");
         assert_eq!(all(reader(gzip(b""), true)).await.unwrap(), b"");
     }
 
@@ -197,10 +180,7 @@ mod tests {
             all(reader(good[..good.len() - 4].to_vec(), true)).await,
             Err(Error::Gzip)
         ));
-        assert!(matches!(
-            all(reader(b"not gzip at all".to_vec(), true)).await,
-            Err(Error::Gzip)
-        ));
+        assert!(matches!(all(reader(b"not gzip at all".to_vec(), true)).await, Err(Error::Gzip)));
         let junk = [good.as_slice(), b"junk"].concat();
         assert!(matches!(all(reader(junk, true)).await, Err(Error::Gzip)));
     }
@@ -208,9 +188,6 @@ mod tests {
     #[tokio::test]
     async fn a_drain_stops_at_its_ceiling() {
         assert!(reader(vec![0; 100], false).drain(100).await.is_ok());
-        assert!(matches!(
-            reader(vec![0; 101], false).drain(100).await,
-            Err(Error::TooLarge)
-        ));
+        assert!(matches!(reader(vec![0; 101], false).drain(100).await, Err(Error::TooLarge)));
     }
 }

@@ -61,9 +61,9 @@ impl Default for ServiceConfig {
         Self {
             realm: "sluice".into(),
             concurrent_receives: 64,
-            receive_wait: Duration::from_secs(60),
+            receive_wait: Duration::from_mins(1),
             concurrent_checks: 2,
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_mins(2),
             short_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(5),
             refused_drain_bytes: 16 << 20,
@@ -86,11 +86,7 @@ impl<R: Remote> Service<R> {
             receives: Arc::new(Semaphore::new(config.concurrent_receives.max(1))),
             checks: Arc::new(Semaphore::new(config.concurrent_checks.max(1))),
         };
-        Self {
-            remote,
-            config: Arc::new(config),
-            workers,
-        }
+        Self { remote, config: Arc::new(config), workers }
     }
 
     /// Answers one request. The path of its URI is taken from the mount point on. No limit on the
@@ -110,12 +106,8 @@ impl<R: Remote> Service<R> {
             body: body.map_err(Into::into).boxed_unsync(),
         };
         match route::route(parts.uri.path(), parts.uri.query()) {
-            Route::InfoRefs {
-                repository,
-                service,
-            } => {
-                self.info_refs(request, repository, service.as_deref())
-                    .await
+            Route::InfoRefs { repository, service } => {
+                self.info_refs(request, repository, service.as_deref()).await
             }
             Route::ReceivePack { repository } => self.receive_pack(request, repository).await,
             Route::UploadPack => {
@@ -154,16 +146,15 @@ impl<R: Remote> Service<R> {
         let version_1 =
             advertise::wants_version_1(text_header(&request.headers, "git-protocol").as_deref());
         let session = request.session.clone();
+        let access = request.access(repository);
         let advertised = async {
-            let repository = self.remote.open(request.access(repository)).await?;
+            let repository = self.remote.open(access).await?;
             let policy = repository.policy();
             let mut refs = repository.refs().await?;
             let shallow = repository.shallow().await?;
             refs.retain(|reference| !crate::refs::hidden(&reference.name, &policy.hidden_refs));
             refs.sort();
-            Ok(advertise::receive_pack(
-                &refs, &shallow, version_1, &session,
-            ))
+            Ok(advertise::receive_pack(&refs, &shallow, version_1, &session))
         };
         match advertised.await {
             Ok(body) => respond::full(StatusCode::OK, respond::ADVERTISEMENT, body),
@@ -176,10 +167,8 @@ impl<R: Remote> Service<R> {
             return method_not_allowed(request.version, "POST");
         }
         if !route::has_type(&request.headers, respond::REQUEST) {
-            let sentence = format!(
-                "the body of this request has to be of type {}",
-                respond::REQUEST
-            );
+            let sentence =
+                format!("the body of this request has to be of type {}", respond::REQUEST);
             let response = respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &sentence);
             return self.after_short_drain(request, response).await;
         }
@@ -195,7 +184,8 @@ impl<R: Remote> Service<R> {
                 return self.after_short_drain(request, response).await;
             }
         };
-        let repository = match self.remote.open(request.access(repository)).await {
+        let access = request.access(repository);
+        let repository = match self.remote.open(access).await {
             Ok(repository) => repository,
             Err(refusal) => return self.refuse(request, gzip, &refusal).await,
         };
@@ -246,10 +236,7 @@ impl<R: Remote> Service<R> {
         gzip: bool,
         refusal: &Refusal,
     ) -> Response<ResponseBody> {
-        if matches!(
-            refusal.kind,
-            RefusalKind::Unauthorized | RefusalKind::NotFound
-        ) {
+        if matches!(refusal.kind, RefusalKind::Unauthorized | RefusalKind::NotFound) {
             let response = respond::refusal(refusal, &self.config.realm);
             return self.after_short_drain(request, response).await;
         }
@@ -304,12 +291,7 @@ impl Incoming {
     }
 
     fn content_length(&self) -> Option<u64> {
-        self.headers
-            .get(header::CONTENT_LENGTH)?
-            .to_str()
-            .ok()?
-            .parse()
-            .ok()
+        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 }
 
@@ -320,14 +302,13 @@ fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn method_not_allowed(version: Version, allow: &'static str) -> Response<ResponseBody> {
     // HTTP/1.0 does not know 405.
-    let status = match version <= Version::HTTP_10 {
-        true => StatusCode::BAD_REQUEST,
-        false => StatusCode::METHOD_NOT_ALLOWED,
+    let status = if version <= Version::HTTP_10 {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::METHOD_NOT_ALLOWED
     };
     let mut response = respond::text(status, &format!("this address answers to {allow}"));
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 

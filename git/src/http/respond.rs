@@ -27,10 +27,7 @@ pub(crate) fn new(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(
-        header::EXPIRES,
-        HeaderValue::from_static("Fri, 01 Jan 1980 00:00:00 GMT"),
-    );
+    headers.insert(header::EXPIRES, HeaderValue::from_static("Fri, 01 Jan 1980 00:00:00 GMT"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert(
         header::CACHE_CONTROL,
@@ -46,19 +43,13 @@ pub(crate) fn full(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Response<ResponseBody> {
-    let body = Full::new(body.into())
-        .map_err(|never| match never {})
-        .boxed_unsync();
+    let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
     new(status, content_type, body)
 }
 
 /// A sentence.
 pub(crate) fn text(status: StatusCode, sentence: &str) -> Response<ResponseBody> {
-    full(
-        status,
-        "text/plain; charset=utf-8",
-        format!("{}\n", sentence.trim_end()),
-    )
+    full(status, "text/plain; charset=utf-8", format!("{}\n", sentence.trim_end()))
 }
 
 /// A refusal before anything was streamed.
@@ -102,9 +93,7 @@ pub(crate) fn close(
     version: Version,
 ) -> Response<ResponseBody> {
     if version <= Version::HTTP_11 {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -10,10 +10,7 @@ use crate::remote::Credentials;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `…/info/refs`, with the service of its query.
-    InfoRefs {
-        repository: String,
-        service: Option<String>,
-    },
+    InfoRefs { repository: String, service: Option<String> },
     /// `…/git-receive-pack`
     ReceivePack { repository: String },
     /// `…/git-upload-pack`
@@ -29,17 +26,12 @@ pub(crate) fn route(path: &str, query: Option<&str>) -> Route {
     let split = |suffix: &str| path.strip_suffix(suffix).map(repository);
     if let Some(repository) = split("/info/refs") {
         return match repository {
-            Some(repository) => Route::InfoRefs {
-                repository,
-                service: service(query),
-            },
+            Some(repository) => Route::InfoRefs { repository, service: service(query) },
             None => Route::Unknown,
         };
     }
     if let Some(repository) = split("/git-receive-pack") {
-        return repository.map_or(Route::Unknown, |repository| Route::ReceivePack {
-            repository,
-        });
+        return repository.map_or(Route::Unknown, |repository| Route::ReceivePack { repository });
     }
     if path.ends_with("/git-upload-pack") {
         return Route::UploadPack;
@@ -51,10 +43,7 @@ pub(crate) fn route(path: &str, query: Option<&str>) -> Route {
 }
 
 fn service(query: Option<&str>) -> Option<String> {
-    query?
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("service="))
-        .map(str::to_owned)
+    query?.split('&').find_map(|pair| pair.strip_prefix("service=")).map(str::to_owned)
 }
 
 /// The decoded path of a repository, or `None` if it cannot be one.
@@ -87,10 +76,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     if scheme.eq_ignore_ascii_case("basic") {
         let decoded = String::from_utf8(BASE64_STANDARD.decode(rest).ok()?).ok()?;
         let (user, password) = decoded.split_once(':')?;
-        return Some(Credentials::Basic {
-            user: user.to_owned(),
-            password: password.to_owned(),
-        });
+        return Some(Credentials::Basic { user: user.to_owned(), password: password.to_owned() });
     }
     (scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty())
         .then(|| Credentials::Bearer(rest.to_owned()))
@@ -98,10 +84,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Option<Credentials> {
 
 /// Whether the body is gzip; an error names an encoding that is not known.
 pub(crate) fn gzip(headers: &HeaderMap) -> Result<bool, String> {
-    match headers
-        .get(header::CONTENT_ENCODING)
-        .map(|value| value.to_str().unwrap_or("?"))
-    {
+    match headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")) {
         None => Ok(false),
         Some(value) => match value.trim().to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => Ok(true),
@@ -135,12 +118,9 @@ mod tests {
 
     #[test]
     fn a_repository_has_many_spellings() {
-        for path in [
-            "/a/b.git/info/refs",
-            "/a/b/info/refs",
-            "/a/b.git//info/refs",
-            "/a/%62.git/info/refs",
-        ] {
+        for path in
+            ["/a/b.git/info/refs", "/a/b/info/refs", "/a/b.git//info/refs", "/a/%62.git/info/refs"]
+        {
             assert_eq!(info_refs(path).as_deref(), Some("a/b"), "{path}");
         }
     }
@@ -164,13 +144,8 @@ mod tests {
 
     #[test]
     fn the_path_decides_the_service_of_a_post() {
-        let receive = Route::ReceivePack {
-            repository: "a".into(),
-        };
-        assert_eq!(
-            route("/a/git-receive-pack", Some("service=git-upload-pack")),
-            receive
-        );
+        let receive = Route::ReceivePack { repository: "a".into() };
+        assert_eq!(route("/a/git-receive-pack", Some("service=git-upload-pack")), receive);
         assert_eq!(
             route("/a/git-upload-pack", Some("service=git-receive-pack")),
             Route::UploadPack
@@ -178,10 +153,7 @@ mod tests {
         assert_eq!(route("/a/HEAD", None), Route::Dumb);
         assert_eq!(route("/a/objects/info/packs", None), Route::Dumb);
         assert_eq!(route("/a", None), Route::Unknown);
-        let dumb = Route::InfoRefs {
-            repository: "a".into(),
-            service: None,
-        };
+        let dumb = Route::InfoRefs { repository: "a".into(), service: None };
         assert_eq!(route("/a/info/refs", None), dumb);
     }
 
@@ -192,10 +164,7 @@ mod tests {
             headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
             credentials(&headers)
         };
-        let basic = Credentials::Basic {
-            user: "x".into(),
-            password: "to:ken".into(),
-        };
+        let basic = Credentials::Basic { user: "x".into(), password: "to:ken".into() };
         assert_eq!(read("Basic eDp0bzprZW4="), Some(basic.clone()));
         assert_eq!(read("basic eDp0bzprZW4="), Some(basic.clone()));
         assert_eq!(read("Bearer abc"), Some(Credentials::Bearer("abc".into())));
@@ -212,16 +181,10 @@ mod tests {
             headers.insert(name, HeaderValue::from_static(value));
             headers
         };
-        assert!(has_type(
-            &with(header::CONTENT_TYPE, "A/B; charset=utf-8"),
-            "a/b"
-        ));
+        assert!(has_type(&with(header::CONTENT_TYPE, "A/B; charset=utf-8"), "a/b"));
         assert!(!has_type(&with(header::CONTENT_TYPE, "a/bc"), "a/b"));
         assert!(!has_type(&HeaderMap::new(), "a/b"));
         assert_eq!(gzip(&with(header::CONTENT_ENCODING, "x-gzip")), Ok(true));
-        assert_eq!(
-            gzip(&with(header::CONTENT_ENCODING, "br")),
-            Err("br".into())
-        );
+        assert_eq!(gzip(&with(header::CONTENT_ENCODING, "br")), Err("br".into()));
     }
 }

@@ -63,11 +63,7 @@ pub(crate) fn write(
         ..Default::default()
     };
     // Without objects there is nothing to complete a thin pack from, and the pack passes unchanged.
-    let bases = if is_empty(store)? {
-        None
-    } else {
-        Some(open(store)?)
-    };
+    let bases = if is_empty(store)? { None } else { Some(open(store)?) };
     let outcome = guarded(|| {
         gix_pack::Bundle::write_to_directory(
             input,
@@ -98,14 +94,15 @@ pub(crate) fn write(
 /// The decoder's table of deltas takes about 100 bytes an object and counts as one allocation.
 fn allocation_limit(limits: &Limits, objects: u32) -> usize {
     let largest_object = usize::try_from(limits.object_bytes).unwrap_or(usize::MAX);
-    largest_object
-        .max((objects as usize).saturating_mul(256))
-        .max(1 << 20)
+    largest_object.max((objects as usize).saturating_mul(256)).max(1 << 20)
 }
 
-/// An object store over `objects` and its alternates.
+/// An object store over `objects` and its alternates, as they are now: to look for what is missing
+/// does not read the folders again, since hostile packs can ask for that millions of times.
 pub(crate) fn open(objects: &Path) -> io::Result<gix_odb::Handle> {
-    gix_odb::at(objects, gix_hash::Kind::Sha1)
+    let mut store = gix_odb::at(objects, gix_hash::Kind::Sha1)?;
+    store.refresh_never();
+    Ok(store)
 }
 
 fn is_empty(objects: &Path) -> io::Result<bool> {
@@ -141,6 +138,11 @@ impl Pack {
     /// The place of an object among all, in the order of their ids.
     pub fn position(&self, id: &oid) -> Option<u32> {
         self.bundle.index.lookup(id)
+    }
+
+    /// The id of the object at a place below [`Self::objects`].
+    pub fn id(&self, position: u32) -> ObjectId {
+        self.bundle.index.oid_at_index(position).to_owned()
     }
 
     /// Shows every object once, from several threads, each with its own clone of `visitor`. The

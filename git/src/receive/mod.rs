@@ -75,12 +75,7 @@ pub(crate) async fn receive<R: Repository>(
     config: &ServiceConfig,
     workers: &Workers,
 ) -> Response<ResponseBody> {
-    let Incoming {
-        version,
-        user_agent,
-        session,
-        mut body,
-    } = incoming;
+    let Incoming { version, user_agent, session, mut body } = incoming;
     let policy = repository.policy();
     let ceiling = policy.limits.pack_bytes.saturating_add(policy.drain_bytes);
     let deadline = Instant::now() + policy.limits.wall_time;
@@ -121,16 +116,8 @@ pub(crate) async fn receive<R: Repository>(
     let guard = CancelOnDrop::new(cancel.clone());
     let mut job = None;
     if request.expects_pack() {
-        let started = start(
-            &repository,
-            &request,
-            &policy,
-            &prepared,
-            &cancel,
-            config,
-            workers,
-        )
-        .await;
+        let started =
+            start(&repository, &request, &policy, &prepared, &cancel, config, workers).await;
         let (handle, chunks, counters) = match started {
             Ok(started) => started,
             Err(refusal) => {
@@ -138,11 +125,7 @@ pub(crate) async fn receive<R: Repository>(
                 return after_drain(body, answer, ceiling, version).await;
             }
         };
-        let fed = timeout_at(
-            deadline,
-            feed(&mut body, rest, chunks, &counters, &repository),
-        )
-        .await;
+        let fed = timeout_at(deadline, feed(&mut body, rest, chunks, &counters, &repository)).await;
         match fed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return broken(body, &error, ceiling, version).await,
@@ -182,9 +165,7 @@ pub(crate) async fn refuse(
     refusal: &Refusal,
     ceiling: u64,
 ) -> Option<Response<ResponseBody>> {
-    let (request, _) = read_commands(&mut body, command::Limits::default())
-        .await
-        .ok()?;
+    let (request, _) = read_commands(&mut body, command::Limits::default()).await.ok()?;
     if request.commands.is_empty() {
         return None;
     }
@@ -261,16 +242,8 @@ async fn prepare<R: Repository>(
         .await?;
     let refs = repository.refs().await?;
     let known_shallow = repository.shallow().await?;
-    let creations = request
-        .commands
-        .iter()
-        .filter(|command| command.creates())
-        .count();
-    let deletions = request
-        .commands
-        .iter()
-        .filter(|command| command.deletes())
-        .count();
+    let creations = request.commands.iter().filter(|command| command.creates()).count();
+    let deletions = request.commands.iter().filter(|command| command.deletes()).count();
     let too_many = (refs.len() + creations).saturating_sub(deletions) > policy.max_refs;
 
     let rejected: Vec<Option<&'static str>> = request
@@ -300,12 +273,7 @@ async fn prepare<R: Repository>(
         .filter(|reference| needed.includes(&reference.name))
         .map(|reference| (reference.name, reference.id))
         .collect();
-    let decisions = refs::plan(
-        &current,
-        &request.commands,
-        &rejected,
-        request.capabilities.atomic,
-    );
+    let decisions = refs::plan(&current, &request.commands, &rejected, request.capabilities.atomic);
     let warnings = request
         .commands
         .iter()
@@ -314,18 +282,10 @@ async fn prepare<R: Repository>(
         .map(|(command, _)| format!("warning: deleting a non-existent ref {}", command.name))
         .collect();
     let rejected = decisions.into_iter().map(Decision::rejection).collect();
-    Ok(Prepared {
-        rejected,
-        warnings,
-        known_shallow,
-    })
+    Ok(Prepared { rejected, warnings, known_shallow })
 }
 
-type Started = (
-    JoinHandle<Result<pack::Checked, pack::Error>>,
-    mpsc::Sender<Chunk>,
-    Arc<Counters>,
-);
+type Started = (JoinHandle<Result<pack::Checked, pack::Error>>, mpsc::Sender<Chunk>, Arc<Counters>);
 
 /// Starts the blocking half.
 async fn start<R: Repository>(
@@ -338,14 +298,10 @@ async fn start<R: Repository>(
     workers: &Workers,
 ) -> Result<Started, Refusal> {
     let objects = repository.objects_dir().await?;
-    let permit = timeout(
-        config.receive_wait,
-        workers.receives.clone().acquire_owned(),
-    )
-    .await;
+    let permit = timeout(config.receive_wait, workers.receives.clone().acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {
         let message = "the server receives as many pushes as it can; push again in a minute";
-        return Err(Refusal::unavailable(message, Duration::from_secs(60)));
+        return Err(Refusal::unavailable(message, Duration::from_mins(1)));
     };
     let (chunks, source) = mpsc::channel(CHANNEL);
     let counters = Arc::new(Counters::default());
@@ -481,19 +437,16 @@ impl<R: Repository> Push<R> {
             rejected[at] = rejected[at].or(*reason);
         }
         if capabilities.atomic && rejected.iter().any(Option::is_some) {
-            rejected.iter_mut().for_each(|reason| {
+            for reason in &mut rejected {
                 reason.get_or_insert(reason::ATOMIC);
-            });
+            }
         }
         if rejected.iter().all(Option::is_some) {
             let last = report::encode(capabilities, None, &request.commands, &outcomes(&rejected));
             return sender.finish(last).await;
         }
         if sender.is_closed() {
-            tracing::info!(
-                session,
-                "push abandoned before it was stored: the client is gone"
-            );
+            tracing::info!(session, "push abandoned before it was stored: the client is gone");
             return;
         }
         let push = CheckedPush {
@@ -508,9 +461,8 @@ impl<R: Repository> Push<R> {
             session: session.clone(),
             bytes_received,
         };
-        let committed = AssertUnwindSafe(repository.commit(push, messages.clone()))
-            .catch_unwind()
-            .await;
+        let committed =
+            AssertUnwindSafe(repository.commit(push, messages.clone())).catch_unwind().await;
         let outcomes = match committed {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(refusal)) => {
@@ -522,25 +474,9 @@ impl<R: Repository> Push<R> {
                 same_for_all(&request, reason::FAILED)
             }
         };
-        let done = outcomes
-            .iter()
-            .filter(|o| !matches!(o, CommandOutcome::Rejected(_)))
-            .count();
-        tracing::info!(
-            session,
-            done,
-            of = request.commands.len(),
-            bytes_received,
-            "push ends"
-        );
-        sender
-            .finish(report::encode(
-                capabilities,
-                None,
-                &request.commands,
-                &outcomes,
-            ))
-            .await;
+        let done = outcomes.iter().filter(|o| !matches!(o, CommandOutcome::Rejected(_))).count();
+        tracing::info!(session, done, of = request.commands.len(), bytes_received, "push ends");
+        sender.finish(report::encode(capabilities, None, &request.commands, &outcomes)).await;
     }
 }
 
@@ -580,15 +516,11 @@ async fn verdict(
         Ok(Err(pack::Error::Cancelled)) => Err(Stop::ClientGone),
         Ok(Err(pack::Error::Internal(cause))) => {
             tracing::error!(cause, "a pack could not be received");
-            Err(Stop::Refused(
-                "the server failed while it received the pack; push again".into(),
-            ))
+            Err(Stop::Refused("the server failed while it received the pack; push again".into()))
         }
         Err(error) => {
             tracing::error!(%error, "receiving a pack panicked");
-            Err(Stop::Refused(
-                "the server failed while it received the pack; push again".into(),
-            ))
+            Err(Stop::Refused("the server failed while it received the pack; push again".into()))
         }
     }
 }
@@ -606,11 +538,7 @@ fn short(message: &str) -> &str {
 }
 
 fn same_for_all(request: &Request, why: &str) -> Vec<CommandOutcome> {
-    request
-        .commands
-        .iter()
-        .map(|_| CommandOutcome::Rejected(why.to_owned()))
-        .collect()
+    request.commands.iter().map(|_| CommandOutcome::Rejected(why.to_owned())).collect()
 }
 
 fn outcomes(rejected: &[Option<&'static str>]) -> Vec<CommandOutcome> {
@@ -632,22 +560,14 @@ fn in_band(
     if let (Some(message), true) = (message, capabilities.side_band) {
         out.extend_from_slice(&stream::encode(message));
     }
-    out.extend_from_slice(&report::encode(
-        capabilities,
-        unpack,
-        &request.commands,
-        outcomes,
-    ));
+    out.extend_from_slice(&report::encode(capabilities, unpack, &request.commands, outcomes));
     respond::full(StatusCode::OK, respond::RESULT, out.freeze())
 }
 
 fn refusal_in_band(request: &Request, refusal: &Refusal) -> Response<ResponseBody> {
     let outcomes = same_for_all(request, short(&refusal.message));
     // One line is shown behind each ref anyway.
-    let message = refusal
-        .message
-        .contains('\n')
-        .then_some(refusal.message.as_str());
+    let message = refusal.message.contains('\n').then_some(refusal.message.as_str());
     in_band(request, message, None, &outcomes)
 }
 
@@ -661,21 +581,11 @@ async fn protocol_error(
 ) -> Response<ResponseBody> {
     tracing::info!(%error, "push not understood");
     let sentence = error.to_string();
-    let Capabilities {
-        side_band,
-        report_status,
-        report_status_v2,
-        ..
-    } = known.capabilities;
+    let Capabilities { side_band, report_status, report_status_v2, .. } = known.capabilities;
     let answer = if side_band {
         respond::full(StatusCode::OK, respond::RESULT, report::fatal(&sentence))
     } else if report_status || report_status_v2 {
-        in_band(
-            known,
-            None,
-            Some(&sentence),
-            &same_for_all(known, reason::UNPACKER),
-        )
+        in_band(known, None, Some(&sentence), &same_for_all(known, reason::UNPACKER))
     } else {
         respond::text(StatusCode::BAD_REQUEST, &sentence)
     };

@@ -116,12 +116,8 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
     if let Some(written) = &written {
         let opened =
             index::Pack::open(&written.index).map_err(|error| damaged(error, &job.cancel))?;
-        let shallow: HashSet<ObjectId> = job
-            .shallow
-            .iter()
-            .chain(&job.known_shallow)
-            .copied()
-            .collect();
+        let shallow: HashSet<ObjectId> =
+            job.shallow.iter().chain(&job.known_shallow).copied().collect();
         let findings = closure::check(&opened, &store, &shallow, &job.limits, &job.cancel)
             .map_err(|error| unsound(error, &job.cancel))?;
         let known: HashSet<&ObjectId> = job.known_shallow.iter().collect();
@@ -135,14 +131,8 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
         let reason = tip.as_ref().and_then(|tip| {
             // A ref to what the repository had before is good even if the pack is not.
             let lost = incomplete.is_some()
-                && pack
-                    .as_ref()
-                    .is_some_and(|p| p.position(&tip.new).is_some());
-            if lost {
-                Some(reason::MISSING_OBJECTS)
-            } else {
-                refuse_tip(tip, &store, &job.cancel)
-            }
+                && pack.as_ref().is_some_and(|p| p.position(&tip.new).is_some());
+            if lost { Some(reason::MISSING_OBJECTS) } else { refuse_tip(tip, &store, &job.cancel) }
         });
         checked.rejected.push(reason);
     }
@@ -235,12 +225,7 @@ fn descends(
             continue;
         };
         if let Ok(commit) = object::commit(found.data) {
-            queue.extend(
-                commit
-                    .parents
-                    .into_iter()
-                    .filter(|parent| seen.insert(*parent)),
-            );
+            queue.extend(commit.parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
     }
     false

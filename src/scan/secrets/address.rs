@@ -38,12 +38,10 @@ pub fn password(bytes: &[u8], at: usize, facet: Facet) -> Option<(Range<usize>, 
     if placeholder::is_placeholder(secret) || value::is_test_word(secret) || user == secret {
         return None;
     }
-    if secret.iter().any(|b| {
-        matches!(
-            b,
-            b'{' | b'}' | b'(' | b')' | b'$' | b'[' | b']' | b'*' | b'%'
-        )
-    }) && rarity::rarity(secret) != Rarity::Random
+    if secret
+        .iter()
+        .any(|b| matches!(b, b'{' | b'}' | b'(' | b')' | b'$' | b'[' | b']' | b'*' | b'%'))
+        && rarity::rarity(secret) != Rarity::Random
     {
         return None;
     }
@@ -62,12 +60,8 @@ pub fn password(bytes: &[u8], at: usize, facet: Facet) -> Option<(Range<usize>, 
 fn is_reserved(host: &[u8]) -> bool {
     let host = String::from_utf8_lossy(host).to_ascii_lowercase();
     let host = host.split(':').next().unwrap_or_default();
-    ["example.com", "example.org", "example.net"]
-        .iter()
-        .any(|s| host.ends_with(s))
-        || [".example", ".invalid", ".test"]
-            .iter()
-            .any(|s| host.ends_with(s))
+    ["example.com", "example.org", "example.net"].iter().any(|s| host.ends_with(s))
+        || [".example", ".invalid", ".test"].iter().any(|s| host.ends_with(s))
         || matches!(
             host,
             "host" | "hostname" | "server" | "example" | "domain" | "domain.com" | "myhost"
@@ -85,10 +79,7 @@ mod tests {
     use crate::scan::secrets::format::Format;
 
     fn of(text: &str) -> Option<&str> {
-        let facet = Facet {
-            format: Format::Env,
-            lenient: false,
-        };
+        let facet = Facet { format: Format::Env, lenient: false };
         let at = text.find("://")?;
         password(text.as_bytes(), at, facet).map(|(span, _)| &text[span])
     }

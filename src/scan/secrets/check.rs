@@ -82,10 +82,7 @@ impl Check {
 
 /// Decodes base64 in either alphabet, padded or not.
 pub fn decode(value: &[u8]) -> Option<Vec<u8>> {
-    STANDARD
-        .decode(value)
-        .or_else(|_| URL_SAFE.decode(value))
-        .ok()
+    STANDARD.decode(value).or_else(|_| URL_SAFE.decode(value)).ok()
 }
 
 /// A CRC-32 in base 62, six digits, most significant first, digits before
@@ -101,10 +98,7 @@ pub fn base62(mut n: u32) -> [u8; 6] {
 }
 
 fn crc32_tail(value: &[u8], body_only: bool) -> bool {
-    let Some((head, tail)) = value
-        .len()
-        .checked_sub(6)
-        .and_then(|at| value.split_at_checked(at))
+    let Some((head, tail)) = value.len().checked_sub(6).and_then(|at| value.split_at_checked(at))
     else {
         return false;
     };
@@ -112,14 +106,11 @@ fn crc32_tail(value: &[u8], body_only: bool) -> bool {
         Some(p) if body_only => p + 1,
         _ => 0,
     };
-    head.get(from..)
-        .is_some_and(|body| base62(crc32fast::hash(body)) == tail)
+    head.get(from..).is_some_and(|body| base62(crc32fast::hash(body)) == tail)
 }
 
 fn is_jwt(value: &[u8]) -> bool {
-    let mut parts = value
-        .split(|b| *b == b'.')
-        .map(|part| URL_SAFE.decode(part).ok());
+    let mut parts = value.split(|b| *b == b'.').map(|part| URL_SAFE.decode(part).ok());
     let Some(header) = parts.next().flatten() else {
         return false;
     };
@@ -236,13 +227,7 @@ fn is_discord(value: &[u8]) -> bool {
 
 /// The generator of the checksum, BIP-173.
 fn bech32_polymod(values: impl Iterator<Item = u8>) -> u32 {
-    const GENERATOR: [u32; 5] = [
-        0x3b6a_57b2,
-        0x2650_8e6d,
-        0x1ea1_19fa,
-        0x3d42_33dd,
-        0x2a14_62b3,
-    ];
+    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
     values.fold(1, |sum, v| {
         let top = sum >> 25;
         let sum = (sum & 0x1ff_ffff) << 5 ^ u32::from(v);
@@ -280,9 +265,7 @@ pub fn bech32_checksum(human_and_data: &str) -> String {
     let mut values = bech32_values(human_and_data.as_bytes()).unwrap();
     values.extend([0; 6]);
     let sum = bech32_polymod(values.into_iter()) ^ 1;
-    (0..6)
-        .map(|i| char::from(BECH32[(sum >> (5 * (5 - i)) & 31) as usize]))
-        .collect()
+    (0..6).map(|i| char::from(BECH32[(sum >> (5 * (5 - i)) & 31) as usize])).collect()
 }
 
 #[cfg(test)]

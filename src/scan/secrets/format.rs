@@ -52,10 +52,7 @@ impl Format {
     ];
 
     fn as_str(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(f, _)| *f == self)
-            .map_or("data", |(_, name)| name)
+        Self::ALL.iter().find(|(f, _)| *f == self).map_or("data", |(_, name)| name)
     }
 
     /// True if values are written down for a program to read, not computed.
@@ -94,9 +91,7 @@ impl Facet {
         if SKIPPED.contains(&extension) {
             return None;
         }
-        let format = by_name(name)
-            .or_else(|| by_extension(extension))
-            .unwrap_or(Format::Text);
+        let format = by_name(name).or_else(|| by_extension(extension)).unwrap_or(Format::Text);
         let role = role_of_path(path);
         let sample = name.contains("example")
             || name.contains("sample")
@@ -114,11 +109,7 @@ impl Facet {
 
     /// As kept with the result.
     pub fn to_text(self) -> String {
-        format!(
-            "{}{}",
-            self.format.as_str(),
-            if self.lenient { "/sample" } else { "" }
-        )
+        format!("{}{}", self.format.as_str(), if self.lenient { "/sample" } else { "" })
     }
 
     /// Reads [`Facet::to_text`]; anything else counts as plain text.
@@ -127,10 +118,7 @@ impl Facet {
             Some(name) => (name, true),
             None => (text, false),
         };
-        let format = Format::ALL
-            .iter()
-            .find(|(_, n)| *n == name)
-            .map_or(Format::Text, |(f, _)| *f);
+        let format = Format::ALL.iter().find(|(_, n)| *n == name).map_or(Format::Text, |(f, _)| *f);
         Self { format, lenient }
     }
 }

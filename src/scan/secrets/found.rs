@@ -79,12 +79,7 @@ impl<'a> Budget<'a> {
     pub fn new(limits: &Limits, cancel: &'a Cancel) -> Self {
         let deadline = (limits.max_file_millis > 0)
             .then(|| Instant::now() + Duration::from_millis(limits.max_file_millis));
-        Self {
-            cancel,
-            deadline,
-            asked: 0,
-            over: None,
-        }
+        Self { cancel, deadline, asked: 0, over: None }
     }
 
     /// True once the work has to end.

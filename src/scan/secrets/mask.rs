@@ -109,10 +109,7 @@ mod tests {
         let a = 18..25;
         let b = 46..66;
         let shown = snippet(text, a.clone(), &[a, b]);
-        assert_eq!(
-            shown,
-            "user=u pass=******** again=******** other=q8Zt********Wd"
-        );
+        assert_eq!(shown, "user=u pass=******** again=******** other=q8Zt********Wd");
     }
 
     #[test]

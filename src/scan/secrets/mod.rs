@@ -90,13 +90,7 @@ impl Detector {
         // Kept results hold anchors, so they are of use under the same key only.
         digest.update(hmac(&identity_key, b"rule set"));
         let rule_set = hex(&digest.finalize())[..32].to_owned();
-        Ok(Self {
-            rules,
-            infos,
-            keywords,
-            identity_key,
-            rule_set,
-        })
+        Ok(Self { rules, infos, keywords, identity_key, rule_set })
     }
 
     fn candidates(
@@ -113,22 +107,13 @@ impl Detector {
         }
         let own = self.rules.len();
         for a in assign::assignments(bytes, facet, &pass.names, budget) {
-            let rule = own
-                + if a.class == Class::Password {
-                    PASSWORD
-                } else {
-                    SECRET
-                };
+            let rule = own + if a.class == Class::Password { PASSWORD } else { SECRET };
             all.push(Found {
                 rule,
                 span: a.span,
                 value: None,
                 rank: Rank::Assignment,
-                severity: if facet.lenient {
-                    Severity::Low
-                } else {
-                    Severity::High
-                },
+                severity: if facet.lenient { Severity::Low } else { Severity::High },
                 confidence: a.confidence,
                 name: Some(a.name),
             });
@@ -148,11 +133,7 @@ impl Detector {
                     span,
                     value: None,
                     rank: Rank::Address,
-                    severity: if facet.lenient {
-                        Severity::Low
-                    } else {
-                        Severity::High
-                    },
+                    severity: if facet.lenient { Severity::Low } else { Severity::High },
                     confidence,
                     name: None,
                 });
@@ -169,28 +150,14 @@ impl Detector {
         spans: &[Range<usize>],
     ) -> Option<RawFinding> {
         let info = self.infos.get(found.rule)?;
-        let value = found
-            .value
-            .as_deref()
-            .or_else(|| bytes.get(found.span.clone()))?;
-        let multi_line = self
-            .rules
-            .get(found.rule)
-            .is_some_and(|r| r.check == check::Check::Pem);
-        let identity = if multi_line {
-            check::pem_body(value)
-        } else {
-            value.to_vec()
-        };
+        let value = found.value.as_deref().or_else(|| bytes.get(found.span.clone()))?;
+        let multi_line = self.rules.get(found.rule).is_some_and(|r| r.check == check::Check::Pem);
+        let identity = if multi_line { check::pem_body(value) } else { value.to_vec() };
         let what = match &found.name {
             Some(name) => format!("A value is written into {}", printable(name)),
             None => format!("{} is written here", info.title),
         };
-        let how = if found.value.is_some() {
-            ", encoded as base64"
-        } else {
-            ""
-        };
+        let how = if found.value.is_some() { ", encoded as base64" } else { "" };
         Some(RawFinding {
             rule_id: info.id.clone(),
             severity: found.severity,
@@ -255,21 +222,15 @@ impl FileEngine for Detector {
             if most > 0 && *count > most {
                 continue;
             }
-            result
-                .findings
-                .extend(self.finding(bytes, found, &mut places, &spans));
+            result.findings.extend(self.finding(bytes, found, &mut places, &spans));
         }
-        let mut over: Vec<_> = counts
-            .into_iter()
-            .filter(|(_, n)| most > 0 && *n > most)
-            .collect();
+        let mut over: Vec<_> = counts.into_iter().filter(|(_, n)| most > 0 && *n > most).collect();
         over.sort_unstable();
         for (rule, n) in over {
             let id = self.infos.get(rule).map_or("", |i| i.id.as_str());
-            result.cut.push(format!(
-                "{id} matches {n} times in this file; {} are not listed.",
-                n - most
-            ));
+            result
+                .cut
+                .push(format!("{id} matches {n} times in this file; {} are not listed.", n - most));
         }
         if let Some(cut) = budget.cut() {
             result.cut.push(cut.to_owned());
@@ -329,11 +290,7 @@ fn hmac(key: &[u8; 32], value: &[u8]) -> [u8; 32] {
     // and the value without the construction would still be a digest.
     match <Hmac<Sha256> as Mac>::new_from_slice(key) {
         Ok(mac) => mac.chain_update(value).finalize().into_bytes().into(),
-        Err(_) => Sha256::new()
-            .chain_update(key)
-            .chain_update(value)
-            .finalize()
-            .into(),
+        Err(_) => Sha256::new().chain_update(key).chain_update(value).finalize().into(),
     }
 }
 

@@ -82,16 +82,11 @@ pub fn is_template(value: &[u8]) -> bool {
     }
     // `$NAME` and `$name`, `:name` of a route, `&anchor` and `*alias` of YAML.
     let named = |rest: &str| {
-        !rest.is_empty()
-            && rest
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
+        !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
     };
     if let Some(rest) = text.strip_prefix('$') {
         let one_case = rest.chars().all(|c| !c.is_ascii_lowercase())
-            || rest
-                .chars()
-                .all(|c| !c.is_ascii_uppercase() && !c.is_ascii_digit());
+            || rest.chars().all(|c| !c.is_ascii_uppercase() && !c.is_ascii_digit());
         return named(rest) && one_case;
     }
     if let Some(rest) = text.strip_prefix('<') {
@@ -104,10 +99,7 @@ pub fn is_template(value: &[u8]) -> bool {
 /// over and over, counting.
 pub fn is_sample(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
-    if SAMPLE_WORDS
-        .iter()
-        .any(|w| memchr::memmem::find(&lower, w.as_bytes()).is_some())
-    {
+    if SAMPLE_WORDS.iter().any(|w| memchr::memmem::find(&lower, w.as_bytes()).is_some()) {
         return true;
     }
     has_run(&lower) || rarity::is_sequence(&lower)
@@ -120,11 +112,7 @@ fn has_run(lower: &[u8]) -> bool {
     for pair in lower.windows(2) {
         let step = i16::from(pair[1]) - i16::from(pair[0]);
         same = if step == 0 { same + 1 } else { 1 };
-        up = if step == 1 || (pair[0] == b'9' && pair[1] == b'0') {
-            up + 1
-        } else {
-            1
-        };
+        up = if step == 1 || (pair[0] == b'9' && pair[1] == b'0') { up + 1 } else { 1 };
         down = if step == -1 { down + 1 } else { 1 };
         if (same >= 6 && pair[1] != b'=') || up >= 7 || down >= 7 {
             return true;
@@ -165,12 +153,7 @@ mod tests {
 
     #[test]
     fn values_are_left() {
-        for text in [
-            "q8Zt3LmPx0Yv7RbKc2Wd",
-            "hunter2!Kx",
-            "$ecr3tW0rd",
-            "Pa$$w0rd99",
-        ] {
+        for text in ["q8Zt3LmPx0Yv7RbKc2Wd", "hunter2!Kx", "$ecr3tW0rd", "Pa$$w0rd99"] {
             assert!(!is_placeholder(text.as_bytes()), "{text}");
         }
     }

@@ -47,12 +47,7 @@ pub fn entropy(text: &[u8]) -> f32 {
         counts[usize::from(*b)] += 1;
     }
     let n = text.len() as f32;
-    counts
-        .iter()
-        .filter(|c| **c > 0)
-        .map(|c| *c as f32 / n)
-        .map(|p| -p * p.log2())
-        .sum()
+    counts.iter().filter(|c| **c > 0).map(|c| *c as f32 / n).map(|p| -p * p.log2()).sum()
 }
 
 /// Number of different bytes.
@@ -111,10 +106,7 @@ impl Classes {
 
     /// How many of the four classes occur.
     pub fn kinds(&self) -> usize {
-        [self.lower, self.upper, self.digit, self.symbol]
-            .iter()
-            .filter(|n| **n > 0)
-            .count()
+        [self.lower, self.upper, self.digit, self.symbol].iter().filter(|n| **n > 0).count()
     }
 }
 
@@ -148,11 +140,7 @@ pub fn rarity(text: &[u8]) -> Rarity {
     let mixed = classes.kinds() >= 3
         || (classes.digit > 0 && letters > 0 && classes.symbol == 0 && classes.changes >= 2)
         || (classes.digit >= 2 && letters >= 3 && classes.symbol == 0);
-    if strange || mixed {
-        Rarity::Made
-    } else {
-        Rarity::Plain
-    }
+    if strange || mixed { Rarity::Made } else { Rarity::Plain }
 }
 
 fn is_random(text: &[u8], classes: &Classes, different: usize) -> bool {
@@ -202,21 +190,14 @@ pub fn is_sequence(text: &[u8]) -> bool {
         return true;
     }
     for period in 1..=(text.len() / 3).min(16) {
-        if text
-            .iter()
-            .zip(text.iter().skip(period))
-            .all(|(a, b)| a == b)
-        {
+        if text.iter().zip(text.iter().skip(period)).all(|(a, b)| a == b) {
             return true;
         }
     }
     let lower = text.to_ascii_lowercase();
     ["qwertyuiop", "asdfghjkl", "zxcvbnm", "1q2w3e4r", "1qaz2wsx"]
         .iter()
-        .any(|row| {
-            row.as_bytes()
-                .starts_with(&lower[..lower.len().min(row.len())])
-        })
+        .any(|row| row.as_bytes().starts_with(&lower[..lower.len().min(row.len())]))
 }
 
 #[cfg(test)]
@@ -227,20 +208,13 @@ mod tests {
     fn the_table_is_whole() {
         assert_eq!(BIGRAMS.lines().count(), 26);
         assert!(
-            BIGRAMS
-                .lines()
-                .all(|l| l.len() == 26 && l.bytes().all(|b| b.is_ascii_lowercase()))
+            BIGRAMS.lines().all(|l| l.len() == 26 && l.bytes().all(|b| b.is_ascii_lowercase()))
         );
     }
 
     #[test]
     fn words_surprise_less_than_chance() {
-        for word in [
-            "authentication",
-            "serviceaccount",
-            "getUserName",
-            "configuration",
-        ] {
+        for word in ["authentication", "serviceaccount", "getUserName", "configuration"] {
             assert!(surprise(word.as_bytes()).unwrap() < 4.6, "{word}");
         }
         for chance in ["xkjfhqwezp", "qwjkhzxvvt", "gvtqkxbzwp"] {

@@ -22,14 +22,15 @@ use serde::Deserialize;
 use super::check::Check;
 use crate::scan::model::{Confidence, EngineKind, RuleInfo, Severity};
 
-/// The embedded rule files.
+/// The embedded rule files. Of two rules with an equal claim the earlier one wins, so
+/// `payment.toml` with its short prefixes comes late.
 const FILES: [(&str, &str); 7] = [
     ("cloud.toml", include_str!("rules/cloud.toml")),
     ("code.toml", include_str!("rules/code.toml")),
     ("messaging.toml", include_str!("rules/messaging.toml")),
-    ("payment.toml", include_str!("rules/payment.toml")),
     ("ai.toml", include_str!("rules/ai.toml")),
     ("services.toml", include_str!("rules/services.toml")),
+    ("payment.toml", include_str!("rules/payment.toml")),
     ("generic.toml", include_str!("rules/generic.toml")),
 ];
 
@@ -164,6 +165,9 @@ pub struct Rule {
     pub check: Check,
     /// Least entropy of the value.
     pub entropy: f32,
+    /// True if the value has a prefix of its own behind the name of the provider:
+    /// nothing is more specific.
+    pub prefixed: bool,
     pattern: String,
     compiled: OnceLock<Option<Regex>>,
     /// Template and further examples.
@@ -192,11 +196,7 @@ impl Rule {
     pub fn regex(&self) -> Option<&Regex> {
         self.compiled
             .get_or_init(|| {
-                RegexBuilder::new(&self.pattern)
-                    .unicode(false)
-                    .size_limit(4 << 20)
-                    .build()
-                    .ok()
+                RegexBuilder::new(&self.pattern).unicode(false).size_limit(4 << 20).build().ok()
             })
             .as_ref()
     }
@@ -211,10 +211,8 @@ impl Rule {
 pub fn load() -> Result<Vec<Rule>, RuleError> {
     let mut rules: Vec<Rule> = Vec::new();
     for (name, text) in FILES {
-        let file: File = toml::from_str(text).map_err(|source| RuleError::Toml {
-            file: name,
-            source: Box::new(source),
-        })?;
+        let file: File = toml::from_str(text)
+            .map_err(|source| RuleError::Toml { file: name, source: Box::new(source) })?;
         for provider in &file.provider {
             for entry in &provider.rule {
                 let rule = build(provider, entry, &rules)?;
@@ -236,30 +234,15 @@ const SECRET_WORDS: &str = "key|token|secret|passw|pwd|auth|cred|api";
 
 fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, RuleError> {
     let id = format!("secrets/{}-{}", provider.slug, entry.kind);
-    let fail = |reason: &str| RuleError::Rule {
-        rule: id.clone(),
-        reason: reason.to_owned(),
-    };
+    let fail = |reason: &str| RuleError::Rule { rule: id.clone(), reason: reason.to_owned() };
     let (form, pattern, keywords) = match entry {
-        Entry {
-            token: Some(t),
-            regex: None,
-            value: None,
-            ..
-        } => (Form::Token, t.clone(), entry.keywords.clone()),
-        Entry {
-            regex: Some(r),
-            token: None,
-            value: None,
-            ..
-        } => (Form::Regex, r.clone(), entry.keywords.clone()),
-        Entry {
-            value: Some(v),
-            pair: Some(pair),
-            token: None,
-            regex: None,
-            ..
-        } => {
+        Entry { token: Some(t), regex: None, value: None, .. } => {
+            (Form::Token, t.clone(), entry.keywords.clone())
+        }
+        Entry { regex: Some(r), token: None, value: None, .. } => {
+            (Form::Regex, r.clone(), entry.keywords.clone())
+        }
+        Entry { value: Some(v), pair: Some(pair), token: None, regex: None, .. } => {
             let wanted = format!("secrets/{}-{pair}", provider.slug);
             let at = earlier
                 .iter()
@@ -267,14 +250,9 @@ fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, R
                 .ok_or_else(|| fail("the rule of `pair` has to stand before it"))?;
             (Form::Pair(at), v.clone(), Vec::new())
         }
-        Entry {
-            value: Some(v),
-            pair: None,
-            token: None,
-            regex: None,
-            near,
-            ..
-        } if !near.is_empty() => {
+        Entry { value: Some(v), pair: None, token: None, regex: None, near, .. }
+            if !near.is_empty() =>
+        {
             let words: Vec<_> = near.iter().map(|w| regex::escape(w)).collect();
             let pattern = format!(
                 r#"(?i:{})[A-Za-z0-9_.\- ]{{0,24}}(?i:{SECRET_WORDS})[A-Za-z0-9_.\- ]{{0,16}}["'`\]]{{0,2}}[ \t]{{0,8}}(?::=|=>|=|:|,)[ \t]{{0,8}}(?:[a-z]?["'`])?(?P<value>{v})"#,
@@ -351,6 +329,12 @@ fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, R
         min_len,
         check: entry.check,
         entropy: entry.entropy.unwrap_or(2.6),
+        prefixed: entry.value.as_deref().is_some_and(|v| {
+            v.len() > 3
+                && v.bytes()
+                    .take(3)
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        }),
         pattern,
         compiled: OnceLock::new(),
         #[cfg(test)]

@@ -19,32 +19,17 @@ pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     };
     let units = rest.chunks_exact(2).map(|pair| {
         let pair = [pair[0], pair[1]];
-        if big {
-            u16::from_be_bytes(pair)
-        } else {
-            u16::from_le_bytes(pair)
-        }
+        if big { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) }
     });
-    let text: String = char::decode_utf16(units)
-        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect();
+    let text: String =
+        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
     Cow::Owned(text.into_bytes())
 }
 
 /// True if nearly every second byte is zero and no other is.
 fn zeros(head: &[u8], first: usize) -> bool {
-    let zero = head
-        .iter()
-        .skip(first)
-        .step_by(2)
-        .filter(|b| **b == 0)
-        .count();
-    let other = head
-        .iter()
-        .skip(1 - first)
-        .step_by(2)
-        .filter(|b| **b == 0)
-        .count();
+    let zero = head.iter().skip(first).step_by(2).filter(|b| **b == 0).count();
+    let other = head.iter().skip(1 - first).step_by(2).filter(|b| **b == 0).count();
     zero >= 30 && other == 0
 }
 
@@ -60,11 +45,7 @@ pub struct Places<'a> {
 impl<'a> Places<'a> {
     /// Begins at the first line.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            line: 1,
-        }
+        Self { bytes, at: 0, line: 1 }
     }
 
     /// The span of a range of bytes.
@@ -104,10 +85,7 @@ mod tests {
         let be: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
         assert_eq!(&*as_utf8(&le), text.as_bytes());
         assert_eq!(&*as_utf8(&be), text.as_bytes());
-        assert_eq!(
-            &*as_utf8(&[b"\xff\xfe", le.as_slice()].concat()),
-            text.as_bytes()
-        );
+        assert_eq!(&*as_utf8(&[b"\xff\xfe", le.as_slice()].concat()), text.as_bytes());
         assert!(matches!(as_utf8(text.as_bytes()), Cow::Borrowed(_)));
         assert!(matches!(as_utf8(b"\0\0\0\0"), Cow::Borrowed(_)));
     }
@@ -117,21 +95,11 @@ mod tests {
         let mut places = Places::new(b"ab\ncd\nef");
         assert_eq!(
             places.span(3, 5),
-            Span {
-                start_line: 2,
-                start_column: 1,
-                end_line: 2,
-                end_column: 3
-            }
+            Span { start_line: 2, start_column: 1, end_line: 2, end_column: 3 }
         );
         assert_eq!(
             places.span(4, 8),
-            Span {
-                start_line: 2,
-                start_column: 2,
-                end_line: 3,
-                end_column: 3
-            }
+            Span { start_line: 2, start_column: 2, end_line: 3, end_column: 3 }
         );
         assert_eq!(places.span(0, 1).start_line, 1);
     }

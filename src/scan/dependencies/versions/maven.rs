@@ -1,8 +1,9 @@
 //! Maven: the order of `ComparableVersion`
 //! (<https://maven.apache.org/pom.html#version-order-specification>).
 //!
-//! A version is split at dots, hyphens and underscores and at each change between
-//! digits and letters, which counts as a hyphen. Null values (`0`, `""`, `final`,
+//! A version is split at dots and hyphens and at each change between digits and
+//! other characters, which counts as a hyphen (an underscore is such a character, as
+//! in all releases of Maven 3). Null values (`0`, `""`, `final`,
 //! `ga`, `release`) that end the whole or stand before a hyphen are dropped. What
 //! remains is compared token by token, a missing one being the null value of its
 //! opposite.
@@ -41,12 +42,13 @@ impl Token {
         Self { separator: self.separator, value: value.to_owned() }
     }
 
-    /// `.qualifier` = `-qualifier` < `-number` < `.number`.
+    /// `.qualifier` < `-qualifier` < `-number` < `.number`.
     fn class(&self) -> u8 {
         match (self.is_number(), self.separator) {
-            (false, _) => 0,
-            (true, Separator::Hyphen) => 1,
-            (true, Separator::Dot) => 2,
+            (false, Separator::Dot) => 0,
+            (false, Separator::Hyphen) => 1,
+            (true, Separator::Hyphen) => 2,
+            (true, Separator::Dot) => 3,
         }
     }
 
@@ -108,7 +110,7 @@ fn tokens(version: &str) -> Vec<Token> {
     let mut separator = Separator::Dot;
     let mut rest = version.as_str();
     loop {
-        let end = rest.find(['.', '-', '_']);
+        let end = rest.find(['.', '-']);
         let part = end.and_then(|e| rest.get(..e)).unwrap_or(rest);
         push(&mut all, separator, part);
         let Some(end) = end else { break };

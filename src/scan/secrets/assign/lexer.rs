@@ -52,38 +52,22 @@ pub fn lex(line: &[u8], format: Format) -> Vec<Token> {
         if b.is_ascii_whitespace() {
             at += 1;
         } else if let Some(which) = quote {
-            let end = if open[which] {
-                None
-            } else {
-                closing(line, at, format)
-            };
+            let end = if open[which] { None } else { closing(line, at, format) };
             match end {
                 Some(end) => {
-                    tokens.push(Token {
-                        kind: Kind::Text,
-                        start: at + 1,
-                        end,
-                    });
+                    tokens.push(Token { kind: Kind::Text, start: at + 1, end });
                     at = end + 1;
                 }
                 None => {
                     // An apostrophe or a lifetime says nothing about the next one.
                     open[which] = !(b == b'\'' && format == Format::Code);
-                    tokens.push(Token {
-                        kind: Kind::Sign(b),
-                        start: at,
-                        end: at + 1,
-                    });
+                    tokens.push(Token { kind: Kind::Sign(b), start: at, end: at + 1 });
                     at += 1;
                 }
             }
         } else if is_word(b) {
             let end = at + word_length(line.get(at..).unwrap_or_default());
-            tokens.push(Token {
-                kind: Kind::Word,
-                start: at,
-                end,
-            });
+            tokens.push(Token { kind: Kind::Word, start: at, end });
             at = end;
         } else {
             // A backslash in front of a quote: a string inside a string, as JSON in
@@ -95,22 +79,14 @@ pub fn lex(line: &[u8], format: Format) -> Vec<Token> {
                     && rest.get(p) == Some(&b'\\')
                     && rest.get(p + 1) == Some(&q)
                 {
-                    tokens.push(Token {
-                        kind: Kind::Text,
-                        start: at + 2,
-                        end: at + 2 + p,
-                    });
+                    tokens.push(Token { kind: Kind::Text, start: at + 2, end: at + 2 + p });
                     at += p + 4;
                     continue;
                 }
                 at += 2;
                 continue;
             }
-            tokens.push(Token {
-                kind: Kind::Sign(b),
-                start: at,
-                end: at + 1,
-            });
+            tokens.push(Token { kind: Kind::Sign(b), start: at, end: at + 1 });
             at += 1;
         }
     }
@@ -142,11 +118,8 @@ fn closing(line: &[u8], at: usize, format: Format) -> Option<usize> {
         _ => true,
     };
     // A character, not a string: `'x'`; a lifetime or an apostrophe: `'a`.
-    let line = if single && format == Format::Code {
-        line.get(..line.len().min(at + 6))?
-    } else {
-        line
-    };
+    let line =
+        if single && format == Format::Code { line.get(..line.len().min(at + 6))? } else { line };
     let mut from = at + 1;
     loop {
         let rest = line.get(from..)?;
@@ -178,17 +151,11 @@ mod tests {
 
     #[test]
     fn quoting_rules() {
-        assert_eq!(
-            texts(r#"a = "x\"y" + 'z'"#, Format::Script),
-            [r#"x\"y"#, "z"]
-        );
+        assert_eq!(texts(r#"a = "x\"y" + 'z'"#, Format::Script), [r#"x\"y"#, "z"]);
         assert_eq!(texts(r"fn f<'a>(x: &'a str, c: 'b')", Format::Code), ["b"]);
         assert_eq!(texts(r"A='x\' B='y'", Format::Shell), [r"x\", "y"]);
         assert_eq!(texts(r#"<a b="c\" d='e'>"#, Format::Xml), [r"c\", "e"]);
-        assert_eq!(
-            texts(r#"s = "{\"k\": \"v\"}""#, Format::Code),
-            [r#"{\"k\": \"v\"}"#]
-        );
+        assert_eq!(texts(r#"s = "{\"k\": \"v\"}""#, Format::Code), [r#"{\"k\": \"v\"}"#]);
         assert_eq!(texts(r#"{\"k\": \"v\"}"#, Format::Code), ["k", "v"]);
     }
 

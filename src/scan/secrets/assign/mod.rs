@@ -59,13 +59,7 @@ pub fn assignments(
         } else {
             window.end - BEHIND / 2
         };
-        Line {
-            bytes,
-            facet,
-            window,
-            all: &mut all,
-        }
-        .read();
+        Line { bytes, facet, window, all: &mut all }.read();
     }
     all.sort_by_key(|a: &Assignment| (a.span.start, a.span.end));
     all.dedup_by(|a, b| a.span == b.span);
@@ -176,11 +170,8 @@ impl Line<'_, '_> {
         let Some(confidence) = value::judge(class, value, self.facet, quoted) else {
             return false;
         };
-        let confidence = if self.facet.format == Format::Text {
-            Confidence::Low
-        } else {
-            confidence
-        };
+        let confidence =
+            if self.facet.format == Format::Text { Confidence::Low } else { confidence };
         self.all.push(Assignment {
             span: self.window.start + place.start..self.window.start + place.end,
             name: name.to_owned(),
@@ -218,9 +209,8 @@ impl Line<'_, '_> {
                 let name = self.text(callee);
                 let last = name.rsplit('.').next().unwrap_or(name);
                 // Of calls only `setPassword("…")`, `withToken("…")`, `password("…")`.
-                let target = ["set", "with", "set_", "with_"]
-                    .iter()
-                    .find_map(|p| last.strip_prefix(p));
+                let target =
+                    ["set", "with", "set_", "with_"].iter().find_map(|p| last.strip_prefix(p));
                 let target = target.filter(|t| !t.is_empty()).unwrap_or(last);
                 (callee.kind == Kind::Word
                     && matches!(classify(target), Some(Class::Password | Class::Secret)))
@@ -249,10 +239,7 @@ impl Line<'_, '_> {
     /// The name in front of `=`, `:`, `:=`, `=>`, `==`.
     fn assigned(&self, tokens: &[Token], sign: usize, value: &Token) -> Option<String> {
         let mut at = sign;
-        while matches!(
-            tokens.get(at)?.kind,
-            Kind::Sign(b'=' | b':' | b'>' | b'?' | b'|' | b'!')
-        ) {
+        while matches!(tokens.get(at)?.kind, Kind::Sign(b'=' | b':' | b'>' | b'?' | b'|' | b'!')) {
             at = at.checked_sub(1)?;
         }
         let mut token = *tokens.get(at)?;
@@ -320,15 +307,9 @@ impl Line<'_, '_> {
             return false;
         };
         match tokens.get(at + 1) {
-            Some(Token {
-                kind: Kind::Sign(b'+' | b'%'),
-                ..
-            }) => true,
+            Some(Token { kind: Kind::Sign(b'+' | b'%'), .. }) => true,
             // A name, not a value: `"password": "…"`, `["password"] = …`.
-            Some(Token {
-                kind: Kind::Sign(b':'),
-                ..
-            }) => {
+            Some(Token { kind: Kind::Sign(b':'), .. }) => {
                 !matches!(self.facet.format, Format::Script | Format::Code)
                     || tokens.get(at + 2).is_some_and(|t| t.kind == Kind::Text)
             }
@@ -376,10 +357,7 @@ impl Line<'_, '_> {
 
     /// `name = value` or `name: value`, the value going to the end of the line.
     fn unquoted_line(&mut self, tokens: &[Token]) {
-        let Some(at) = tokens
-            .iter()
-            .position(|t| matches!(t.kind, Kind::Sign(b'=' | b':')))
-        else {
+        let Some(at) = tokens.iter().position(|t| matches!(t.kind, Kind::Sign(b'=' | b':'))) else {
             return;
         };
         // In a text a sentence may stand in front of a colon.
@@ -418,10 +396,7 @@ impl Line<'_, '_> {
         let place = start..start + value.len();
         let name = if is_value_word(&name) {
             // The name stands on the line before.
-            tokens
-                .first()
-                .and_then(|first| self.entry_name(tokens, first))
-                .unwrap_or(name)
+            tokens.first().and_then(|first| self.entry_name(tokens, first)).unwrap_or(name)
         } else {
             name
         };
@@ -447,10 +422,7 @@ impl Line<'_, '_> {
             return;
         };
         let rest = self.line().get(value.start..).unwrap_or_default();
-        let length = rest
-            .iter()
-            .position(u8::is_ascii_whitespace)
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
         self.judge(&name, value.start..value.start + length, false);
     }
 
@@ -471,10 +443,7 @@ impl Line<'_, '_> {
                 continue;
             }
             let rest = self.line().get(next.start..).unwrap_or_default();
-            let length = rest
-                .iter()
-                .position(u8::is_ascii_whitespace)
-                .unwrap_or(rest.len());
+            let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
             found.push((name, next.start..next.start + length));
         }
         for (name, place) in found {
@@ -499,19 +468,15 @@ impl Line<'_, '_> {
                 continue;
             }
             let lead = raw.len() - raw.trim_ascii_start().len();
-            let Some(open) = tokens[..at]
-                .iter()
-                .rposition(|t| t.kind == Kind::Sign(b'<'))
-            else {
+            let Some(open) = tokens[..at].iter().rposition(|t| t.kind == Kind::Sign(b'<')) else {
                 continue;
             };
             let tag = tokens.get(open..at).unwrap_or_default();
             let Some(element) = tag.get(1).filter(|t| t.kind == Kind::Word) else {
                 continue;
             };
-            let name = self
-                .entry_name(tag, element)
-                .unwrap_or_else(|| self.text(element).to_owned());
+            let name =
+                self.entry_name(tag, element).unwrap_or_else(|| self.text(element).to_owned());
             let start = token.end + lead;
             found.push((name, start..start + value.len()));
         }
@@ -525,10 +490,7 @@ impl Line<'_, '_> {
 fn without_scheme(line: &[u8], place: Range<usize>) -> Range<usize> {
     let text = line.get(place.clone()).unwrap_or_default();
     for scheme in ["bearer ", "token ", "apikey ", "key="] {
-        if text
-            .get(..scheme.len())
-            .is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()))
-        {
+        if text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes())) {
             return place.start + scheme.len()..place.end;
         }
     }
@@ -536,9 +498,7 @@ fn without_scheme(line: &[u8], place: Range<usize>) -> Range<usize> {
 }
 
 fn is_value_word(name: &str) -> bool {
-    ["value", "default", "defaultvalue", "content"]
-        .iter()
-        .any(|w| name.eq_ignore_ascii_case(w))
+    ["value", "default", "defaultvalue", "content"].iter().any(|w| name.eq_ignore_ascii_case(w))
 }
 
 fn is_type(name: &str) -> bool {
@@ -582,26 +542,15 @@ mod tests {
             })
             .collect();
         triggers.sort_unstable();
-        assignments(
-            text.as_bytes(),
-            Facet {
-                format,
-                lenient: false,
-            },
-            &triggers,
-            &mut budget,
-        )
-        .into_iter()
-        .map(|a| (a.name, text[a.span].to_owned()))
-        .collect()
+        assignments(text.as_bytes(), Facet { format, lenient: false }, &triggers, &mut budget)
+            .into_iter()
+            .map(|a| (a.name, text[a.span].to_owned()))
+            .collect()
     }
 
     fn sees(text: &str, format: Format, value: &str) {
         let all = names(text, format);
-        assert!(
-            all.iter().any(|(_, v)| v == value),
-            "{text:?} gives {all:?}"
-        );
+        assert!(all.iter().any(|(_, v)| v == value), "{text:?} gives {all:?}");
         assert_eq!(all.len(), 1, "{text:?} gives {all:?}");
     }
 
@@ -629,10 +578,7 @@ mod tests {
             r#"cs = "Server=db;User Id=app;Password=$;""#,
             "password = \\\n    \"$\"",
         ] {
-            let text = text
-                .replacen("$db", "@db", 1)
-                .replace('$', V)
-                .replacen("@db", "$db", 1);
+            let text = text.replacen("$db", "@db", 1).replace('$', V).replacen("@db", "$db", 1);
             sees(&text, Format::Script, V);
         }
         for text in [
@@ -658,19 +604,13 @@ mod tests {
             ("password: $  # local\n", Format::Yaml),
             ("  - name: DB_PASSWORD\n    value: $\n", Format::Yaml),
             ("  - name: DB_PASSWORD\n    value: \"$\"\n", Format::Yaml),
-            (
-                "{\"name\": \"DB_PASSWORD\", \"value\": \"$\"}",
-                Format::Json,
-            ),
+            ("{\"name\": \"DB_PASSWORD\", \"value\": \"$\"}", Format::Json),
             ("\"password\": \"$\",", Format::Json),
             ("password = \"$\"\n", Format::Toml),
             ("<password>$</password>", Format::Xml),
             ("<add key=\"ApiKey\" value=\"$\" />", Format::Xml),
             ("<string name=\"api_secret\">$</string>", Format::Xml),
-            (
-                "<c connectionString=\"Server=x;Password=$;\"/>",
-                Format::Xml,
-            ),
+            ("<c connectionString=\"Server=x;Password=$;\"/>", Format::Xml),
             ("ENV DB_PASSWORD=$\n", Format::Docker),
             ("ENV DB_PASSWORD \"$\"\n", Format::Docker),
             ("tool --password $ --x\n", Format::Shell),
@@ -700,15 +640,9 @@ mod tests {
             ("password: !vault |\n", Format::Yaml),
             ("secretName: my-app-tls-cert01\n", Format::Yaml),
             ("tokenUrl: https://x.invalid/oauth2/token\n", Format::Yaml),
-            (
-                "<input type=\"password\" id=\"password1\" name=\"password\">",
-                Format::Xml,
-            ),
+            ("<input type=\"password\" id=\"password1\" name=\"password\">", Format::Xml),
             ("key: value-of-something-long\n", Format::Yaml),
-            (
-                "\"integrity\": \"sha512-AbCdEf0123456789AbCdEf\",",
-                Format::Json,
-            ),
+            ("\"integrity\": \"sha512-AbCdEf0123456789AbCdEf\",", Format::Json),
         ] {
             assert_eq!(names(text, format), [], "{text:?}");
         }

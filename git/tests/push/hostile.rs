@@ -1,0 +1,341 @@
+//! Packs that are damaged, incomplete, or built to hurt.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use flate2::{Compression, write::ZlibEncoder};
+use gix_object::Kind;
+use sluice_git::{ObjectId, Oddity};
+
+use crate::support::{
+    Options, Server,
+    pack::{self, Pack},
+    raw::{self, ZERO, line},
+};
+
+/// Pushes a pack and gives the answer, which must come soon.
+fn push_to(server: &Server, tip: &ObjectId, body: &[u8]) -> String {
+    let started = Instant::now();
+    let push = [&raw::create(tip, "report-status side-band-64k quiet"), body].concat();
+    let response = raw::post(server, &push);
+    assert_eq!(response.status, 200);
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "it took {:?}",
+        started.elapsed()
+    );
+    response.text()
+}
+
+/// The push must be refused with a sentence, and leave nothing behind.
+#[track_caller]
+fn refused(tip: &ObjectId, body: &[u8], sentence: &str) {
+    let server = Server::start();
+    let text = push_to(&server, tip, body);
+    assert!(text.contains(sentence), "expected {sentence:?} in {text:?}");
+    assert!(text.contains("ng refs/heads/main "), "{text:?}");
+    server.assert_untouched();
+}
+
+#[test]
+fn damaged_packs() {
+    let (good, tip) = pack::good();
+    refused(&tip, &good[..good.len() - 1], "unpack the pack ends early");
+    refused(&tip, &good[..20], "unpack the pack ends early");
+    refused(&tip, b"", "unpack the pack ends early");
+    refused(&tip, b"JUNK and more junk", "does not start with PACK");
+    refused(&tip, &[&good[..], b"x"].concat(), "junk behind the end");
+    let mut trailer = good.clone();
+    *trailer.last_mut().unwrap() ^= 1;
+    refused(&tip, &trailer, "unpack the pack is damaged");
+    let mut version = good.clone();
+    version[7] = 4;
+    refused(&tip, &version, "version 4");
+    let mut body = good;
+    body[20] ^= 0x55;
+    refused(&tip, &body, "unpack ");
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let server = Server::start();
+    let (good, tip) = pack::good();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        let text = push_to(&server, &tip, &bad);
+        assert!(!text.contains("ok refs"), "byte {at}: {text:?}");
+    }
+    server.assert_untouched();
+}
+
+#[test]
+fn four_billion_objects() {
+    let (_, tip) = pack::good();
+    refused(
+        &tip,
+        &Pack::new().finish_as(u32::MAX),
+        "holds 4294967295 objects and the limit is 8000000",
+    );
+    refused(&tip, &Pack::new().finish_as(1000), "unpack ");
+}
+
+/// 4 GiB of zeros, deflated to 4 MB.
+fn bomb() -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    let zeros = vec![0; 16 << 20];
+    for _ in 0..256 {
+        encoder.write_all(&zeros).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_bomb_of_four_gibibytes() {
+    let bomb = bomb();
+    let (_, tip) = pack::good();
+    let mut honest = Pack::new();
+    honest.header(3, 4 << 30);
+    honest.raw(&bomb);
+    refused(
+        &tip,
+        &honest.finish(),
+        "holds an object of 4 GiB and the limit is 128 MiB",
+    );
+    let mut lying = Pack::new();
+    lying.header(3, 10);
+    lying.raw(&bomb);
+    refused(
+        &tip,
+        &lying.finish(),
+        "says it has 10 bytes but inflates to more",
+    );
+}
+
+#[test]
+fn deltas_that_make_much_of_little() {
+    // 100 deltas that each copy a base of 16 MiB 7 times: 11 GB of objects in 20 KB.
+    let mut pack = Pack::new();
+    let base = pack.add(Kind::Blob, &vec![0; 0x00ff_ffff]);
+    let size = |mut n: u64| {
+        let mut out = Vec::new();
+        while n > 0x7f {
+            out.push((n & 0x7f) as u8 | 0x80);
+            n >>= 7;
+        }
+        out.push(n as u8);
+        out
+    };
+    for number in 0..100_u8 {
+        let mut delta = [size(0x00ff_ffff), size(0x00ff_ffff * 7 + 1)].concat();
+        for _ in 0..7 {
+            delta.extend_from_slice(&[0xf0, 0xff, 0xff, 0xff]);
+        }
+        delta.extend_from_slice(&[1, number]);
+        pack.ref_delta(&base, &delta);
+    }
+    refused(&base, &pack.finish(), "built to be expensive");
+}
+
+#[test]
+fn deltas_without_a_base() {
+    let (_, tip) = pack::good();
+    let mut pack = Pack::new();
+    pack.ref_delta(&tip, &[5, 1, 1, b'x']);
+    refused(&tip, &pack.finish(), "builds on objects that are not here");
+}
+
+#[test]
+fn a_long_chain_of_deltas_by_id() {
+    // Each delta says: the base's bytes, then one more.
+    let mut pack = Pack::new();
+    let mut data = b"x".to_vec();
+    let mut base = pack.add(Kind::Blob, &data);
+    for number in 0..100_u8 {
+        let delta = [
+            data.len() as u8,
+            data.len() as u8 + 1,
+            0x90,
+            data.len() as u8,
+            1,
+            number,
+        ];
+        pack.ref_delta(&base, &delta);
+        data.push(number);
+        base = pack::id(Kind::Blob, &data);
+    }
+    let tip = pack.commit_of(&[("100644", "a", base)]);
+    let server = Server::start();
+    let text = push_to(&server, &tip, &pack.finish());
+    assert!(text.contains("ok refs/heads/main"), "{text:?}");
+    server.fsck();
+}
+
+#[test]
+fn missing_objects() {
+    let nowhere = ObjectId::from_hex(&[b'1'; 40]).unwrap();
+    let missing = "ng refs/heads/main missing necessary objects";
+    let mut pack = Pack::new();
+    let tip = pack.commit_of(&[("100644", "a", nowhere)]);
+    refused(&tip, &pack.finish(), missing);
+    let mut pack = Pack::new();
+    let tip = pack.commit_of(&[("40000", "a", nowhere)]);
+    refused(&tip, &pack.finish(), missing);
+    let mut pack = Pack::new();
+    let tip = pack.commit(&nowhere, &[]);
+    refused(&tip, &pack.finish(), missing);
+    let mut pack = Pack::new();
+    let tree = pack.add(Kind::Tree, b"");
+    let tip = pack.commit(&tree, &[nowhere]);
+    refused(&tip, &pack.finish(), missing);
+    // The tip itself.
+    refused(&nowhere, &pack::good().0, missing);
+    // An object of another kind than the tree says.
+    let mut pack = Pack::new();
+    let blob = pack.add(Kind::Blob, b"x");
+    let tip = pack.commit_of(&[("40000", "a", blob)]);
+    refused(&tip, &pack.finish(), missing);
+    // A submodule's commit is somewhere else, and that is right.
+    let mut pack = Pack::new();
+    let tip = pack.commit_of(&[("160000", "a", nowhere)]);
+    let server = Server::start();
+    assert!(push_to(&server, &tip, &pack.finish()).contains("ok refs/heads/main"));
+}
+
+#[test]
+fn an_incomplete_pack_does_not_stop_refs_that_need_nothing_of_it() {
+    let server = Server::start();
+    let (good, old) = pack::good();
+    push_to(&server, &old, &good);
+    let mut pack = Pack::new();
+    let tip = pack.commit_of(&[("100644", "a", ObjectId::from_hex(&[b'1'; 40]).unwrap())]);
+    let commands = [
+        line(&format!("{ZERO} {tip} refs/heads/bad\0report-status")),
+        line(&format!("{ZERO} {old} refs/heads/copy")),
+        b"0000".to_vec(),
+    ]
+    .concat();
+    let text = raw::post(&server, &[commands, pack.finish()].concat()).text();
+    assert!(
+        text.contains("ng refs/heads/bad missing necessary objects"),
+        "{text}"
+    );
+    assert!(text.contains("ok refs/heads/copy"), "{text}");
+    assert_eq!(server.packs(), 1);
+    server.fsck();
+}
+
+#[test]
+fn a_shallow_line_forgives_parents_and_nothing_else() {
+    let nowhere = ObjectId::from_hex(&[b'1'; 40]).unwrap();
+    let send = |server: &Server, tip: &ObjectId, body: Vec<u8>| {
+        let shallow = line(&format!("shallow {tip}"));
+        raw::post(
+            server,
+            &[shallow, raw::create(tip, "report-status"), body].concat(),
+        )
+        .text()
+    };
+    let server = Server::start();
+    let mut pack = Pack::new();
+    let tree = pack.add(Kind::Tree, b"");
+    let tip = pack.commit(&tree, &[nowhere]);
+    let body = pack.finish();
+    assert!(send(&server, &tip, body).contains("ok refs/heads/main"));
+    assert_eq!(server.state(|state| state.shallow.clone()), [tip]);
+    server.fsck();
+
+    let server = Server::start();
+    let mut pack = Pack::new();
+    let tip = pack.commit(&nowhere, &[]);
+    let body = pack.finish();
+    assert!(send(&server, &tip, body).contains("missing necessary objects"));
+    // A commit that has its parents is not shallow, whatever the client says.
+    let server = Server::start();
+    let (body, tip) = pack::good();
+    assert!(send(&server, &tip, body).contains("ok refs/heads/main"));
+    assert!(server.state(|state| state.shallow.is_empty()));
+}
+
+#[test]
+fn trees_that_break_out() {
+    for name in ["..", ".", "", "a/b"] {
+        let mut pack = Pack::new();
+        let blob = pack.add(Kind::Blob, b"x");
+        let tip = pack.commit_of(&[("100644", name, blob)]);
+        refused(
+            &tip,
+            &pack.finish(),
+            "has an entry whose name is empty, '.', '..' or contains a slash",
+        );
+    }
+    let mut pack = Pack::new();
+    let blob = pack.add(Kind::Blob, b"x");
+    let tip = pack.commit_of(&[("100644", "a", blob), ("100644", "a", blob)]);
+    refused(&tip, &pack.finish(), "has two entries of the same name");
+    let mut pack = Pack::new();
+    let tip = pack.add(Kind::Commit, b"nonsense\n\n");
+    refused(&tip, &pack.finish(), "is not a well-formed commit");
+}
+
+#[test]
+fn dangerous_but_harmless_to_keep_is_recorded() {
+    let server = Server::start();
+    let mut pack = Pack::new();
+    let modules = b"[submodule \"../../x\"]\n\tpath = x\n\turl = -u./payload\n";
+    let modules = pack.add(Kind::Blob, modules);
+    let blob = pack.add(Kind::Blob, b"x");
+    let tip = pack.commit_of(&[
+        ("100644", ".git", blob),
+        ("100644", ".gitmodules", modules),
+        ("100644", "git~1", blob),
+    ]);
+    let text = push_to(&server, &tip, &pack.finish());
+    assert!(text.contains("ok refs/heads/main"), "{text:?}");
+    let mut seen: Vec<Oddity> =
+        server.state(|state| state.observations.iter().map(|o| o.kind).collect());
+    seen.sort_by_key(|kind| format!("{kind:?}"));
+    assert_eq!(
+        seen,
+        [
+            Oddity::DotGit,
+            Oddity::DotGit,
+            Oddity::SubmoduleName,
+            Oddity::SubmoduleUrl
+        ]
+    );
+}
+
+#[test]
+fn limits_are_told_and_kept() {
+    let mut options = Options::default();
+    options.policy.limits.pack_bytes = 200;
+    let server = Server::with(options);
+    let mut pack = Pack::new();
+    let noise: Vec<u8> = (0..2000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let tip = pack.add(Kind::Blob, &noise);
+    let text = push_to(&server, &tip, &pack.finish());
+    assert!(
+        text.contains("unpack the pack is larger than 200 bytes, the limit"),
+        "{text:?}"
+    );
+
+    let mut options = Options::default();
+    options.policy.limits.wall_time = Duration::from_millis(100);
+    options.policy.commands.commands = 2;
+    let server = Server::with(options);
+    let commands: Vec<u8> = (0..3)
+        .flat_map(|n| {
+            line(&format!(
+                "{ZERO} {tip} refs/heads/b{n}\0report-status side-band-64k"
+            ))
+        })
+        .collect();
+    let text = raw::post(&server, &commands).text();
+    assert!(text.contains("more than 2 refs in one push"), "{text:?}");
+    server.assert_untouched();
+}

@@ -1,0 +1,233 @@
+//! A git repository: its work tree or its head tree, and its history.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use gix_hash::ObjectId;
+use gix_object::tree::EntryKind;
+use gix_object::{FindExt, FindHeader};
+
+use crate::ingest::history::{self, HistoryLimits};
+use crate::scan::{Cancel, FileEntry, HistoryEntry, Source, SourceError};
+
+use super::folder::Folder;
+use super::refs::GitDir;
+
+/// Deepest tree.
+const MAX_DEPTH: usize = 256;
+
+/// Memory for bases of deltas, of each thread, in bytes.
+const DELTA_CACHE: usize = 8 << 20;
+
+/// The objects of a repository, for several threads: each takes a handle of its own
+/// and gives it back.
+struct Objects {
+    first: gix_odb::HandleArc,
+    idle: Mutex<Vec<gix_odb::HandleArc>>,
+}
+
+// The template that handles are cloned from is only ever used under this lock.
+struct Shared(Mutex<Objects>);
+
+impl Shared {
+    fn new(mut handle: gix_odb::HandleArc) -> Self {
+        handle.set_pack_cache(|| {
+            Box::new(gix_pack::cache::lru::StaticLinkedList::<64>::new(
+                DELTA_CACHE,
+            ))
+        });
+        Self(Mutex::new(Objects {
+            first: handle,
+            idle: Mutex::default(),
+        }))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&gix_odb::HandleArc) -> T) -> T {
+        let handle = {
+            let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle = objects
+                .idle
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            idle.unwrap_or_else(|| objects.first.clone())
+        };
+        let result = f(&handle);
+        let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        objects
+            .idle
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(handle);
+        result
+    }
+
+    fn blob(&self, hex: &str, path: &str) -> Result<Vec<u8>, SourceError> {
+        let failed = |e: &dyn std::fmt::Display| {
+            SourceError(format!("{path} (object {hex}) cannot be read: {e}"))
+        };
+        let id = ObjectId::from_hex(hex.as_bytes()).map_err(|e| failed(&e))?;
+        self.with(|objects| {
+            let mut buffer = Vec::new();
+            objects
+                .find_blob(&id, &mut buffer)
+                .map_err(|e| failed(&e))?;
+            Ok(buffer)
+        })
+    }
+
+    fn history(
+        &self,
+        tips: &[ObjectId],
+        known: &HashSet<ObjectId>,
+        cancel: &Cancel,
+    ) -> Result<Vec<HistoryEntry>, SourceError> {
+        self.with(|objects| {
+            history::walk(objects, tips, known, &HistoryLimits::default(), cancel)
+                .map(|walk| walk.entries)
+                .map_err(|e| SourceError(e.to_string()))
+        })
+    }
+}
+
+/// Files as they lie in the work tree, with what is not committed.
+pub(super) struct WorkTree {
+    folder: Folder,
+    objects: Shared,
+    tips: Vec<ObjectId>,
+    /// Blobs of the work tree, which the history need not tell again.
+    known: Mutex<HashSet<ObjectId>>,
+}
+
+impl WorkTree {
+    pub(super) fn open(root: &Path, git: GitDir, history: bool) -> anyhow::Result<Self> {
+        let folder = Folder::new(root.to_owned());
+        Ok(Self {
+            folder: if history { folder.with_ids() } else { folder },
+            tips: if history { git.tips()? } else { Vec::new() },
+            objects: Shared::new(git.objects()?),
+            known: Mutex::default(),
+        })
+    }
+}
+
+impl Source for WorkTree {
+    fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
+        let files = self.folder.files()?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = files
+            .iter()
+            .filter_map(|f| ObjectId::from_hex(f.blob.as_bytes()).ok())
+            .collect();
+        Ok(files)
+    }
+
+    fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SourceError> {
+        self.folder.read(entry)
+    }
+
+    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.objects.history(&self.tips, &known, cancel)
+    }
+
+    fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {
+        self.objects.blob(&entry.blob, &entry.path)
+    }
+}
+
+/// A repository without a work tree: the files are those of its head.
+pub(super) struct Bare {
+    objects: Shared,
+    head: Option<ObjectId>,
+    tips: Vec<ObjectId>,
+}
+
+impl Bare {
+    pub(super) fn open(git: GitDir) -> anyhow::Result<Self> {
+        Ok(Self {
+            head: git.head()?,
+            tips: git.tips()?,
+            objects: Shared::new(git.objects()?),
+        })
+    }
+
+    fn tree(&self) -> Result<Option<ObjectId>, SourceError> {
+        let Some(head) = self.head else {
+            return Ok(None);
+        };
+        self.objects.with(|objects| {
+            let failed =
+                |e: &dyn std::fmt::Display| SourceError(format!("{head} cannot be read: {e}"));
+            let mut buffer = Vec::new();
+            let mut commit = objects
+                .find_commit_iter(&head, &mut buffer)
+                .map_err(|e| failed(&e))?;
+            commit.tree_id().map(Some).map_err(|e| failed(&e))
+        })
+    }
+}
+
+impl Source for Bare {
+    fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
+        let mut files = Vec::new();
+        let Some(tree) = self.tree()? else {
+            return Ok(files);
+        };
+        self.objects.with(|objects| {
+            let mut buffer = Vec::new();
+            let mut open = vec![(tree, String::new(), 0)];
+            while let Some((id, folder, depth)) = open.pop() {
+                let failed =
+                    |e: &dyn std::fmt::Display| SourceError(format!("{id} cannot be read: {e}"));
+                for entry in objects
+                    .find_tree_iter(&id, &mut buffer)
+                    .map_err(|e| failed(&e))?
+                {
+                    let entry = entry.map_err(|e| failed(&e))?;
+                    let name = String::from_utf8_lossy(entry.filename);
+                    let path = if folder.is_empty() {
+                        name.into_owned()
+                    } else {
+                        format!("{folder}/{name}")
+                    };
+                    match entry.mode.kind() {
+                        EntryKind::Tree if depth < MAX_DEPTH => {
+                            open.push((entry.oid.to_owned(), path, depth + 1));
+                        }
+                        EntryKind::Blob | EntryKind::BlobExecutable => {
+                            let header = objects.try_header(entry.oid).map_err(|e| failed(&e))?;
+                            files.push(FileEntry {
+                                size: header.map_or(0, |h| h.size),
+                                blob: entry.oid.to_string(),
+                                position: files.len() as u64,
+                                path,
+                            });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Ok(files)
+        })
+    }
+
+    fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SourceError> {
+        self.objects.blob(&entry.blob, &entry.path)
+    }
+
+    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
+        let known = match self.tree()? {
+            Some(tree) => self
+                .objects
+                .with(|objects| history::blobs_of_tree(objects, tree, cancel))
+                .map_err(|e| SourceError(e.to_string()))?,
+            None => HashSet::new(),
+        };
+        self.objects.history(&self.tips, &known, cancel)
+    }
+
+    fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {
+        self.objects.blob(&entry.blob, &entry.path)
+    }
+}

@@ -1,0 +1,405 @@
+//! The blobs that a history holds besides those of a tree, each once.
+//!
+//! All commits that the tips reach are visited from the oldest on, parents before
+//! children, and each is compared with its first parent. Trees of equal id are
+//! equal, so the comparison reads only what changed. A blob that the tree holds is
+//! left out; any other is told with the commit that brought it first and the one
+//! that took it away last.
+//!
+//! Memory: 20 bytes for each commit and each known blob (and what a hash set adds),
+//! and an entry for each blob that is told. Time: two trees along each changed path
+//! of each commit, as `git log --raw` needs.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use gix_hash::{ObjectId, oid};
+use gix_object::tree::EntryKind;
+use gix_object::{CommitRefIter, FindExt, FindHeader, Kind, TagRefIter};
+
+use crate::scan::{Cancel, HistoryEntry};
+
+/// Deepest tree; git itself checks out no deeper path.
+const MAX_DEPTH: usize = 256;
+
+/// Most tags of tags that are followed.
+const MAX_TAGS: usize = 16;
+
+/// Why a history could not be walked.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// An object is missing or cannot be decoded.
+    #[error("cannot read object {id} of the history: {reason}")]
+    Object {
+        /// The object.
+        id: ObjectId,
+        /// What the object database said.
+        reason: String,
+    },
+    /// Somebody asked to stop.
+    #[error("walking the history was cancelled")]
+    Cancelled,
+}
+
+/// Bounds of a walk.
+#[derive(Debug, Clone, Copy)]
+pub struct HistoryLimits {
+    /// Commits that are visited, newest first; older ones are left out.
+    pub max_commits: usize,
+    /// Blobs that are told.
+    pub max_blobs: usize,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        Self {
+            max_commits: 5_000_000,
+            max_blobs: 5_000_000,
+        }
+    }
+}
+
+/// What a walk gave.
+#[derive(Debug, Default)]
+pub struct HistoryWalk {
+    /// Each blob once, oldest first.
+    pub entries: Vec<HistoryEntry>,
+    /// Commits that were visited.
+    pub commits: usize,
+    /// True if a limit left something out.
+    pub truncated: bool,
+}
+
+/// Walks the history of `tips` (commits, or tags of commits; anything else is passed
+/// over) and tells every blob that is not in `known`.
+///
+/// A parent that is missing ends the history there, as in a shallow clone.
+///
+/// # Errors
+///
+/// [`HistoryError`] for objects that are broken or, other than parents, missing, and
+/// once `cancel` is set.
+pub fn walk<F: gix_object::Find + FindHeader>(
+    objects: &F,
+    tips: &[ObjectId],
+    known: &HashSet<ObjectId>,
+    limits: &HistoryLimits,
+    cancel: &Cancel,
+) -> Result<HistoryWalk, HistoryError> {
+    let mut walk = Walk {
+        objects,
+        known,
+        limits,
+        cancel,
+        seen: HashMap::new(),
+        compared: HashSet::new(),
+        out: HistoryWalk::default(),
+        buffer: Vec::new(),
+    };
+    let commits = walk.order(tips)?;
+    for commit in &commits {
+        walk.commit(*commit)?;
+    }
+    walk.out.commits = commits.len();
+    Ok(walk.out)
+}
+
+/// All blobs of a tree, for `known`.
+///
+/// # Errors
+///
+/// As [`walk`].
+pub fn blobs_of_tree<F: gix_object::Find>(
+    objects: &F,
+    tree: ObjectId,
+    cancel: &Cancel,
+) -> Result<HashSet<ObjectId>, HistoryError> {
+    let mut blobs = HashSet::new();
+    let mut trees = HashSet::from([tree]);
+    let mut open = vec![tree];
+    let mut buffer = Vec::new();
+    while let Some(id) = open.pop() {
+        if cancel.is_cancelled() {
+            return Err(HistoryError::Cancelled);
+        }
+        for entry in entries(objects, id, &mut buffer)? {
+            match entry.kind {
+                Node::Blob => {
+                    blobs.insert(entry.id);
+                }
+                Node::Tree if trees.insert(entry.id) => open.push(entry.id),
+                Node::Tree => {}
+            }
+        }
+    }
+    Ok(blobs)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Tree,
+    Blob,
+}
+
+struct Entry {
+    name: Vec<u8>,
+    id: ObjectId,
+    kind: Node,
+}
+
+/// Entries of a tree that are files or folders. Links and submodules hold nothing.
+fn entries<F: gix_object::Find>(
+    objects: &F,
+    id: ObjectId,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<Entry>, HistoryError> {
+    let mut list = Vec::new();
+    for entry in objects
+        .find_tree_iter(&id, buffer)
+        .map_err(|e| broken(&id, &e))?
+    {
+        let entry = entry.map_err(|e| broken(&id, &e))?;
+        let kind = match entry.mode.kind() {
+            EntryKind::Tree => Node::Tree,
+            EntryKind::Blob | EntryKind::BlobExecutable => Node::Blob,
+            EntryKind::Link | EntryKind::Commit => continue,
+        };
+        list.push(Entry {
+            name: entry.filename.to_vec(),
+            id: entry.oid.to_owned(),
+            kind,
+        });
+    }
+    Ok(list)
+}
+
+fn broken(id: &oid, reason: &dyn std::fmt::Display) -> HistoryError {
+    HistoryError::Object {
+        id: id.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+struct Walk<'a, F> {
+    objects: &'a F,
+    known: &'a HashSet<ObjectId>,
+    limits: &'a HistoryLimits,
+    cancel: &'a Cancel,
+    /// Index of the entry of each blob that was told.
+    seen: HashMap<ObjectId, u32>,
+    /// Pairs of trees that were compared in the current commit. The same pair at
+    /// another path brings no other blob, and a tree may hold another a million
+    /// times over without being large.
+    compared: HashSet<(Option<ObjectId>, Option<ObjectId>)>,
+    out: HistoryWalk,
+    buffer: Vec<u8>,
+}
+
+impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
+    fn check_cancel(&self) -> Result<(), HistoryError> {
+        if self.cancel.is_cancelled() {
+            Err(HistoryError::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The commit that a tip leads to.
+    fn peel(&mut self, tip: ObjectId) -> Result<Option<ObjectId>, HistoryError> {
+        let mut id = tip;
+        for _ in 0..MAX_TAGS {
+            let Some(object) = self
+                .objects
+                .try_find(&id, &mut self.buffer)
+                .map_err(|e| broken(&id, &e))?
+            else {
+                return Err(broken(&id, &"it is missing"));
+            };
+            match object.kind {
+                Kind::Commit => return Ok(Some(id)),
+                Kind::Tag => {
+                    id = TagRefIter::from_bytes(object.data, id.kind())
+                        .target_id()
+                        .map_err(|e| broken(&id, &e))?;
+                }
+                Kind::Tree | Kind::Blob => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tree and parents of a commit, or `None` if it is missing.
+    fn read(&mut self, id: ObjectId) -> Result<Option<(ObjectId, Vec<ObjectId>)>, HistoryError> {
+        let Some(object) = self
+            .objects
+            .try_find(&id, &mut self.buffer)
+            .map_err(|e| broken(&id, &e))?
+        else {
+            return Ok(None);
+        };
+        let mut commit = CommitRefIter::from_bytes(object.data, id.kind());
+        let tree = commit.tree_id().map_err(|e| broken(&id, &e))?;
+        Ok(Some((tree, commit.parent_ids().collect())))
+    }
+
+    /// All commits, parents before children. Depth first with a stack of its own:
+    /// a history is as deep as it is long.
+    fn order(&mut self, tips: &[ObjectId]) -> Result<Vec<ObjectId>, HistoryError> {
+        let mut visited = HashSet::new();
+        let mut order = Vec::new();
+        for tip in tips {
+            let Some(tip) = self.peel(*tip)? else {
+                continue;
+            };
+            if !visited.insert(tip) {
+                continue;
+            }
+            let parents = self.read(tip)?.map(|(_, p)| p).unwrap_or_default();
+            let mut stack = vec![(tip, parents)];
+            while let Some((_, parents)) = stack.last_mut() {
+                match parents.pop() {
+                    Some(parent) => {
+                        if visited.len() >= self.limits.max_commits {
+                            self.out.truncated = true;
+                            continue;
+                        }
+                        if visited.insert(parent) {
+                            self.check_cancel()?;
+                            // A missing parent is where a shallow clone ends.
+                            if let Some((_, parents)) = self.read(parent)? {
+                                stack.push((parent, parents));
+                            }
+                        }
+                    }
+                    None => {
+                        if let Some((done, _)) = stack.pop() {
+                            order.push(done);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(order)
+    }
+
+    fn commit(&mut self, id: ObjectId) -> Result<(), HistoryError> {
+        self.check_cancel()?;
+        let Some((tree, parents)) = self.read(id)? else {
+            return Ok(());
+        };
+        let before = match parents.first() {
+            Some(parent) => self.read(*parent)?.map(|(tree, _)| tree),
+            None => None,
+        };
+        let mut path = Vec::new();
+        self.compared.clear();
+        self.compare(id, before, Some(tree), &mut path, 0)
+    }
+
+    /// Compares two trees that lie at the same path.
+    fn compare(
+        &mut self,
+        commit: ObjectId,
+        before: Option<ObjectId>,
+        after: Option<ObjectId>,
+        path: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<(), HistoryError> {
+        if before == after || depth > MAX_DEPTH || !self.compared.insert((before, after)) {
+            return Ok(());
+        }
+        self.check_cancel()?;
+        let mut list = |tree: Option<ObjectId>| match tree {
+            Some(tree) => entries(self.objects, tree, &mut self.buffer),
+            None => Ok(Vec::new()),
+        };
+        let mut old: BTreeMap<Vec<u8>, Entry> = list(before)?
+            .into_iter()
+            .map(|e| (e.name.clone(), e))
+            .collect();
+        let new = list(after)?;
+        let length = path.len();
+        for entry in new {
+            let was = old.remove(&entry.name);
+            if was
+                .as_ref()
+                .is_some_and(|w| w.id == entry.id && w.kind == entry.kind)
+            {
+                continue;
+            }
+            push(path, &entry.name);
+            let was_tree = was.as_ref().filter(|w| w.kind == Node::Tree).map(|w| w.id);
+            if let Some(gone) = was.as_ref().filter(|w| w.kind == Node::Blob) {
+                self.removed(commit, gone.id, path);
+            }
+            match entry.kind {
+                Node::Blob => {
+                    self.compare(commit, was_tree, None, path, depth + 1)?;
+                    self.added(commit, entry.id, path);
+                }
+                Node::Tree => {
+                    self.compare(commit, was_tree, Some(entry.id), path, depth + 1)?;
+                }
+            }
+            path.truncate(length);
+        }
+        for (name, gone) in old {
+            push(path, &name);
+            match gone.kind {
+                Node::Blob => self.removed(commit, gone.id, path),
+                Node::Tree => self.compare(commit, Some(gone.id), None, path, depth + 1)?,
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn added(&mut self, commit: ObjectId, blob: ObjectId, path: &[u8]) {
+        if self.known.contains(&blob) {
+            return;
+        }
+        if let Some(index) = self.seen.get(&blob) {
+            // It came back to where it was: it is not gone yet.
+            if let Some(entry) = self.out.entries.get_mut(*index as usize)
+                && entry.path == String::from_utf8_lossy(path)
+            {
+                entry.removed_in = None;
+            }
+            return;
+        }
+        let Ok(index) = u32::try_from(self.out.entries.len()) else {
+            return;
+        };
+        if self.out.entries.len() >= self.limits.max_blobs {
+            self.out.truncated = true;
+            return;
+        }
+        // A blob that is missing (a partial clone) cannot be scanned.
+        let Ok(Some(header)) = self.objects.try_header(&blob) else {
+            return;
+        };
+        self.seen.insert(blob, index);
+        self.out.entries.push(HistoryEntry {
+            blob: blob.to_string(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            commit: commit.to_string(),
+            removed_in: None,
+            size: header.size,
+        });
+    }
+
+    fn removed(&mut self, commit: ObjectId, blob: ObjectId, path: &[u8]) {
+        if let Some(index) = self.seen.get(&blob)
+            && let Some(entry) = self.out.entries.get_mut(*index as usize)
+            && entry.path == String::from_utf8_lossy(path)
+        {
+            entry.removed_in = Some(commit.to_string());
+        }
+    }
+}
+
+fn push(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}

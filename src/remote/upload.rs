@@ -1,0 +1,329 @@
+//! One upload, opened for one request: refs from the database, objects from the
+//! cache, and the commit of a push.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sluice_git::{
+    Announced, CheckedPush, Command, CommandOutcome, Messages, ObjectId, Policy, QuarantinedPack,
+    ReceiveProgress, Ref, Refusal, Repository,
+};
+
+use super::access::database;
+use super::cache;
+use crate::db::uploads::{self, CommitPush, NewPack, PushOptions, PushOutcome, RefCommand, Upload};
+use crate::db::{DbError, now};
+use crate::server::App;
+use crate::storage::StorageError;
+
+/// How often a push under way is shown: each time is a transaction.
+const SHOW: Duration = Duration::from_secs(1);
+
+/// How long a push counts as under way after it was last shown (microseconds).
+const SHOWN: i64 = 15_000_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct UploadRepository {
+    app: App,
+    upload: Upload,
+    opened: Instant,
+    shown: Mutex<Option<Instant>>,
+    // Set by the commit: then nothing is left to be taken back.
+    committed: AtomicBool,
+}
+
+impl UploadRepository {
+    pub(super) fn new(app: App, upload: Upload) -> Self {
+        Self {
+            app,
+            upload,
+            opened: Instant::now(),
+            shown: Mutex::new(None),
+            committed: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts pack and index into storage; nobody refers to them yet.
+    async fn store(&self, pack: &QuarantinedPack) -> Result<NewPack, Refusal> {
+        let prefix = uploads::storage_prefix(self.upload.id);
+        let stored = NewPack {
+            name: pack.name.to_string(),
+            pack_key: format!("{prefix}pack-{}.pack", pack.name),
+            index_key: format!("{prefix}pack-{}.idx", pack.name),
+            bytes: pack.bytes,
+            objects: u64::from(pack.objects),
+        };
+        let storage = &self.app.storage;
+        storage.put_file(&stored.pack_key, pack.pack_path()).await.map_err(storage_refusal)?;
+        storage.put_file(&stored.index_key, pack.index_path()).await.map_err(storage_refusal)?;
+        Ok(stored)
+    }
+
+    /// The transaction of a push. With its commit the push is acknowledged.
+    async fn record(&self, push: &CommitPush) -> Result<PushOutcome, DbError> {
+        let mut tx = self.app.db.begin().await?;
+        let outcome = uploads::commit_push(&mut tx, push).await?;
+        tx.commit().await?;
+        Ok(outcome)
+    }
+
+    /// Takes back what was stored for a push that moved nothing, unless an earlier
+    /// push stored the same pack. Called only when the transaction is known not to
+    /// have happened; what a crash leaves here is found by the clean-up.
+    async fn unstore(&self, pack: &NewPack) {
+        let outcome = async {
+            let known = uploads::packs(&self.app.db, self.upload.id).await?;
+            if known.iter().all(|known| known.name != pack.name) {
+                self.app.storage.delete(&pack.index_key).await?;
+                self.app.storage.delete(&pack.pack_key).await?;
+            }
+            anyhow::Ok(())
+        };
+        if let Err(error) = outcome.await {
+            tracing::warn!("cannot take back a pack that was refused: {error:#}");
+        }
+    }
+
+    async fn tell(&self, messages: &Messages, outcome: &PushOutcome, no_scan: bool) {
+        let Some(repository) = outcome.repository_id.filter(|_| outcome.ingests) else { return };
+        let next = if self.upload.scan && !no_scan { "It will be scanned." } else { "No scan." };
+        messages
+            .line(&format!(
+                "sluice: {} is safe with us. {next}",
+                outcome.head_commit.as_deref().map_or("the push", |c| c.get(..12).unwrap_or(c)),
+            ))
+            .await;
+        messages
+            .line(&format!(
+                "sluice: findings at {}/v1/repositories/{repository}/findings",
+                self.app.public_url
+            ))
+            .await;
+    }
+}
+
+impl Repository for UploadRepository {
+    async fn refs(&self) -> Result<Vec<Ref>, Refusal> {
+        uploads::refs(&self.app.db, self.upload.id)
+            .await
+            .map_err(database)?
+            .into_iter()
+            .map(|row| Ok(Ref { id: object_id(&row.oid)?, name: row.name }))
+            .collect()
+    }
+
+    async fn shallow(&self) -> Result<Vec<ObjectId>, Refusal> {
+        uploads::shallow(&self.app.db, self.upload.id)
+            .await
+            .map_err(database)?
+            .iter()
+            .map(|oid| object_id(oid))
+            .collect()
+    }
+
+    async fn objects_dir(&self) -> Result<PathBuf, Refusal> {
+        cache::objects(&self.app, self.upload.id)
+            .await
+            .map_err(|error| Refusal::internal(format!("{error:#}")))
+    }
+
+    fn quarantine_root(&self) -> PathBuf {
+        cache::incoming(&self.app)
+    }
+
+    fn policy(&self) -> Policy {
+        let limits = &self.app.config.limits;
+        let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let mut policy = Policy {
+            // As git does for a bare repository: the branch that HEAD names stays.
+            current_branch: self.upload.head_ref.clone(),
+            max_refs: number(limits.upload_refs),
+            ..Policy::default()
+        };
+        policy.commands.commands = number(limits.push_commands);
+        policy.limits.pack_bytes = limits.push_bytes;
+        policy.limits.objects = u32::try_from(limits.push_objects).unwrap_or(u32::MAX);
+        policy.limits.object_bytes = limits.object_bytes;
+        policy.limits.inflated_bytes = limits.push_inflated_bytes;
+        policy.limits.resolved_bytes = limits.push_resolved_bytes;
+        policy.limits.delta_depth = u16::try_from(limits.delta_depth).unwrap_or(u16::MAX);
+        policy.limits.wall_time = Duration::from_secs(limits.push_seconds);
+        policy
+    }
+
+    async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
+        options(push.options).map(drop)
+    }
+
+    fn receiving(&self, progress: ReceiveProgress) {
+        // A push that is over in a moment is never shown: it would only cost.
+        if self.opened.elapsed() < SHOW / 2 {
+            return;
+        }
+        {
+            let mut shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if shown.is_some_and(|at| at.elapsed() < SHOW) {
+                return;
+            }
+            *shown = Some(Instant::now());
+        }
+        let (app, id) = (self.app.clone(), self.upload.id);
+        tokio::spawn(async move {
+            let (bytes, objects) = (progress.bytes, u64::from(progress.objects));
+            if let Err(error) = uploads::receiving(&app.db, id, bytes, objects, now() + SHOWN).await
+            {
+                tracing::warn!("cannot show a push under way: {error}");
+            }
+        });
+    }
+
+    async fn commit(
+        &self,
+        push: CheckedPush,
+        messages: Messages,
+    ) -> Result<Vec<CommandOutcome>, Refusal> {
+        // 1. Objects first: no row may speak of what is not stored.
+        let stored = match &push.pack {
+            Some(pack) => Some(self.store(pack).await?),
+            None => None,
+        };
+
+        // 2. Refs, pack, status and job, all or nothing.
+        let options = options(&push.options)?;
+        let record = CommitPush {
+            upload_id: self.upload.id,
+            commands: push.commands.iter().zip(&push.rejected).map(ref_command).collect(),
+            atomic: push.atomic,
+            shallow: push.new_shallow.iter().map(ToString::to_string).collect(),
+            pack: stored.clone(),
+            received_bytes: push.bytes_received,
+            received_objects: push.pack.as_ref().map_or(0, |pack| u64::from(pack.objects)),
+            observations: push
+                .observations
+                .iter()
+                .map(|seen| {
+                    json!({
+                        "kind": format!("{:?}", seen.kind),
+                        "object": seen.object.to_string(),
+                        "detail": seen.detail,
+                    })
+                })
+                .collect(),
+            agent: push.agent.clone(),
+            max_refs: self.app.config.limits.upload_refs,
+            options,
+        };
+        let outcome = match self.record(&record).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // A lost connection does not tell whether the commit happened: then the
+                // pack stays for the clean-up, which asks the database.
+                if let (Some(stored), false) = (&stored, matches!(error, DbError::Unavailable(_))) {
+                    self.unstore(stored).await;
+                }
+                return Err(database(error));
+            }
+        };
+        self.committed.store(true, Ordering::Relaxed);
+
+        // 3. The cache. It can be rebuilt, so a failure is not the client's concern.
+        if outcome.moved {
+            if let Some(pack) = push.pack {
+                let published = match cache::objects_root(&self.app, self.upload.id).await {
+                    Ok(objects) => tokio::task::spawn_blocking(move || pack.publish(&objects))
+                        .await
+                        .map_err(std::io::Error::other)
+                        .and_then(|published| published),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = published {
+                    tracing::warn!("cannot keep a pack at hand: {error}");
+                }
+            }
+        } else if let Some(stored) = &stored {
+            self.unstore(stored).await;
+        }
+        self.tell(&messages, &outcome, options.no_scan).await;
+        Ok(outcome
+            .results
+            .into_iter()
+            .map(|result| match result {
+                Ok(()) => CommandOutcome::Done,
+                Err(reason) => CommandOutcome::Rejected(reason),
+            })
+            .collect())
+    }
+}
+
+impl Drop for UploadRepository {
+    /// A push that was shown and then refused is not shown any longer.
+    fn drop(&mut self) {
+        let shown =
+            self.shown.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).is_some();
+        if shown && !self.committed.load(Ordering::Relaxed) {
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let (app, id) = (self.app.clone(), self.upload.id);
+                runtime.spawn(async move {
+                    if let Err(error) = uploads::received(&app.db, id).await {
+                        tracing::warn!("cannot take a push off the page: {error}");
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// The push options that are understood.
+fn options(given: &[String]) -> Result<PushOptions, Refusal> {
+    let mut options = PushOptions { history: true, ..PushOptions::default() };
+    for option in given {
+        match option.as_str() {
+            "no-scan" => options.no_scan = true,
+            other => {
+                let name: String = other.chars().filter(|c| !c.is_control()).take(64).collect();
+                return Err(Refusal::forbidden(format!(
+                    "The push option {name:?} is not known here. Known are: no-scan."
+                )));
+            }
+        }
+    }
+    Ok(options)
+}
+
+fn ref_command((command, rejected): (&Command, &Option<&'static str>)) -> RefCommand {
+    let id = |id: ObjectId| (!id.is_null()).then(|| id.to_string());
+    RefCommand {
+        name: command.name.clone(),
+        old: id(command.old),
+        new: id(command.new),
+        refused: rejected.map(str::to_owned),
+    }
+}
+
+fn object_id(hex: &str) -> Result<ObjectId, Refusal> {
+    ObjectId::from_hex(hex.as_bytes()).map_err(Refusal::internal)
+}
+
+fn storage_refusal(error: StorageError) -> Refusal {
+    match error {
+        StorageError::Full { .. } => {
+            tracing::error!("{error}");
+            Refusal::unavailable(
+                "The server has no room left for this push; ask its operator.",
+                Duration::from_secs(60),
+            )
+        }
+        StorageError::Unavailable { .. } => {
+            tracing::error!("{error}");
+            Refusal::unavailable(
+                "The server cannot reach its storage right now; push again in a moment.",
+                Duration::from_secs(5),
+            )
+        }
+        other => Refusal::internal(other),
+    }
+}

@@ -1,0 +1,3 @@
+const https = require('https');
+const agent = new https.Agent({ rejectUnauthorized: false }); // BAD
+process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; // BAD
