@@ -17,14 +17,8 @@ const FILES: &[(&str, &str)] = &[
         "app/main.py",
         "from flask import Flask\napp = Flask(__name__)\n\n@app.route('/users/<name>')\ndef user(name):\n    return db.execute('select ' + name)\n\nif __name__ == '__main__':\n    app.run()\n",
     ),
-    (
-        "requirements.txt",
-        "Flask==3.0\npsycopg2-binary>=2.9\nstripe\n",
-    ),
-    (
-        "web/package.json",
-        "{\"dependencies\": {\"express\": \"^4\", \"ioredis\": \"5\"}}",
-    ),
+    ("requirements.txt", "Flask==3.0\npsycopg2-binary>=2.9\nstripe\n"),
+    ("web/package.json", "{\"dependencies\": {\"express\": \"^4\", \"ioredis\": \"5\"}}"),
     (
         "web/server.js",
         "const app = express()\napp.post('/pay', (req, res) => fetch(req.body.url))\n",
@@ -33,15 +27,9 @@ const FILES: &[(&str, &str)] = &[
         "api/Orders.java",
         "class Orders {\n  @GetMapping(\"/orders\")\n  String all() { return \"\"; }\n}\n",
     ),
-    (
-        "cmd/tool.go",
-        "package main\n\nfunc main() {\n\texec.Command(\"ls\")\n}\n",
-    ),
+    ("cmd/tool.go", "package main\n\nfunc main() {\n\texec.Command(\"ls\")\n}\n"),
     ("Dockerfile", "FROM scratch\nEXPOSE 8080\n"),
-    (
-        ".github/workflows/ci.yml",
-        "name: CI\non: pull_request_target\n",
-    ),
+    (".github/workflows/ci.yml", "name: CI\non: pull_request_target\n"),
     ("vendor/lib/route.py", "@app.route('/vendored')\n"),
     ("tests/test_app.py", "@app.route('/only-in-a-test')\n"),
     ("README.md", "# Hello\n"),
@@ -59,11 +47,7 @@ fn git(dir: &Path, arguments: &[&str]) -> String {
         .current_dir(dir)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -80,10 +64,7 @@ impl House {
             std::fs::write(path, content).unwrap();
         }
         git(&house.work(), &["add", "-A"]);
-        git(
-            &house.work(),
-            &["commit", "-q", "-m", "The first one\n\nWith a body."],
-        );
+        git(&house.work(), &["commit", "-q", "-m", "The first one\n\nWith a body."]);
         house
     }
 
@@ -121,16 +102,10 @@ impl House {
 async fn a_head_becomes_snapshot_languages_and_profile() {
     let house = House::new().await;
     git(&house.work(), &["tag", "-a", "v1", "-m", "tag"]);
-    git(
-        &house.work(),
-        &["tag", "-a", "v2", "-m", "tag of a tag", "v1"],
-    );
+    git(&house.work(), &["tag", "-a", "v2", "-m", "tag of a tag", "v1"]);
     let done = house.ingest("v2", Options::default()).await.unwrap();
     assert_eq!(done.head.commit, git(&house.work(), &["rev-parse", "HEAD"]));
-    assert_eq!(
-        done.head.tree,
-        git(&house.work(), &["rev-parse", "HEAD^{tree}"])
-    );
+    assert_eq!(done.head.tree, git(&house.work(), &["rev-parse", "HEAD^{tree}"]));
     assert_eq!(done.head.subject, "The first one");
     let at = git(&house.work(), &["log", "-1", "--format=%ct"]);
     assert_eq!(done.head.committed_at.to_string(), at);
@@ -145,10 +120,7 @@ async fn a_head_becomes_snapshot_languages_and_profile() {
     assert_eq!((python.files, python.bytes), (2, expected as u64));
 
     let profile = &done.profile;
-    assert_eq!(
-        (profile.source, profile.version),
-        (ProfileSource::Generated, 1)
-    );
+    assert_eq!((profile.source, profile.version), (ProfileSource::Generated, 1));
     assert_eq!(profile.frameworks, ["Express", "Flask"]);
     assert_eq!(profile.data_stores, ["PostgreSQL", "Redis"]);
     assert_eq!(profile.external_services, ["Stripe"]);
@@ -169,43 +141,26 @@ async fn a_head_becomes_snapshot_languages_and_profile() {
     ] {
         assert!(points.contains(&point), "{point:?} is not in {points:#?}");
     }
-    assert!(
-        !points
-            .iter()
-            .any(|p| p.3.contains("vendored") || p.3.contains("test"))
-    );
+    assert!(!points.iter().any(|p| p.3.contains("vendored") || p.3.contains("test")));
     let threat = |id: &str| profile.threats.iter().find(|t| t.id == id).unwrap();
     assert_eq!(threat("sql-injection").affected_paths, ["app/main.py"]);
     assert_eq!(threat("command-injection").affected_paths, ["cmd/tool.go"]);
-    assert_eq!(
-        threat("workflow-takeover").category,
-        Stride::ElevationOfPrivilege
-    );
+    assert_eq!(threat("workflow-takeover").category, Stride::ElevationOfPrivilege);
     assert_eq!(threat("request-forgery").affected_paths, ["web/server.js"]);
-    assert!(
-        !profile
-            .threats
-            .iter()
-            .any(|t| t.id == "unsafe-deserialisation")
-    );
+    assert!(!profile.threats.iter().any(|t| t.id == "unsafe-deserialisation"));
 
     // As the API shows and takes it back.
     let json = serde_json::to_value(profile).unwrap();
     assert_eq!(json["exposure"], "internet");
     assert_eq!(json["threats"][0]["category"], "tampering");
-    assert_eq!(
-        &serde_json::from_value::<sluice::ingest::ThreatProfile>(json).unwrap(),
-        profile
-    );
+    assert_eq!(&serde_json::from_value::<sluice::ingest::ThreatProfile>(json).unwrap(), profile);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_reads_the_files_of_a_snapshot() {
     let house = House::new().await;
     let done = house.ingest("HEAD", Options::default()).await.unwrap();
-    let snapshot = Snapshot::open(&house.storage, &done.snapshot.key)
-        .await
-        .unwrap();
+    let snapshot = Snapshot::open(&house.storage, &done.snapshot.key).await.unwrap();
     tokio::task::spawn_blocking(move || {
         let source = SnapshotSource::new(snapshot, None, 100).unwrap();
         let files = source.files().unwrap();
@@ -227,34 +182,16 @@ async fn a_scan_reads_the_files_of_a_snapshot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_ingested_has_a_code_and_a_sentence() {
     let house = House::new().await;
-    let blob = house
-        .ingest("HEAD:README.md", Options::default())
-        .await
-        .unwrap_err();
+    let blob = house.ingest("HEAD:README.md", Options::default()).await.unwrap_err();
     assert_eq!(blob.code(), "not_a_commit");
     assert!(blob.to_string().contains("push a branch"));
-    let tree = house
-        .ingest("HEAD^{tree}", Options::default())
-        .await
-        .unwrap_err();
+    let tree = house.ingest("HEAD^{tree}", Options::default()).await.unwrap_err();
     assert_eq!(tree.code(), "not_a_commit");
-    let limits = TreeLimits {
-        max_entries: 3,
-        ..TreeLimits::default()
-    };
-    let many = house
-        .ingest("HEAD", Options { limits, threads: 1 })
-        .await
-        .unwrap_err();
+    let limits = TreeLimits { max_entries: 3, ..TreeLimits::default() };
+    let many = house.ingest("HEAD", Options { limits, threads: 1 }).await.unwrap_err();
     assert_eq!(many.code(), "too_many_files");
-    let limits = TreeLimits {
-        max_bytes: 10,
-        ..TreeLimits::default()
-    };
-    let large = house
-        .ingest("HEAD", Options { limits, threads: 1 })
-        .await
-        .unwrap_err();
+    let limits = TreeLimits { max_bytes: 10, ..TreeLimits::default() };
+    let large = house.ingest("HEAD", Options { limits, threads: 1 }).await.unwrap_err();
     assert_eq!(large.code(), "too_large");
     assert_eq!(IngestError::EmptyRepository.code(), "empty_repository");
 }

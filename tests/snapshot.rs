@@ -155,13 +155,7 @@ impl House {
                 let hash =
                     gix_object::compute_hash(gix_hash::Kind::Sha1, gix_object::Kind::Blob, &bytes)
                         .unwrap();
-                assert_eq!(
-                    hash,
-                    entry.id,
-                    "{path} {} {:?}",
-                    entry.size,
-                    bytes.get(..40)
-                );
+                assert_eq!(hash, entry.id, "{path} {} {:?}", entry.size, bytes.get(..40));
             }
         }
     }

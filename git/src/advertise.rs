@@ -84,15 +84,9 @@ mod tests {
     fn an_empty_repository_says_capabilities() {
         let body = receive_pack(&[], &[], false, "s");
         let text = String::from_utf8(body.to_vec()).unwrap();
-        assert!(
-            text.starts_with("001f# service=git-receive-pack\n0000"),
-            "{text}"
-        );
+        assert!(text.starts_with("001f# service=git-receive-pack\n0000"), "{text}");
         let zero = "0".repeat(40);
-        assert!(
-            text.contains(&format!("{zero} capabilities^{{}}\0report-status ")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("{zero} capabilities^{{}}\0report-status ")), "{text}");
         assert!(text.ends_with("session-id=s\n0000"));
     }
 
@@ -106,10 +100,7 @@ mod tests {
         let a = "a".repeat(40);
         assert!(text.contains("0000000eversion 1\n"));
         assert!(text.contains(&format!("{a} refs/heads/a\0report-status")));
-        assert!(
-            text.ends_with(&format!("003a{a} refs/heads/b\n0034shallow {a}0000")),
-            "{text}"
-        );
+        assert!(text.ends_with(&format!("003a{a} refs/heads/b\n0034shallow {a}0000")), "{text}");
     }
 
     #[test]

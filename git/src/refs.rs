@@ -225,16 +225,10 @@ pub fn choose_head<'a>(
     wanted: Option<&str>,
     default: &str,
 ) -> Option<String> {
-    let branches: BTreeSet<&str> = refs
-        .into_iter()
-        .filter(|name| name.starts_with("refs/heads/"))
-        .collect();
+    let branches: BTreeSet<&str> =
+        refs.into_iter().filter(|name| name.starts_with("refs/heads/")).collect();
     let full = |name: &str| {
-        if name.starts_with("refs/") {
-            name.to_owned()
-        } else {
-            format!("refs/heads/{name}")
-        }
+        if name.starts_with("refs/") { name.to_owned() } else { format!("refs/heads/{name}") }
     };
     [wanted, Some(default), Some("main"), Some("master")]
         .into_iter()

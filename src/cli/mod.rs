@@ -1,27 +1,161 @@
 //! The commands, one file each.
 
+mod check;
+mod migrate;
 pub mod scan;
+mod serve;
+pub mod user;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use crate::config::{Config, ConfigError, LogFormat, Sources};
+
+/// A self-hosted server that takes source code by git push, by URL or as an archive, and
+/// tells what is dangerous in it.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about)]
+#[command(name = "sluice", version, after_help = after_help())]
 struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Scans a local folder, git repository or archive.
+    /// The whole server: API, git remote and workers in one process (the default)
+    Serve(serve::ServeArgs),
+    /// Workers alone, beside servers on the same PostgreSQL
+    Worker,
+    /// Scans a folder, git repository or archive on this machine, without a server
     Scan(scan::ScanArgs),
+    /// Accounts
+    User(user::UserArgs),
+    /// Brings the database up to date and exits
+    Migrate,
+    /// Reaches every dependency and says how it went
+    Check,
 }
 
-/// Runs the command that the arguments name.
+/// Flags that beat the environment, which beats the file.
+#[derive(Debug, Args, Default, Clone)]
+pub struct ConfigArgs {
+    /// TOML file with the keys of the environment
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to bind; :0 picks a free port [SLUICE_LISTEN]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// What clients reach the server by [SLUICE_PUBLIC_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    public_url: Option<String>,
+    /// Everything that the embedded run keeps [SLUICE_DATA_DIR]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// sqlite://… or postgres://… [SLUICE_DATABASE_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// file://DIR [SLUICE_STORAGE]
+    #[arg(long, global = true, value_name = "URL")]
+    storage: Option<String>,
+    /// Jobs side by side [SLUICE_WORKERS]
+    #[arg(long, global = true, value_name = "N")]
+    workers: Option<String>,
+    /// Tracing filter [SLUICE_LOG]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// text or json [SLUICE_LOG_FORMAT]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl ConfigArgs {
+    /// Reads and checks the whole configuration.
+    fn read(self) -> Result<Config, ConfigError> {
+        let flags = vec![
+            ("SLUICE_LISTEN", self.listen),
+            ("SLUICE_PUBLIC_URL", self.public_url),
+            ("SLUICE_DATA_DIR", self.data_dir),
+            ("SLUICE_DATABASE_URL", self.database_url),
+            ("SLUICE_STORAGE", self.storage),
+            ("SLUICE_WORKERS", self.workers),
+            ("SLUICE_LOG", self.log),
+            ("SLUICE_LOG_FORMAT", self.log_format),
+        ];
+        Config::from_sources(Sources::read(flags, self.config.as_deref())?)
+    }
+}
+
+fn after_help() -> String {
+    use std::fmt::Write as _;
+    let mut text =
+        String::from("Configuration (environment, or the same keys in --config FILE):\n");
+    for key in crate::config::KEYS {
+        let _ = writeln!(text, "  {:<27} {} [{}]", key.env, key.meaning, key.default);
+    }
+    text.push_str("  SLUICE_LIMIT_…              quotas, see the README");
+    text
+}
+
+/// Parses the command line, runs the command, and answers its exit status.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Scan(args) => scan::run(args),
+    let cli = Cli::parse();
+    let command = match cli.command {
+        // A local scan needs neither configuration nor runtime.
+        Some(Command::Scan(args)) => return scan::run(args),
+        Some(command) => command,
+        None => Command::Serve(serve::ServeArgs::default()),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sluice: cannot start: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = runtime.block_on(run(cli.config, command));
+    // Blocking threads that still run have nothing to lose: what they write becomes
+    // visible only by a transaction that they no longer reach.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome.unwrap_or_else(|error| {
+        eprintln!("sluice: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+async fn run(config: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
+    let config = config.read()?;
+    match command {
+        Command::Serve(args) => {
+            init_log(&config);
+            serve::run(config, args).await
+        }
+        Command::Worker => {
+            init_log(&config);
+            serve::run_worker(config).await
+        }
+        Command::Scan(args) => Ok(scan::run(args)),
+        Command::User(args) => {
+            let db = migrate::open(&config).await?;
+            let outcome = user::run(&db, args).await;
+            db.close().await;
+            outcome
+        }
+        Command::Migrate => migrate::run(&config).await,
+        Command::Check => check::run(config).await,
+    }
+}
+
+/// Log lines go to standard error: standard output belongs to what was asked for.
+fn init_log(config: &Config) {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::new(&config.log);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }

@@ -12,17 +12,15 @@ mod repository;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
-use crate::scan::driver::{self, Engines};
 use crate::scan::report::{self, Meta};
 use crate::scan::{
-    Cancel, EngineKind, FileEngine, Level, Limits, NoStore, Observer, Progress, ScanConfig,
-    Severity, Source, dependencies,
+    Cancel, EngineKind, Level, Limits, NoStore, Observer, Progress, ScanConfig, Severity, Source,
 };
+use crate::scan::{assemble, driver};
 
 /// The key under which local scans tell secrets apart.
 ///
@@ -58,7 +56,7 @@ pub struct ScanArgs {
     pub engines: Vec<EngineKind>,
     /// Folder with advisories in OSV format, or `sample` for the built-in set.
     #[arg(long, value_name = "DIR", env = "SLUICE_ADVISORIES")]
-    pub advisories: Option<PathBuf>,
+    pub advisories: Option<String>,
     /// Threads to scan with (default: one for each core).
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -98,23 +96,21 @@ pub fn run(args: ScanArgs) -> ExitCode {
 }
 
 fn is_broken_pipe(e: &anyhow::Error) -> bool {
-    e.downcast_ref::<io::Error>()
-        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The engines of a local scan.
-fn file_engines() -> Vec<Box<dyn FileEngine>> {
-    vec![Box::new(dependencies::Analyzer::new())]
-}
+/// The key under which a local scan knows a secret again. It is no secret itself: the
+/// findings of two runs on one machine, or of a developer and of the CI, must have the
+/// same fingerprints, and what a local scan prints stays with whoever owns the files.
+const IDENTITY: [u8; 32] = *b"sluice scan, local, no secret...";
 
 /// True if nothing reaches the threshold.
 fn scan(args: &ScanArgs) -> anyhow::Result<bool> {
     let limits = Limits::default();
     let cancel = Cancel::new();
     let source = open(args, &limits)?;
-    let threads = args
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads =
+        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut engines = Engines::new(file_engines(), threads)?;
     if let Some(database) = advisories(args.advisories.as_deref(), &cancel)? {
         engines = engines.with_advisories(Arc::new(database));
@@ -130,15 +126,8 @@ fn scan(args: &ScanArgs) -> anyhow::Result<bool> {
         history: args.history,
     };
     let observer = Warnings;
-    let outcome = driver::run(
-        &engines,
-        source.as_ref(),
-        &NoStore,
-        &config,
-        &limits,
-        &observer,
-        &cancel,
-    )?;
+    let outcome =
+        driver::run(&engines, source.as_ref(), &NoStore, &config, &limits, &observer, &cancel)?;
     let meta = Meta {
         name: name_of(&args.path),
         timestamp: Some(jiff::Timestamp::now().to_string()),
@@ -155,10 +144,7 @@ fn scan(args: &ScanArgs) -> anyhow::Result<bool> {
         Format::Sarif => report::write_sarif(&mut out, &outcome, engines.rules(), &meta)?,
     }
     out.flush()?;
-    Ok(!outcome
-        .findings
-        .iter()
-        .any(|f| f.suppressed.is_none() && f.severity >= args.fail_on))
+    Ok(!outcome.findings.iter().any(|f| f.suppressed.is_none() && f.severity >= args.fail_on))
 }
 
 fn open(args: &ScanArgs, limits: &Limits) -> anyhow::Result<Box<dyn Source>> {
@@ -175,11 +161,7 @@ fn open(args: &ScanArgs, limits: &Limits) -> anyhow::Result<Box<dyn Source>> {
         bail!("{shown} is neither a folder nor a file");
     }
     if let Some(git) = refs::GitDir::of_work_tree(path)? {
-        return Ok(Box::new(repository::WorkTree::open(
-            path,
-            git,
-            args.history,
-        )?));
+        return Ok(Box::new(repository::WorkTree::open(path, git, args.history)?));
     }
     if let Some(git) = refs::GitDir::bare(path)? {
         return Ok(Box::new(repository::Bare::open(git)?));
@@ -207,10 +189,7 @@ fn advisories(
         ));
     }
     if loaded.malformed > 0 {
-        eprintln!(
-            "warning: {} advisories are malformed and left out",
-            loaded.malformed
-        );
+        eprintln!("warning: {} advisories are malformed and left out", loaded.malformed);
         for fault in &loaded.faults {
             eprintln!("warning: {fault}");
         }
@@ -220,8 +199,7 @@ fn advisories(
 
 fn name_of(path: &Path) -> String {
     let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    full.file_name()
-        .map_or_else(|| "/".to_owned(), |n| n.to_string_lossy().into_owned())
+    full.file_name().map_or_else(|| "/".to_owned(), |n| n.to_string_lossy().into_owned())
 }
 
 /// Shows warnings and errors on standard error.
@@ -231,10 +209,8 @@ impl Observer for Warnings {
     fn event(&self, level: Level, _: &str, message: &str, _: serde_json::Value) {
         if level != Level::Info {
             // Paths come from the scanned tree and must not drive the terminal.
-            let plain: String = message
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect();
+            let plain: String =
+                message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
             let _ = writeln!(io::stderr(), "{}: {plain}", level.as_str());
         }
     }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Conn, Result, Tx, args, statements};
+use super::{Args, Conn, Result, Tx, args, statements};
 
 /// An artefact.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -25,8 +25,6 @@ statements! {
     PUT = "INSERT INTO scan_artifacts (scan_id, name, content_type, size, sha256, storage_key) \
            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (scan_id, name) DO UPDATE SET \
            content_type = $3, size = $4, sha256 = $5, storage_key = $6";
-    OF_SCAN = "SELECT scan_id, name, content_type, size, sha256, storage_key \
-               FROM scan_artifacts WHERE scan_id = $1 ORDER BY name";
     GET = "SELECT a.scan_id, a.name, a.content_type, a.size, a.sha256, a.storage_key \
            FROM scan_artifacts a JOIN scans s ON s.id = a.scan_id \
            WHERE a.scan_id = $1 AND a.name = $2 AND s.repository_id = $3 AND s.owner_id = $4";
@@ -51,10 +49,20 @@ pub async fn put(tx: &mut Tx, artifact: &Artifact) -> Result<()> {
     Ok(())
 }
 
-/// The artefacts of a scan, by name. Who asks has made sure that the scan belongs
-/// to the caller.
-pub async fn of_scan(conn: impl Into<Conn<'_>>, scan_id: Uuid) -> Result<Vec<Artifact>> {
-    conn.into().fetch_all(OF_SCAN, args![scan_id]).await
+/// The artefacts of these scans, by name. Who asks has made sure that the scans
+/// belong to the caller.
+pub async fn of_scans(conn: impl Into<Conn<'_>>, scans: &[Uuid]) -> Result<Vec<Artifact>> {
+    if scans.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut args = Args::default();
+    let scans: Vec<String> = scans.iter().map(|id| args.add(id)).collect();
+    let sql = format!(
+        "SELECT scan_id, name, content_type, size, sha256, storage_key FROM scan_artifacts \
+         WHERE scan_id IN ({}) ORDER BY scan_id, name",
+        scans.join(", ")
+    );
+    conn.into().fetch_filtered(&sql, args).await
 }
 
 /// One artefact of this owner.

@@ -51,10 +51,7 @@ pub struct HistoryLimits {
 
 impl Default for HistoryLimits {
     fn default() -> Self {
-        Self {
-            max_commits: 5_000_000,
-            max_blobs: 5_000_000,
-        }
+        Self { max_commits: 5_000_000, max_blobs: 5_000_000 }
     }
 }
 
@@ -153,30 +150,20 @@ fn entries<F: gix_object::Find>(
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<Entry>, HistoryError> {
     let mut list = Vec::new();
-    for entry in objects
-        .find_tree_iter(&id, buffer)
-        .map_err(|e| broken(&id, &e))?
-    {
+    for entry in objects.find_tree_iter(&id, buffer).map_err(|e| broken(&id, &e))? {
         let entry = entry.map_err(|e| broken(&id, &e))?;
         let kind = match entry.mode.kind() {
             EntryKind::Tree => Node::Tree,
             EntryKind::Blob | EntryKind::BlobExecutable => Node::Blob,
             EntryKind::Link | EntryKind::Commit => continue,
         };
-        list.push(Entry {
-            name: entry.filename.to_vec(),
-            id: entry.oid.to_owned(),
-            kind,
-        });
+        list.push(Entry { name: entry.filename.to_vec(), id: entry.oid.to_owned(), kind });
     }
     Ok(list)
 }
 
 fn broken(id: &oid, reason: &dyn std::fmt::Display) -> HistoryError {
-    HistoryError::Object {
-        id: id.to_owned(),
-        reason: reason.to_string(),
-    }
+    HistoryError::Object { id: id.to_owned(), reason: reason.to_string() }
 }
 
 struct Walk<'a, F> {
@@ -196,21 +183,15 @@ struct Walk<'a, F> {
 
 impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
     fn check_cancel(&self) -> Result<(), HistoryError> {
-        if self.cancel.is_cancelled() {
-            Err(HistoryError::Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.cancel.is_cancelled() { Err(HistoryError::Cancelled) } else { Ok(()) }
     }
 
     /// The commit that a tip leads to.
     fn peel(&mut self, tip: ObjectId) -> Result<Option<ObjectId>, HistoryError> {
         let mut id = tip;
         for _ in 0..MAX_TAGS {
-            let Some(object) = self
-                .objects
-                .try_find(&id, &mut self.buffer)
-                .map_err(|e| broken(&id, &e))?
+            let Some(object) =
+                self.objects.try_find(&id, &mut self.buffer).map_err(|e| broken(&id, &e))?
             else {
                 return Err(broken(&id, &"it is missing"));
             };
@@ -229,10 +210,8 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
 
     /// Tree and parents of a commit, or `None` if it is missing.
     fn read(&mut self, id: ObjectId) -> Result<Option<(ObjectId, Vec<ObjectId>)>, HistoryError> {
-        let Some(object) = self
-            .objects
-            .try_find(&id, &mut self.buffer)
-            .map_err(|e| broken(&id, &e))?
+        let Some(object) =
+            self.objects.try_find(&id, &mut self.buffer).map_err(|e| broken(&id, &e))?
         else {
             return Ok(None);
         };
@@ -312,18 +291,13 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
             Some(tree) => entries(self.objects, tree, &mut self.buffer),
             None => Ok(Vec::new()),
         };
-        let mut old: BTreeMap<Vec<u8>, Entry> = list(before)?
-            .into_iter()
-            .map(|e| (e.name.clone(), e))
-            .collect();
+        let mut old: BTreeMap<Vec<u8>, Entry> =
+            list(before)?.into_iter().map(|e| (e.name.clone(), e)).collect();
         let new = list(after)?;
         let length = path.len();
         for entry in new {
             let was = old.remove(&entry.name);
-            if was
-                .as_ref()
-                .is_some_and(|w| w.id == entry.id && w.kind == entry.kind)
-            {
+            if was.as_ref().is_some_and(|w| w.id == entry.id && w.kind == entry.kind) {
                 continue;
             }
             push(path, &entry.name);
@@ -403,3 +377,7 @@ fn push(path: &mut Vec<u8>, name: &[u8]) {
     }
     path.extend_from_slice(name);
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

@@ -52,11 +52,7 @@ pub fn languages(
     }
     let mut stats: Vec<LanguageStat> = found
         .into_iter()
-        .map(|(name, (bytes, files))| LanguageStat {
-            name: name.to_owned(),
-            bytes,
-            files,
-        })
+        .map(|(name, (bytes, files))| LanguageStat { name: name.to_owned(), bytes, files })
         .collect();
     stats.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
     Ok(stats)

@@ -6,6 +6,7 @@
 //! after a crash under a new snapshot id; what the first run left has no manifest, or
 //! one that no row names.
 
+pub mod history;
 mod languages;
 pub mod profile;
 
@@ -128,10 +129,7 @@ impl IngestError {
             Self::Snapshot(error) => match error {
                 SnapshotError::Cancelled => "cancelled",
                 SnapshotError::MalformedTree { .. } => "malformed_tree",
-                SnapshotError::Limit {
-                    what: "files" | "folders",
-                    ..
-                } => "too_many_files",
+                SnapshotError::Limit { what: "files" | "folders", .. } => "too_many_files",
                 SnapshotError::Limit { what: "bytes", .. } => "too_large",
                 SnapshotError::Limit { .. } => "path_too_long",
                 SnapshotError::Storage(StorageError::Full) => "storage_full",
@@ -175,9 +173,7 @@ pub fn ingest(
     cancel: &Cancel,
 ) -> Result<Ingested, IngestError> {
     let head = read_head(odb, head.ok_or(IngestError::EmptyRepository)?)?;
-    let tree = head.tree.parse().map_err(|_| IngestError::NotACommit {
-        id: head.tree.clone(),
-    })?;
+    let tree = head.tree.parse().map_err(|_| IngestError::NotACommit { id: head.tree.clone() })?;
     let info = snapshot::write(
         odb,
         tree,
@@ -191,31 +187,20 @@ pub fn ingest(
         cancel,
     )?;
     progress(Step::Profile);
-    let snapshot = request
-        .runtime
-        .block_on(Snapshot::open(request.storage, &info.key))?;
+    let snapshot = request.runtime.block_on(Snapshot::open(request.storage, &info.key))?;
     let entries = snapshot.all_blocking().map_err(IngestError::Snapshot)?;
     let languages = languages(&snapshot, &entries)?;
     let profile = profile::generate(&snapshot, &entries, &languages, cancel)?;
-    Ok(Ingested {
-        head,
-        snapshot: info,
-        languages,
-        profile,
-    })
+    Ok(Ingested { head, snapshot: info, languages, profile })
 }
 
 /// Follows tags to the commit and reads what it says.
 pub fn read_head(odb: &gix_odb::HandleArc, mut id: ObjectId) -> Result<Head, IngestError> {
-    let unreadable = |id: ObjectId, reason: String| IngestError::Object {
-        id: id.to_string(),
-        reason,
-    };
+    let unreadable =
+        |id: ObjectId, reason: String| IngestError::Object { id: id.to_string(), reason };
     let mut buffer = Vec::new();
     for _ in 0..=MAX_TAGS {
-        let object = odb
-            .find(&id, &mut buffer)
-            .map_err(|e| unreadable(id, e.to_string()))?;
+        let object = odb.find(&id, &mut buffer).map_err(|e| unreadable(id, e.to_string()))?;
         match object.kind {
             Kind::Commit => {
                 let commit = odb.find_commit(&id, &mut buffer);
@@ -234,12 +219,7 @@ pub fn read_head(odb: &gix_odb::HandleArc, mut id: ObjectId) -> Result<Head, Ing
                     .and_then(|who| who.time.split(' ').next()?.parse().ok())
                     .unwrap_or(0);
                 let tree = commit.tree().to_string();
-                return Ok(Head {
-                    commit: id.to_string(),
-                    tree,
-                    subject,
-                    committed_at,
-                });
+                return Ok(Head { commit: id.to_string(), tree, subject, committed_at });
             }
             Kind::Tag => {
                 let tag = odb.find_tag_iter(&id, &mut buffer);

@@ -1,6 +1,7 @@
 //! What a worker does, free of HTTP.
 
 pub mod results;
+pub mod source;
 
 use crate::queue::{JobContext, JobError};
 use crate::server::App;

@@ -88,17 +88,17 @@ impl UploadRepository {
         }
     }
 
-    async fn tell(&self, messages: &Messages, outcome: &PushOutcome, no_scan: bool) {
+    async fn tell(&self, mut messages: Messages, outcome: &PushOutcome, no_scan: bool) {
         let Some(repository) = outcome.repository_id.filter(|_| outcome.ingests) else { return };
         let next = if self.upload.scan && !no_scan { "It will be scanned." } else { "No scan." };
         messages
-            .line(&format!(
+            .say(&format!(
                 "sluice: {} is safe with us. {next}",
                 outcome.head_commit.as_deref().map_or("the push", |c| c.get(..12).unwrap_or(c)),
             ))
             .await;
         messages
-            .line(&format!(
+            .say(&format!(
                 "sluice: findings at {}/v1/repositories/{repository}/findings",
                 self.app.public_url
             ))
@@ -248,7 +248,7 @@ impl Repository for UploadRepository {
         } else if let Some(stored) = &stored {
             self.unstore(stored).await;
         }
-        self.tell(&messages, &outcome, options.no_scan).await;
+        self.tell(messages, &outcome, options.no_scan).await;
         Ok(outcome.decisions.into_iter().map(CommandOutcome::from).collect())
     }
 }

@@ -20,6 +20,7 @@
 //! is reported as an event, never dropped in silence. Malformed source never
 //! fails a scan.
 
+pub mod assemble;
 pub mod code;
 pub mod dependencies;
 pub mod driver;
@@ -29,4 +30,5 @@ pub mod report;
 pub mod secrets;
 pub mod suppress;
 
+pub use driver::Engines;
 pub use model::*;

@@ -55,13 +55,7 @@ pub enum Severity {
 
 impl Severity {
     /// From worst to least.
-    pub const ALL: [Self; 5] = [
-        Self::Critical,
-        Self::High,
-        Self::Medium,
-        Self::Low,
-        Self::Info,
-    ];
+    pub const ALL: [Self; 5] = [Self::Critical, Self::High, Self::Medium, Self::Low, Self::Info];
 
     /// The name used in configuration, API and database.
     pub const fn as_str(self) -> &'static str {

@@ -22,7 +22,7 @@ use crate::accounts::{self, FirstAccount, Keys};
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::queue::{Queue, Workers};
-use crate::scan::Engines;
+use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
 
 pub use lock::DataLock;
@@ -83,10 +83,12 @@ impl App {
         let keys = Keys::derive(&secret);
         let identity = *keys.secret_identity();
         let advisories = config.advisories.clone();
-        let engines =
-            tokio::task::spawn_blocking(move || Engines::load(identity, advisories.as_deref()))
-                .await?
-                .map_err(|e| anyhow::anyhow!("SLUICE_ADVISORIES: {e}"))?;
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let engines = tokio::task::spawn_blocking(move || {
+            let database = advisories.as_deref().map(assemble::advisories).transpose()?;
+            assemble::engines(identity, database, threads)
+        })
+        .await??;
         let queue = match config.queue {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
         };
@@ -104,7 +106,6 @@ impl App {
 }
 
 /// A server that is bound and not yet serving.
-#[derive(Debug)]
 pub struct Server {
     app: App,
     listener: TcpListener,

@@ -93,10 +93,7 @@ impl Walk<'_> {
             return Err(SnapshotError::Limit { what: "folders", max });
         }
         let mut buffer = Vec::new();
-        let found = self
-            .odb
-            .find(&id, &mut buffer)
-            .map_err(|e| object_error(id, &e))?;
+        let found = self.odb.find(&id, &mut buffer).map_err(|e| object_error(id, &e))?;
         if found.kind != gix_object::Kind::Tree {
             return Err(object_error(id, &"it is no tree"));
         }

@@ -405,9 +405,7 @@ impl Worker {
         let mut blob = std::mem::take(&mut self.blob);
         for (entry, id) in run {
             // What is found may be a part of the buffer, or none of it.
-            let found = odb
-                .find_blob(id, &mut blob)
-                .map_err(|e| object_error(*id, &e))?;
+            let found = odb.find_blob(id, &mut blob).map_err(|e| object_error(*id, &e))?;
             self.add(*entry, found.data)?;
             each()?;
             // One huge blob shall not hold its memory for the rest of the tree.

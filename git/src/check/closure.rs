@@ -50,14 +50,10 @@ pub(crate) fn check(
     interrupt: &AtomicBool,
 ) -> Result<Findings, Error> {
     let shared = Shared::new(pack, shallow, interrupt);
-    let mut inspector = Inspector {
-        shared: &shared,
-        store: store.clone(),
-        recent: vec![([0; 20], 0); RECENT],
-    };
-    let visited = pack.visit(limits, interrupt, move |kind, data, id| {
-        inspector.object(kind, data, id)
-    });
+    let mut inspector =
+        Inspector { shared: &shared, store: store.clone(), recent: vec![([0; 20], 0); RECENT] };
+    let visited =
+        pack.visit(limits, interrupt, move |kind, data, id| inspector.object(kind, data, id));
     if let Some((id, kind, flaw)) = take(&shared.flaw) {
         return Err(Error::Object { id, kind, flaw });
     }

@@ -16,33 +16,17 @@ fn create_update_and_delete() {
         let clone = Clone::new(git);
         // Without a terminal git asks for quiet unless it is told otherwise.
         let run = clone.push(&server.url(), &["--progress", "main"]);
-        run.succeeds()
-            .says("* [new branch]      main -> main")
-            .says("remote: storing the push");
-        assert_eq!(
-            server.ref_id("refs/heads/main"),
-            Some(clone.ask(&["rev-parse", "main"]))
-        );
+        run.succeeds().says("* [new branch]      main -> main").says("remote: storing the push");
+        assert_eq!(server.ref_id("refs/heads/main"), Some(clone.ask(&["rev-parse", "main"])));
 
         let second = clone.commit("second");
-        clone
-            .push(&server.url(), &["main"])
-            .succeeds()
-            .says("main -> main");
+        clone.push(&server.url(), &["main"]).succeeds().says("main -> main");
         assert_eq!(server.ref_id("refs/heads/main"), Some(second));
 
-        clone
-            .push(&server.url(), &["main:refs/heads/other"])
-            .succeeds();
-        clone
-            .push(&server.url(), &[":other"])
-            .succeeds()
-            .says("- [deleted]         other");
+        clone.push(&server.url(), &["main:refs/heads/other"]).succeeds();
+        clone.push(&server.url(), &[":other"]).succeeds().says("- [deleted]         other");
         assert_eq!(server.ref_names(), ["refs/heads/main"]);
-        clone
-            .push(&server.url(), &["main"])
-            .succeeds()
-            .says("Everything up-to-date");
+        clone.push(&server.url(), &["main"]).succeeds().says("Everything up-to-date");
         server.fsck();
     });
 }
@@ -56,23 +40,12 @@ fn tags_and_all_branches() {
         clone.git(&["tag", "-m", "note", "annotated"]).succeeds();
         clone.git(&["branch", "topic/a"]).succeeds();
         clone.push(&server.url(), &["--all"]).succeeds();
-        clone
-            .push(&server.url(), &["--tags"])
-            .succeeds()
-            .says("* [new tag]         annotated");
+        clone.push(&server.url(), &["--tags"]).succeeds().says("* [new tag]         annotated");
         assert_eq!(
             server.ref_names(),
-            [
-                "refs/heads/main",
-                "refs/heads/topic/a",
-                "refs/tags/annotated",
-                "refs/tags/light"
-            ]
+            ["refs/heads/main", "refs/heads/topic/a", "refs/tags/annotated", "refs/tags/light"]
         );
-        assert_eq!(
-            server.state(|state| state.head.clone()).as_deref(),
-            Some("refs/heads/main")
-        );
+        assert_eq!(server.state(|state| state.head.clone()).as_deref(), Some("refs/heads/main"));
         server.fsck();
     });
 }
@@ -81,36 +54,24 @@ fn tags_and_all_branches() {
 fn force_is_a_policy() {
     each(|git| {
         for deny in [false, true] {
-            let policy = Policy {
-                deny_non_fast_forwards: deny,
-                ..Policy::default()
-            };
-            let server = Server::with(Options {
-                policy,
-                ..Options::default()
-            });
+            let policy = Policy { deny_non_fast_forwards: deny, ..Policy::default() };
+            let server = Server::with(Options { policy, ..Options::default() });
             let clone = Clone::new(git);
             clone.commit("second");
             clone.push(&server.url(), &["main"]).succeeds();
             let before = server.ref_id("refs/heads/main");
             clone.git(&["reset", "-q", "--hard", "HEAD~1"]).succeeds();
             let forced = clone.commit("other");
-            clone
-                .push(&server.url(), &["main"])
-                .fails()
-                .says("(non-fast-forward)");
+            clone.push(&server.url(), &["main"]).fails().says("(non-fast-forward)");
             let run = clone.push(&server.url(), &["--force", "main"]);
             if deny {
-                run.fails()
-                    .says("! [remote rejected] main -> main (non-fast-forward)");
+                run.fails().says("! [remote rejected] main -> main (non-fast-forward)");
                 assert_eq!(server.ref_id("refs/heads/main"), before);
             } else {
                 run.succeeds().says("(forced update)");
                 assert_eq!(server.ref_id("refs/heads/main"), Some(forced));
             }
-            clone
-                .git(&["reset", "-q", "--hard", before.as_deref().unwrap()])
-                .succeeds();
+            clone.git(&["reset", "-q", "--hard", before.as_deref().unwrap()]).succeeds();
             clone.commit("third");
             clone.push(&server.url(), &["--force", "main"]).succeeds();
             server.fsck();
@@ -151,24 +112,12 @@ fn a_shallow_clone_can_be_pushed() {
         let server = Server::start();
         let origin = Clone::new(git);
         let cut = origin.commit("second");
-        let shallow = Clone {
-            git: git.clone(),
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let shallow = Clone { git: git.clone(), folder: tempfile::tempdir().unwrap() };
         let from = format!("file://{}", origin.folder.path().display());
-        shallow
-            .git(&["clone", "-q", "--depth=1", &from, "."])
-            .succeeds();
-        shallow
-            .push(&server.url(), &["main"])
-            .succeeds()
-            .says("* [new branch]      main -> main");
+        shallow.git(&["clone", "-q", "--depth=1", &from, "."]).succeeds();
+        shallow.push(&server.url(), &["main"]).succeeds().says("* [new branch]      main -> main");
         assert_eq!(
-            server.state(|s| s
-                .shallow
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()),
+            server.state(|s| s.shallow.iter().map(ToString::to_string).collect::<Vec<_>>()),
             [cut]
         );
         server.fsck();
@@ -177,9 +126,7 @@ fn a_shallow_clone_can_be_pushed() {
         shallow.push(&server.url(), &["main"]).succeeds();
         assert_eq!(server.state(|state| state.shallow.len()), 1);
         // Somebody with the whole history pushes what was missing under another name.
-        origin
-            .push(&server.url(), &["main~1:refs/heads/old"])
-            .succeeds();
+        origin.push(&server.url(), &["main~1:refs/heads/old"]).succeeds();
         server.fsck();
     });
 }
@@ -207,12 +154,7 @@ fn a_large_push_is_chunked_and_probed_first() {
             .unwrap();
         let output = String::from_utf8_lossy(&run.stderr);
         assert!(run.status.success(), "{output}");
-        assert!(
-            output
-                .to_ascii_lowercase()
-                .contains("transfer-encoding: chunked"),
-            "{output}"
-        );
+        assert!(output.to_ascii_lowercase().contains("transfer-encoding: chunked"), "{output}");
         assert!(
             output.to_ascii_lowercase().contains("content-length: 4\r")
                 || output.contains("Content-Length: 4"),
@@ -231,26 +173,12 @@ fn credentials_in_every_form() {
         let address = server.address;
         // As password, as user name, and as a header.
         clone
-            .push(
-                &format!("http://any:{TOKEN}@{address}/repo.git"),
-                &["main:refs/heads/a"],
-            )
+            .push(&format!("http://any:{TOKEN}@{address}/repo.git"), &["main:refs/heads/a"])
             .succeeds();
-        clone
-            .push(
-                &format!("http://{TOKEN}:x@{address}/repo"),
-                &["main:refs/heads/b"],
-            )
-            .succeeds();
+        clone.push(&format!("http://{TOKEN}:x@{address}/repo"), &["main:refs/heads/b"]).succeeds();
         let bearer = format!("http.extraHeader=Authorization: Bearer {TOKEN}");
         clone
-            .git(&[
-                "-c",
-                &bearer,
-                "push",
-                &server.bare_url("repo"),
-                "main:refs/heads/c",
-            ])
+            .git(&["-c", &bearer, "push", &server.bare_url("repo"), "main:refs/heads/c"])
             .succeeds();
         assert_eq!(server.ref_names().len(), 3);
 
@@ -260,10 +188,7 @@ fn credentials_in_every_form() {
             .fails()
             .says("Authentication failed")
             .says("remote: this remote wants the token");
-        clone
-            .push(&server.bare_url("repo"), &["main"])
-            .fails()
-            .says("could not read Username");
+        clone.push(&server.bare_url("repo"), &["main"]).fails().says("could not read Username");
         let missing = format!("http://x:{TOKEN}@{address}/nothing.git");
         clone
             .push(&missing, &["main"])
@@ -289,14 +214,9 @@ fn a_credential_helper_is_asked_and_told() {
             "#!/bin/sh\necho \"$1\" >> '{}'\nif [ \"$1\" = get ]; then echo username=x; echo password={TOKEN}; fi\n",
             log.display()
         );
-        std::fs::File::create(&helper)
-            .unwrap()
-            .write_all(script.as_bytes())
-            .unwrap();
+        std::fs::File::create(&helper).unwrap().write_all(script.as_bytes()).unwrap();
         let option = format!("credential.helper=!sh '{}'", helper.display());
-        clone
-            .git(&["-c", &option, "push", &server.bare_url("repo"), "main"])
-            .succeeds();
+        clone.git(&["-c", &option, "push", &server.bare_url("repo"), "main"]).succeeds();
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "get\nstore\n");
     });
 }
@@ -306,16 +226,10 @@ fn push_options_arrive_and_unknown_ones_are_named() {
     each(|git| {
         let server = Server::start();
         let clone = Clone::new(git);
-        clone
-            .push(&server.url(), &["-o", "wait", "-o", "project=a b", "main"])
-            .succeeds();
-        assert_eq!(
-            server.state(|state| state.options.clone()),
-            ["wait", "project=a b"]
-        );
+        clone.push(&server.url(), &["-o", "wait", "-o", "project=a b", "main"]).succeeds();
+        assert_eq!(server.state(|state| state.options.clone()), ["wait", "project=a b"]);
         let run = clone.push(&server.url(), &["-o", "unknown-thing", "main:refs/heads/x"]);
-        run.fails()
-            .says("! [remote rejected] main -> x (unknown push option unknown-thing)");
+        run.fails().says("! [remote rejected] main -> x (unknown push option unknown-thing)");
         assert_eq!(server.ref_names(), ["refs/heads/main"]);
     });
 }
@@ -334,10 +248,8 @@ fn quiet_means_quiet() {
 #[test]
 fn a_slow_commit_is_kept_alive_and_then_reported() {
     each(|git| {
-        let mut options = Options {
-            commit_delay: std::time::Duration::from_millis(400),
-            ..Options::default()
-        };
+        let mut options =
+            Options { commit_delay: std::time::Duration::from_millis(400), ..Options::default() };
         options.config.keepalive = std::time::Duration::from_millis(20);
         let server = Server::with(options);
         let clone = Clone::new(git);
@@ -349,15 +261,12 @@ fn a_slow_commit_is_kept_alive_and_then_reported() {
 #[test]
 fn a_refused_commit_changes_nothing_and_says_why() {
     each(|git| {
-        let options = Options {
-            refuse_commit: Some("the project has no room left"),
-            ..Options::default()
-        };
+        let options =
+            Options { refuse_commit: Some("the project has no room left"), ..Options::default() };
         let server = Server::with(options);
         let clone = Clone::new(git);
         let run = clone.push(&server.url(), &["main"]);
-        run.fails()
-            .says("! [remote rejected] main -> main (the project has no room left)");
+        run.fails().says("! [remote rejected] main -> main (the project has no room left)");
         server.assert_untouched();
     });
 }
@@ -370,9 +279,7 @@ fn an_old_client_without_a_separate_report_version() {
         for version in ["0", "1", "2"] {
             let option = format!("protocol.version={version}");
             let target = format!("main:refs/heads/v{version}");
-            clone
-                .git(&["-c", &option, "push", &server.url(), &target])
-                .succeeds();
+            clone.git(&["-c", &option, "push", &server.url(), &target]).succeeds();
         }
         assert_eq!(server.ref_names().len(), 3);
     });

@@ -19,30 +19,17 @@ fn the_advertisement_has_the_right_headers() {
             response.header("content-type"),
             ["application/x-git-receive-pack-advertisement"]
         );
-        assert_eq!(
-            response.header("cache-control"),
-            ["no-cache, max-age=0, must-revalidate"]
-        );
+        assert_eq!(response.header("cache-control"), ["no-cache, max-age=0, must-revalidate"]);
         assert_eq!(response.header("pragma"), ["no-cache"]);
-        assert_eq!(
-            response.header("expires"),
-            ["Fri, 01 Jan 1980 00:00:00 GMT"]
-        );
+        assert_eq!(response.header("expires"), ["Fri, 01 Jan 1980 00:00:00 GMT"]);
         let text = response.text();
-        assert!(
-            text.starts_with("001f# service=git-receive-pack\n0000"),
-            "{text}"
-        );
+        assert!(text.starts_with("001f# service=git-receive-pack\n0000"), "{text}");
         assert!(text.contains(" capabilities^{}\0"), "{text}");
         assert!(text.contains("object-format=sha1"), "{text}");
         assert!(!text.contains("version 1"));
     }
     let headers = format!("{}Git-Protocol: version=1\r\n", raw::authorization());
-    assert!(
-        raw::get(&server, INFO_REFS, &headers)
-            .text()
-            .contains("0000000eversion 1\n")
-    );
+    assert!(raw::get(&server, INFO_REFS, &headers).text().contains("0000000eversion 1\n"));
 }
 
 #[test]
@@ -54,10 +41,7 @@ fn without_credentials_basic_is_asked_for_first() {
         response.header("www-authenticate"),
         ["Basic realm=\"sluice\"", "Bearer realm=\"sluice\""]
     );
-    assert_eq!(
-        response.header("content-type"),
-        ["text/plain; charset=utf-8"]
-    );
+    assert_eq!(response.header("content-type"), ["text/plain; charset=utf-8"]);
     let (body, tip) = pack::good();
     let push = [raw::create(&tip, "report-status"), body].concat();
     assert_eq!(raw::post_with(&server, "", &push).status, 401);
@@ -76,52 +60,28 @@ fn methods_and_services() {
         raw::send(&server, head.as_bytes())
     };
     let response = request("POST", INFO_REFS, "1.1");
-    assert_eq!(
-        (response.status, response.header("allow")),
-        (405, vec!["GET, HEAD"])
-    );
+    assert_eq!((response.status, response.header("allow")), (405, vec!["GET, HEAD"]));
     let response = request("GET", raw::PUSH, "1.1");
-    assert_eq!(
-        (response.status, response.header("allow")),
-        (405, vec!["POST"])
-    );
+    assert_eq!((response.status, response.header("allow")), (405, vec!["POST"]));
     assert_eq!(request("POST", INFO_REFS, "1.0").status, 400);
     assert_eq!(request("HEAD", INFO_REFS, "1.1").status, 200);
     for (path, sentence) in [
-        (
-            "/repo.git/info/refs?service=git-upload-pack",
-            "fetching is not offered",
-        ),
-        (
-            "/repo.git/info/refs?service=git-frobnicate",
-            "not offered here",
-        ),
+        ("/repo.git/info/refs?service=git-upload-pack", "fetching is not offered"),
+        ("/repo.git/info/refs?service=git-frobnicate", "not offered here"),
         ("/repo.git/info/refs", "smart HTTP"),
         ("/repo.git/HEAD", "smart HTTP"),
         ("/repo.git/objects/info/packs", "smart HTTP"),
     ] {
         let response = request("GET", path, "1.1");
         assert_eq!(response.status, 403, "{path}");
-        assert!(
-            response.text().contains(sentence),
-            "{path}: {}",
-            response.text()
-        );
-        assert_eq!(
-            response.header("content-type"),
-            ["text/plain; charset=utf-8"]
-        );
+        assert!(response.text().contains(sentence), "{path}: {}", response.text());
+        assert_eq!(response.header("content-type"), ["text/plain; charset=utf-8"]);
     }
     let response = request("POST", "/repo.git/git-upload-pack", "1.1");
     assert_eq!(response.status, 403);
     assert!(response.text().contains("fetching is not offered"));
     assert_eq!(
-        request(
-            "GET",
-            "/repo.git/../x/info/refs?service=git-receive-pack",
-            "1.1"
-        )
-        .status,
+        request("GET", "/repo.git/../x/info/refs?service=git-receive-pack", "1.1").status,
         404
     );
     assert_eq!(request("GET", "/", "1.1").status, 404);
@@ -142,11 +102,7 @@ fn a_body_of_another_type_is_415() {
         );
         let response = raw::send(&server, head.as_bytes());
         assert_eq!(response.status, 415);
-        assert!(
-            response
-                .text()
-                .contains("application/x-git-receive-pack-request")
-        );
+        assert!(response.text().contains("application/x-git-receive-pack-request"));
     }
     let encoding = format!("{}Content-Encoding: br\r\n", raw::authorization());
     assert_eq!(raw::post_with(&server, &encoding, b"xxxxx").status, 415);
@@ -162,10 +118,7 @@ fn the_probe_needs_no_credentials_and_sees_no_repository() {
         );
         let response = raw::send(&server, head.as_bytes());
         assert_eq!(response.status, 200);
-        assert_eq!(
-            response.header("content-type"),
-            ["application/x-git-receive-pack-result"]
-        );
+        assert_eq!(response.header("content-type"), ["application/x-git-receive-pack-result"]);
         assert_eq!(response.body, b"");
     }
     assert_eq!(raw::post_with(&server, "", b"junk").status, 400);
@@ -195,10 +148,7 @@ fn gzip_bodies_under_both_names() {
         let zipped = encoder.finish().unwrap();
         let headers = format!("{}Content-Encoding: {name}\r\n", raw::authorization());
         let response = raw::post_with(&server, &headers, &zipped);
-        assert!(
-            response.text().contains("ok refs/heads/main"),
-            "{response:?}"
-        );
+        assert!(response.text().contains("ok refs/heads/main"), "{response:?}");
         server.fsck();
 
         let damaged = raw::post_with(&server, &headers, &zipped[..zipped.len() - 6]);
@@ -219,10 +169,7 @@ fn http_1_0_and_chunks_of_one_byte() {
         push.len()
     );
     let response = raw::send(&server, &[head.as_bytes(), &push].concat());
-    assert_eq!(
-        response.text(),
-        "000eunpack ok\n0017ok refs/heads/main\n0000"
-    );
+    assert_eq!(response.text(), "000eunpack ok\n0017ok refs/heads/main\n0000");
 
     let server = Server::start();
     let mut request = format!(
@@ -237,10 +184,7 @@ fn http_1_0_and_chunks_of_one_byte() {
     }
     request.extend_from_slice(b"0\r\n\r\n");
     let response = raw::send(&server, &request);
-    assert_eq!(
-        response.text(),
-        "000eunpack ok\n0017ok refs/heads/main\n0000"
-    );
+    assert_eq!(response.text(), "000eunpack ok\n0017ok refs/heads/main\n0000");
     server.fsck();
 }
 
@@ -260,9 +204,7 @@ fn an_expectation_is_answered_only_when_the_body_is_wanted() {
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");
     let mut stream = raw::connect(&server);
-    stream
-        .write_all(head(&raw::authorization()).as_bytes())
-        .unwrap();
+    stream.write_all(head(&raw::authorization()).as_bytes()).unwrap();
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100");
 }
@@ -317,10 +259,7 @@ fn half_a_push_leaves_nothing() {
 
 #[test]
 fn keepalives_come_while_the_commit_runs() {
-    let mut options = Options {
-        commit_delay: Duration::from_millis(300),
-        ..Options::default()
-    };
+    let mut options = Options { commit_delay: Duration::from_millis(300), ..Options::default() };
     options.config.keepalive = Duration::from_millis(50);
     let server = Server::with(options);
     let (body, tip) = pack::good();
@@ -332,10 +271,7 @@ fn keepalives_come_while_the_commit_runs() {
 
 #[test]
 fn a_client_that_leaves_during_the_commit_does_not_stop_it() {
-    let options = Options {
-        commit_delay: Duration::from_millis(300),
-        ..Options::default()
-    };
+    let options = Options { commit_delay: Duration::from_millis(300), ..Options::default() };
     let server = Server::with(options);
     let (body, tip) = pack::good();
     let push = [raw::create(&tip, "report-status side-band-64k"), body].concat();
@@ -347,9 +283,7 @@ fn a_client_that_leaves_during_the_commit_does_not_stop_it() {
         push.len()
     );
     let mut stream = raw::connect(&server);
-    stream
-        .write_all(&[head.as_bytes(), &push].concat())
-        .unwrap();
+    stream.write_all(&[head.as_bytes(), &push].concat()).unwrap();
     // The first message comes out of the commit.
     let mut seen = Vec::new();
     let mut buffer = [0; 256];
@@ -401,13 +335,7 @@ fn a_push_that_may_not_be_made_is_told_in_band() {
     let (body, tip) = pack::good();
     let push = [raw::create(&tip, "report-status side-band-64k"), body].concat();
     let text = raw::post(&server, &push).text();
-    assert!(
-        text.contains("\u{2}this upload is closed\nask for a new one\n"),
-        "{text:?}"
-    );
-    assert!(
-        text.contains("ng refs/heads/main this upload is closed\n"),
-        "{text:?}"
-    );
+    assert!(text.contains("\u{2}this upload is closed\nask for a new one\n"), "{text:?}");
+    assert!(text.contains("ng refs/heads/main this upload is closed\n"), "{text:?}");
     server.assert_untouched();
 }

@@ -20,10 +20,7 @@ fn the_report_has_the_form_that_was_asked_for() {
     for (capabilities, answer) in [
         ("report-status", REPORT.to_owned()),
         (" report-status-v2 ofs-delta", REPORT.to_owned()),
-        (
-            "report-status side-band-64k quiet",
-            format!("002e\u{1}{REPORT}0000"),
-        ),
+        ("report-status side-band-64k quiet", format!("002e\u{1}{REPORT}0000")),
         ("side-band-64k quiet", "0000".to_owned()),
         ("", "0000".to_owned()),
     ] {
@@ -47,19 +44,9 @@ fn a_flush_alone_or_nothing_at_all_is_no_push() {
             raw::TYPE,
             raw::authorization()
         );
-        let chunk = if body.is_empty() {
-            Vec::new()
-        } else {
-            [b"4\r\n", body, b"\r\n"].concat()
-        };
-        let response = raw::send(
-            &server,
-            &[request.as_bytes(), &chunk, b"0\r\n\r\n"].concat(),
-        );
-        assert_eq!(
-            (response.status, response.body.as_slice()),
-            (200, b"".as_slice())
-        );
+        let chunk = if body.is_empty() { Vec::new() } else { [b"4\r\n", body, b"\r\n"].concat() };
+        let response = raw::send(&server, &[request.as_bytes(), &chunk, b"0\r\n\r\n"].concat());
+        assert_eq!((response.status, response.body.as_slice()), (200, b"".as_slice()));
     }
     server.assert_untouched();
 }
@@ -68,40 +55,20 @@ fn a_flush_alone_or_nothing_at_all_is_no_push() {
 fn malformed_lines_get_a_sentence() {
     let server = Server::start();
     let (_, tip) = pack::good();
-    let first = line(&format!(
-        "{ZERO} {tip} refs/heads/main\0report-status side-band-64k"
-    ));
+    let first = line(&format!("{ZERO} {tip} refs/heads/main\0report-status side-band-64k"));
     for (body, status, sentence) in [
         (b"zzzz".repeat(3), 400, "four hexadecimal digits"),
         (b"0004".repeat(3), 400, "has the length 4"),
         (b"0003abcde".to_vec(), 400, "has the length 3"),
         (b"fffffffff".to_vec(), 400, "has the length 65535"),
-        (
-            line(&format!("{ZERO} {tip} refs/heads/main")),
-            400,
-            "no list of capabilities",
-        ),
-        (
-            [first.clone(), b"zzzz".to_vec()].concat(),
-            200,
-            "four hexadecimal digits",
-        ),
+        (line(&format!("{ZERO} {tip} refs/heads/main")), 400, "no list of capabilities"),
+        ([first.clone(), b"zzzz".to_vec()].concat(), 200, "four hexadecimal digits"),
         (first.clone(), 200, "ended in the middle"),
-        (
-            [first.clone(), line("rubbish")].concat(),
-            200,
-            "expected \"<old> <new> <ref>\"",
-        ),
-        (
-            line("push-cert\0report-status"),
-            400,
-            "signed pushes are not offered",
-        ),
+        ([first.clone(), line("rubbish")].concat(), 200, "expected \"<old> <new> <ref>\""),
+        (line("push-cert\0report-status"), 400, "signed pushes are not offered"),
         (
             [
-                line(&format!(
-                    "{ZERO} {tip} refs/heads/main\0side-band-64k object-format=sha256"
-                )),
+                line(&format!("{ZERO} {tip} refs/heads/main\0side-band-64k object-format=sha256")),
                 b"0000".to_vec(),
             ]
             .concat(),
@@ -111,11 +78,7 @@ fn malformed_lines_get_a_sentence() {
     ] {
         let response = raw::post(&server, &body);
         assert_eq!(response.status, status, "{sentence}");
-        assert!(
-            response.text().contains(sentence),
-            "{sentence}: {}",
-            response.text()
-        );
+        assert!(response.text().contains(sentence), "{sentence}: {}", response.text());
         if status == 200 {
             assert_eq!(response.body.get(4), Some(&3), "on the band for last words");
         }
@@ -135,38 +98,24 @@ fn a_ref_named_twice_is_refused() {
     ]
     .concat();
     let text = raw::post(&server, &[commands, body].concat()).text();
-    assert_eq!(
-        text.matches("ng refs/heads/main multiple updates").count(),
-        2,
-        "{text}"
-    );
+    assert_eq!(text.matches("ng refs/heads/main multiple updates").count(), 2, "{text}");
     assert!(text.contains("ok refs/heads/other"), "{text}");
 }
 
 #[test]
 fn deletions_bring_no_pack() {
     let server = Server::start();
-    assert!(
-        raw::post(&server, &push("report-status"))
-            .text()
-            .contains("ok refs/heads/main")
-    );
+    assert!(raw::post(&server, &push("report-status")).text().contains("ok refs/heads/main"));
     let (_, tip) = pack::good();
     let delete = |old: &str, name: &str| {
         let command = line(&format!("{old} {ZERO} {name}\0report-status side-band-64k"));
         raw::post(&server, &[command, b"0000".to_vec()].concat()).text()
     };
     let text = delete(&tip.to_string(), "refs/heads/nothing");
-    assert!(
-        text.contains("warning: deleting a non-existent ref refs/heads/nothing"),
-        "{text}"
-    );
+    assert!(text.contains("warning: deleting a non-existent ref refs/heads/nothing"), "{text}");
     assert!(text.contains("ok refs/heads/nothing"), "{text}");
     let text = delete(&"1".repeat(40), "refs/heads/main");
-    assert!(
-        text.contains("ng refs/heads/main incorrect old value provided"),
-        "{text}"
-    );
+    assert!(text.contains("ng refs/heads/main incorrect old value provided"), "{text}");
     let text = delete(&tip.to_string(), "refs/heads/main");
     assert!(text.contains("ok refs/heads/main"), "{text}");
     assert!(server.ref_names().is_empty());
@@ -182,19 +131,10 @@ fn an_empty_pack_creates_a_ref_to_what_is_there() {
     assert_eq!(empty.len(), 32);
     let text = raw::post(&server, &[command, b"0000".to_vec(), empty].concat()).text();
     assert!(text.contains("ok refs/heads/copy"), "{text}");
-    let nowhere = line(&format!(
-        "{ZERO} {} refs/heads/no\0report-status",
-        "1".repeat(40)
-    ));
-    let text = raw::post(
-        &server,
-        &[nowhere, b"0000".to_vec(), Pack::new().finish()].concat(),
-    )
-    .text();
-    assert!(
-        text.contains("ng refs/heads/no missing necessary objects"),
-        "{text}"
-    );
+    let nowhere = line(&format!("{ZERO} {} refs/heads/no\0report-status", "1".repeat(40)));
+    let text =
+        raw::post(&server, &[nowhere, b"0000".to_vec(), Pack::new().finish()].concat()).text();
+    assert!(text.contains("ng refs/heads/no missing necessary objects"), "{text}");
     assert_eq!(server.packs(), 1);
     server.fsck();
 }

@@ -15,21 +15,14 @@ fn atomic_is_all_or_nothing() {
         clone.push(&server.url(), &["main:refs/heads/a"]).succeeds();
         let both = ["main:refs/heads/a/b", "main:refs/heads/good"];
         let run = clone.push(&server.url(), &["--atomic", both[0], both[1]]);
-        run.fails()
-            .says("! [remote rejected] main -> a/b (refname conflict)");
+        run.fails().says("! [remote rejected] main -> a/b (refname conflict)");
         run.says("! [remote rejected] main -> good (atomic push failure)");
         assert_eq!(server.ref_names(), ["refs/heads/a"]);
         // Without --atomic each ref stands for itself.
-        clone
-            .push(&server.url(), &both)
-            .fails()
-            .says("* [new branch]      main -> good");
+        clone.push(&server.url(), &both).fails().says("* [new branch]      main -> good");
         assert_eq!(server.ref_names(), ["refs/heads/a", "refs/heads/good"]);
         clone
-            .push(
-                &server.url(),
-                &["--atomic", "main:refs/heads/x", "main:refs/heads/y"],
-            )
+            .push(&server.url(), &["--atomic", "main:refs/heads/x", "main:refs/heads/y"])
             .succeeds();
         server.fsck();
     });
@@ -41,12 +34,7 @@ fn a_deletion_makes_room_for_a_directory() {
         let server = Server::start();
         let clone = Clone::new(git);
         clone.push(&server.url(), &["main:refs/heads/a"]).succeeds();
-        clone
-            .push(
-                &server.url(),
-                &["--atomic", "main:refs/heads/a/b", ":refs/heads/a"],
-            )
-            .succeeds();
+        clone.push(&server.url(), &["--atomic", "main:refs/heads/a/b", ":refs/heads/a"]).succeeds();
         assert_eq!(server.ref_names(), ["refs/heads/a/b"]);
     });
 }
@@ -60,53 +48,26 @@ fn policies_are_told_per_ref() {
             hidden_refs: vec!["refs/secret/".into()],
             ..Policy::default()
         };
-        let server = Server::with(Options {
-            policy,
-            ..Options::default()
-        });
+        let server = Server::with(Options { policy, ..Options::default() });
         let clone = Clone::new(git);
-        clone
-            .push(&server.url(), &["main", "main:refs/heads/two"])
-            .succeeds();
-        clone
-            .push(&server.url(), &[":two"])
-            .fails()
-            .says("(deletion prohibited)");
-        let run = clone.push(
-            &server.url(),
-            &["main:refs/secret/x", "main:refs/heads/three"],
-        );
-        run.fails()
-            .says("(too many refs)")
-            .says("(deny updating a hidden ref)");
-        clone
-            .push(&server.url(), &["main:refs/heads/three"])
-            .succeeds();
-        assert_eq!(
-            server.ref_names(),
-            ["refs/heads/main", "refs/heads/three", "refs/heads/two"]
-        );
+        clone.push(&server.url(), &["main", "main:refs/heads/two"]).succeeds();
+        clone.push(&server.url(), &[":two"]).fails().says("(deletion prohibited)");
+        let run = clone.push(&server.url(), &["main:refs/secret/x", "main:refs/heads/three"]);
+        run.fails().says("(too many refs)").says("(deny updating a hidden ref)");
+        clone.push(&server.url(), &["main:refs/heads/three"]).succeeds();
+        assert_eq!(server.ref_names(), ["refs/heads/main", "refs/heads/three", "refs/heads/two"]);
     });
 }
 
 #[test]
 fn the_current_branch_stays() {
     each(|git| {
-        let policy = Policy {
-            current_branch: Some("refs/heads/main".into()),
-            ..Policy::default()
-        };
-        let server = Server::with(Options {
-            policy,
-            ..Options::default()
-        });
+        let policy = Policy { current_branch: Some("refs/heads/main".into()), ..Policy::default() };
+        let server = Server::with(Options { policy, ..Options::default() });
         let clone = Clone::new(git);
-        clone
-            .push(&server.url(), &["main", "main:refs/heads/x"])
-            .succeeds();
+        clone.push(&server.url(), &["main", "main:refs/heads/x"]).succeeds();
         let run = clone.push(&server.url(), &[":main", ":x"]);
-        run.fails()
-            .says("! [remote rejected] main (deletion of the current branch prohibited)");
+        run.fails().says("! [remote rejected] main (deletion of the current branch prohibited)");
         assert_eq!(server.ref_names(), ["refs/heads/main"]);
     });
 }
@@ -118,15 +79,9 @@ fn odd_names_are_refused_one_by_one() {
         let clone = Clone::new(git);
         let run = clone.push(
             &server.url(),
-            &[
-                "main:refs/heads/HEAD",
-                "main:refs/toplevel",
-                "main:refs/heads/fine",
-            ],
+            &["main:refs/heads/HEAD", "main:refs/toplevel", "main:refs/heads/fine"],
         );
-        run.fails()
-            .says("! [remote rejected] main -> HEAD (funny refname)")
-            .says("main -> fine");
+        run.fails().says("! [remote rejected] main -> HEAD (funny refname)").says("main -> fine");
         assert_eq!(server.ref_names(), ["refs/heads/fine"]);
     });
 }
@@ -140,10 +95,7 @@ fn a_branch_points_to_a_commit() {
         let tree = clone.ask(&["rev-parse", "main^{tree}"]);
         let run = clone.push(
             &server.url(),
-            &[
-                &format!("{tree}:refs/heads/tree"),
-                &format!("{tree}:refs/tags/tree"),
-            ],
+            &[&format!("{tree}:refs/heads/tree"), &format!("{tree}:refs/tags/tree")],
         );
         run.fails().says("(invalid new value provided)");
         assert_eq!(server.ref_names(), ["refs/tags/tree"]);
@@ -161,15 +113,9 @@ fn a_push_that_was_overtaken_is_refused() {
         first.push(&server.url(), &["main"]).succeeds();
         let run = second.push(
             &server.url(),
-            &[
-                "--force-with-lease=main:1111111111111111111111111111111111111111",
-                "main",
-            ],
+            &["--force-with-lease=main:1111111111111111111111111111111111111111", "main"],
         );
         run.fails().says("stale info");
-        second
-            .push(&server.url(), &["main"])
-            .fails()
-            .says("fetch first");
+        second.push(&server.url(), &["main"]).fails().says("fetch first");
     });
 }

@@ -35,10 +35,7 @@ impl Archive {
     pub(super) fn open(path: &Path, limits: &Limits) -> anyhow::Result<Self> {
         let shown = path.display();
         let mut file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-        let packed = file
-            .metadata()
-            .with_context(|| format!("cannot read {shown}"))?
-            .len();
+        let packed = file.metadata().with_context(|| format!("cannot read {shown}"))?.len();
         let mut magic = Vec::new();
         (&mut file)
             .take(262)
@@ -85,10 +82,7 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 fn unpack(reader: Box<dyn Read>, allowed: u64, limits: &Limits) -> anyhow::Result<Archive> {
-    let mut archive = tar::Archive::new(Bounded {
-        inner: reader,
-        left: allowed,
-    });
+    let mut archive = tar::Archive::new(Bounded { inner: reader, left: allowed });
     let mut spool = tempfile::tempfile().context("cannot make a temporary file")?;
     let mut files = Vec::new();
     let mut offset = 0u64;
@@ -115,19 +109,11 @@ fn unpack(reader: Box<dyn Read>, allowed: u64, limits: &Limits) -> anyhow::Resul
             });
             offset += written;
         } else {
-            files.push(FileEntry {
-                path,
-                size,
-                blob: name(files.len()),
-                position: offset,
-            });
+            files.push(FileEntry { path, size, blob: name(files.len()), position: offset });
         }
     }
     spool.flush()?;
-    Ok(Archive {
-        spool: Mutex::new(spool),
-        files,
-    })
+    Ok(Archive { spool: Mutex::new(spool), files })
 }
 
 /// Nothing is kept between local scans, so that a number will do.
@@ -173,9 +159,6 @@ impl Source for Archive {
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {
-        Err(SourceError(format!(
-            "an archive has no history to read {} from",
-            entry.path
-        )))
+        Err(SourceError(format!("an archive has no history to read {} from", entry.path)))
     }
 }

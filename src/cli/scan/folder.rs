@@ -24,11 +24,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self {
-            root,
-            paths: RwLock::default(),
-            with_ids: false,
-        }
+        Self { root, paths: RwLock::default(), with_ids: false }
     }
 
     pub(super) fn with_ids(mut self) -> Self {
@@ -50,11 +46,8 @@ impl Folder {
                     continue;
                 }
                 let name = name.to_string_lossy();
-                let path = if shown.is_empty() {
-                    name.into_owned()
-                } else {
-                    format!("{shown}/{name}")
-                };
+                let path =
+                    if shown.is_empty() { name.into_owned() } else { format!("{shown}/{name}") };
                 let kind = entry.file_type().map_err(|e| failed(&folder, e))?;
                 if kind.is_dir() {
                     open.push((entry.path(), path));
@@ -74,10 +67,7 @@ fn blob_id(path: &PathBuf, size: u64) -> Result<ObjectId, SourceError> {
     let failed =
         |e: &dyn std::fmt::Display| SourceError(format!("{} cannot be read: {e}", path.display()));
     let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
-    hasher.update(&gix_object::encode::loose_header(
-        gix_object::Kind::Blob,
-        size,
-    ));
+    hasher.update(&gix_object::encode::loose_header(gix_object::Kind::Blob, size));
     let mut file = File::open(path).map_err(|e| failed(&e))?;
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -102,12 +92,7 @@ impl Source for Folder {
                 // name of its own and need not be read to get it.
                 format!("{position:040x}")
             };
-            entries.push(FileEntry {
-                path,
-                size,
-                blob,
-                position,
-            });
+            entries.push(FileEntry { path, size, blob, position });
             paths.push(place);
         }
         *self.paths.write().unwrap_or_else(PoisonError::into_inner) = paths;
@@ -135,9 +120,6 @@ impl Source for Folder {
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {
-        Err(SourceError(format!(
-            "a folder has no history to read {} from",
-            entry.path
-        )))
+        Err(SourceError(format!("a folder has no history to read {} from", entry.path)))
     }
 }

@@ -48,11 +48,7 @@ impl GitDir {
         let is_one = path.join("HEAD").is_file()
             && path.join("objects").is_dir()
             && path.join("refs").is_dir();
-        if is_one {
-            Self::at(path.to_owned()).map(Some)
-        } else {
-            Ok(None)
-        }
+        if is_one { Self::at(path.to_owned()).map(Some) } else { Ok(None) }
     }
 
     fn at(own: PathBuf) -> anyhow::Result<Self> {
@@ -61,10 +57,7 @@ impl GitDir {
             Err(_) => own.clone(),
         };
         if !common.join("objects").is_dir() {
-            bail!(
-                "{} is no git repository: it has no objects",
-                common.display()
-            );
+            bail!("{} is no git repository: it has no objects", common.display());
         }
         if common.join("reftable").is_dir() {
             bail!(
@@ -99,10 +92,7 @@ impl GitDir {
                 Ok(next) => next,
                 // A branch without a commit is not an error: the repository is new.
                 Err(_) => {
-                    return Ok(packed
-                        .into_iter()
-                        .find(|(n, _)| n == name)
-                        .map(|(_, id)| id));
+                    return Ok(packed.into_iter().find(|(n, _)| n == name).map(|(_, id)| id));
                 }
             };
         }

@@ -33,33 +33,20 @@ struct Shared(Mutex<Objects>);
 impl Shared {
     fn new(mut handle: gix_odb::HandleArc) -> Self {
         handle.set_pack_cache(|| {
-            Box::new(gix_pack::cache::lru::StaticLinkedList::<64>::new(
-                DELTA_CACHE,
-            ))
+            Box::new(gix_pack::cache::lru::StaticLinkedList::<64>::new(DELTA_CACHE))
         });
-        Self(Mutex::new(Objects {
-            first: handle,
-            idle: Mutex::default(),
-        }))
+        Self(Mutex::new(Objects { first: handle, idle: Mutex::default() }))
     }
 
     fn with<T>(&self, f: impl FnOnce(&gix_odb::HandleArc) -> T) -> T {
         let handle = {
             let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = objects
-                .idle
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
+            let idle = objects.idle.get_mut().unwrap_or_else(PoisonError::into_inner).pop();
             idle.unwrap_or_else(|| objects.first.clone())
         };
         let result = f(&handle);
         let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        objects
-            .idle
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(handle);
+        objects.idle.get_mut().unwrap_or_else(PoisonError::into_inner).push(handle);
         result
     }
 
@@ -70,9 +57,7 @@ impl Shared {
         let id = ObjectId::from_hex(hex.as_bytes()).map_err(|e| failed(&e))?;
         self.with(|objects| {
             let mut buffer = Vec::new();
-            objects
-                .find_blob(&id, &mut buffer)
-                .map_err(|e| failed(&e))?;
+            objects.find_blob(&id, &mut buffer).map_err(|e| failed(&e))?;
             Ok(buffer)
         })
     }
@@ -115,10 +100,8 @@ impl WorkTree {
 impl Source for WorkTree {
     fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
         let files = self.folder.files()?;
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = files
-            .iter()
-            .filter_map(|f| ObjectId::from_hex(f.blob.as_bytes()).ok())
-            .collect();
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
+            files.iter().filter_map(|f| ObjectId::from_hex(f.blob.as_bytes()).ok()).collect();
         Ok(files)
     }
 
@@ -145,11 +128,7 @@ pub(super) struct Bare {
 
 impl Bare {
     pub(super) fn open(git: GitDir) -> anyhow::Result<Self> {
-        Ok(Self {
-            head: git.head()?,
-            tips: git.tips()?,
-            objects: Shared::new(git.objects()?),
-        })
+        Ok(Self { head: git.head()?, tips: git.tips()?, objects: Shared::new(git.objects()?) })
     }
 
     fn tree(&self) -> Result<Option<ObjectId>, SourceError> {
@@ -160,9 +139,8 @@ impl Bare {
             let failed =
                 |e: &dyn std::fmt::Display| SourceError(format!("{head} cannot be read: {e}"));
             let mut buffer = Vec::new();
-            let mut commit = objects
-                .find_commit_iter(&head, &mut buffer)
-                .map_err(|e| failed(&e))?;
+            let mut commit =
+                objects.find_commit_iter(&head, &mut buffer).map_err(|e| failed(&e))?;
             commit.tree_id().map(Some).map_err(|e| failed(&e))
         })
     }
@@ -180,10 +158,7 @@ impl Source for Bare {
             while let Some((id, folder, depth)) = open.pop() {
                 let failed =
                     |e: &dyn std::fmt::Display| SourceError(format!("{id} cannot be read: {e}"));
-                for entry in objects
-                    .find_tree_iter(&id, &mut buffer)
-                    .map_err(|e| failed(&e))?
-                {
+                for entry in objects.find_tree_iter(&id, &mut buffer).map_err(|e| failed(&e))? {
                     let entry = entry.map_err(|e| failed(&e))?;
                     let name = String::from_utf8_lossy(entry.filename);
                     let path = if folder.is_empty() {

@@ -87,10 +87,7 @@ const PACKAGES: &[(&str, Tells)] = &[
     ("boto3", Service("Amazon Web Services")),
     ("aws-sdk", Service("Amazon Web Services")),
     ("@aws-sdk/client-s3", Service("Amazon Web Services")),
-    (
-        "github.com/aws/aws-sdk-go-v2",
-        Service("Amazon Web Services"),
-    ),
+    ("github.com/aws/aws-sdk-go-v2", Service("Amazon Web Services")),
     ("google-cloud-storage", Service("Google Cloud")),
     ("stripe", Service("Stripe")),
     ("twilio", Service("Twilio")),
@@ -119,9 +116,7 @@ fn name_of(path: &str) -> &str {
 
 fn is_workflow(path: &str) -> bool {
     let yaml = path.ends_with(".yml") || path.ends_with(".yaml");
-    yaml && path
-        .strip_prefix(".github/workflows/")
-        .is_some_and(|name| !name.contains('/'))
+    yaml && path.strip_prefix(".github/workflows/").is_some_and(|name| !name.contains('/'))
 }
 
 fn is_dockerfile(name: &str) -> bool {
@@ -168,31 +163,19 @@ pub(super) fn read(path: &str, text: &str, seen: &mut Seen) {
     let name = name_of(path);
     if is_workflow(path) {
         let title = text.lines().find_map(|line| line.strip_prefix("name:"));
-        seen.enter(
-            "workflow",
-            path,
-            1,
-            title.unwrap_or(name).trim_matches(['"', '\'', ' ']),
-        );
+        seen.enter("workflow", path, 1, title.unwrap_or(name).trim_matches(['"', '\'', ' ']));
         if UNTRUSTED.as_ref().is_some_and(|r| r.is_match(text)) {
             seen.note(Trait::UntrustedWorkflow, path);
         }
         return;
     }
     if is_dockerfile(name) {
-        for port in EXPOSE
-            .iter()
-            .flat_map(|r| r.captures_iter(text))
-            .filter_map(|c| c.get(1))
-        {
+        for port in EXPOSE.iter().flat_map(|r| r.captures_iter(text)).filter_map(|c| c.get(1)) {
             seen.enter("port", path, line_of(text, port.start()), port.as_str());
             seen.note(Trait::Port, path);
         }
         let last = USER.iter().flat_map(|r| r.captures_iter(text)).last();
-        let user = last
-            .as_ref()
-            .and_then(|c| c.get(1))
-            .map_or("root", |m| m.as_str());
+        let user = last.as_ref().and_then(|c| c.get(1)).map_or("root", |m| m.as_str());
         if matches!(user, "root" | "0" | "0:0" | "root:root") {
             seen.note(Trait::RootContainer, path);
         }
@@ -205,10 +188,7 @@ pub(super) fn read(path: &str, text: &str, seen: &mut Seen) {
         return;
     }
     for word in WORD.iter().flat_map(|r| r.find_iter(text)) {
-        let word = word
-            .as_str()
-            .trim_end_matches(['.', '-', '/'])
-            .to_ascii_lowercase();
+        let word = word.as_str().trim_end_matches(['.', '-', '/']).to_ascii_lowercase();
         match PACKAGES.iter().find(|(package, _)| *package == word) {
             Some((_, Framework(name))) => drop(seen.frameworks.insert(name)),
             Some((_, Store(name))) => {

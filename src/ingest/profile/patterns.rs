@@ -21,21 +21,9 @@ const ENTRIES: &[(&[&str], &str, &str)] = &[
         "http",
         r#"(?m)^[ \t]*@[\w.]+\.(?:route|get|post|put|patch|delete|websocket)\(\s*[rbf]?["']([^"'\n]*)"#,
     ),
-    (
-        &["python"],
-        "http",
-        r#"(?m)^[ \t]*(?:re_)?path\(\s*r?["']([^"'\n]*)["']\s*,"#,
-    ),
-    (
-        &["python"],
-        "cli",
-        r#"(?m)^if __name__ == ["']__main__["']"#,
-    ),
-    (
-        &["python"],
-        "message",
-        r"(?m)^[ \t]*@(?:\w+\.)?(?:task|shared_task)\b",
-    ),
+    (&["python"], "http", r#"(?m)^[ \t]*(?:re_)?path\(\s*r?["']([^"'\n]*)["']\s*,"#),
+    (&["python"], "cli", r#"(?m)^if __name__ == ["']__main__["']"#),
+    (&["python"], "message", r"(?m)^[ \t]*@(?:\w+\.)?(?:task|shared_task)\b"),
     (
         &["javascript", "typescript", "tsx"],
         "http",
@@ -52,11 +40,7 @@ const ENTRIES: &[(&[&str], &str, &str)] = &[
         "http",
         r#"(?m)^[ \t]*@(?:Request|Get|Post|Put|Patch|Delete)Mapping(?:\(\s*(?:value\s*=\s*|path\s*=\s*)?\{?\s*"([^"\n]*)")?"#,
     ),
-    (
-        &["java"],
-        "http",
-        r#"(?m)^[ \t]*@(?:WebServlet|Path)\(\s*"([^"\n]*)""#,
-    ),
+    (&["java"], "http", r#"(?m)^[ \t]*@(?:WebServlet|Path)\(\s*"([^"\n]*)""#),
     (&["java"], "cli", r"public\s+static\s+void\s+main\s*\("),
     (
         &["java"],
@@ -111,10 +95,7 @@ const TRAITS: &[(Trait, &str)] = &[
         Trait::PersonalData,
         r"(?i)\b(?:date_?of_?birth|birth_?date|phone_?number|postal_?address|first_?name|passport_?number|social_?security)\b",
     ),
-    (
-        Trait::PaymentData,
-        r"(?i)\b(?:card_?number|credit_?card|cvv|iban|payment_?intent)\b",
-    ),
+    (Trait::PaymentData, r"(?i)\b(?:card_?number|credit_?card|cvv|iban|payment_?intent)\b"),
 ];
 
 static TRAIT_SET: LazyLock<Option<RegexSet>> =
@@ -122,9 +103,7 @@ static TRAIT_SET: LazyLock<Option<RegexSet>> =
 
 /// True for languages that [`read`] knows.
 pub(super) fn is_read(language: &str) -> bool {
-    ENTRIES
-        .iter()
-        .any(|(languages, ..)| languages.contains(&language))
+    ENTRIES.iter().any(|(languages, ..)| languages.contains(&language))
 }
 
 /// Notes what a source file says.
@@ -172,53 +151,20 @@ mod tests {
     fn points(language: &str, text: &str) -> Vec<(String, u32, String)> {
         let mut seen = Seen::default();
         read(language, "f", text, &mut seen);
-        seen.entry_points
-            .into_iter()
-            .map(|e| (e.kind, e.line, e.detail))
-            .collect()
+        seen.entry_points.into_iter().map(|e| (e.kind, e.line, e.detail)).collect()
     }
 
     #[test]
     fn routes_and_commands_are_found_with_their_lines() {
         for (language, text, kind, line, detail) in [
-            (
-                "python",
-                "x\n@app.route(\"/users/<id>\")\ndef f(): ...",
-                "http",
-                2,
-                "/users/<id>",
-            ),
-            (
-                "python",
-                "\n\n    path('login/', views.login),",
-                "http",
-                3,
-                "login/",
-            ),
-            (
-                "javascript",
-                "a\nrouter.post('/pay', pay)",
-                "http",
-                2,
-                "/pay",
-            ),
+            ("python", "x\n@app.route(\"/users/<id>\")\ndef f(): ...", "http", 2, "/users/<id>"),
+            ("python", "\n\n    path('login/', views.login),", "http", 3, "login/"),
+            ("javascript", "a\nrouter.post('/pay', pay)", "http", 2, "/pay"),
             ("java", "  @GetMapping(\"/orders\")\n", "http", 1, "/orders"),
-            (
-                "java",
-                "x\n\n  @RequestMapping(value = \"/v1\")",
-                "http",
-                3,
-                "/v1",
-            ),
+            ("java", "x\n\n  @RequestMapping(value = \"/v1\")", "http", 3, "/v1"),
             ("go", "mux.HandleFunc(\"/x\", h)", "http", 1, "/x"),
             ("go", "package main\nr.GET(\"/y\", h)", "http", 2, "/y"),
-            (
-                "go",
-                "package main\n\nfunc main() {}",
-                "cli",
-                3,
-                "func main()",
-            ),
+            ("go", "package main\n\nfunc main() {}", "cli", 3, "func main()"),
         ] {
             let expected = vec![(kind.to_owned(), line, detail.to_owned())];
             assert_eq!(points(language, text), expected, "{text}");

@@ -159,16 +159,13 @@ pub(super) fn put_into_words(
     // Routes behind a published port are taken to face the internet until a person says
     // otherwise, as the other mistake would hide what matters. A route alone tells that
     // requests come in, not from how far.
-    let exposure = match (
-        http && port,
-        reachable,
-        seen.entry_points.iter().any(|e| e.kind == "cli"),
-    ) {
-        (true, ..) => Exposure::Internet,
-        (_, true, _) => Exposure::Unknown,
-        (_, _, true) => Exposure::Local,
-        _ => Exposure::Unknown,
-    };
+    let exposure =
+        match (http && port, reachable, seen.entry_points.iter().any(|e| e.kind == "cli")) {
+            (true, ..) => Exposure::Internet,
+            (_, true, _) => Exposure::Unknown,
+            (_, _, true) => Exposure::Local,
+            _ => Exposure::Unknown,
+        };
     if has(Trait::Credentials) {
         seen.sensitive.insert("credentials");
     }
@@ -227,16 +224,9 @@ pub(super) fn put_into_words(
     if !seen.frameworks.is_empty() {
         summary.push_str(&format!(" Uses {}.", owned(&seen.frameworks).join(", ")));
     }
-    let routes = seen
-        .entry_points
-        .iter()
-        .filter(|e| e.kind == "http")
-        .count();
+    let routes = seen.entry_points.iter().filter(|e| e.kind == "http").count();
     if routes > 0 {
-        summary.push_str(&format!(
-            " {} found.",
-            count(routes, "HTTP route", "HTTP routes")
-        ));
+        summary.push_str(&format!(" {} found.", count(routes, "HTTP route", "HTTP routes")));
     }
     let notes = if seen.cut {
         format!("Generated from {files} files; the budget ended before all were read.")

@@ -72,10 +72,7 @@ pub fn label(name: &str) -> Labels {
     if name == "all" {
         return ALL_LABELS;
     }
-    CLASSES
-        .iter()
-        .position(|c| *c == name)
-        .map_or(0, |i| 1 << i)
+    CLASSES.iter().position(|c| *c == name).map_or(0, |i| 1 << i)
 }
 
 /// Why a rule file cannot be used.
@@ -225,6 +222,8 @@ struct SinkDef {
     #[serde(default)]
     from_arg: Option<usize>,
     #[serde(default)]
+    joined: bool,
+    #[serde(default)]
     receiver: bool,
     #[serde(default)]
     only: Option<Shape>,
@@ -301,6 +300,8 @@ pub struct Sink {
     pub keywords: Vec<String>,
     /// Every argument counts, from this position on.
     pub from_arg: Option<usize>,
+    /// The arguments from there on are one text, the first its format.
+    pub joined: bool,
     /// The receiver counts.
     pub receiver: bool,
     /// Restriction on the text.
@@ -427,6 +428,9 @@ impl Table {
         if let Some(m) = pattern.strip_prefix("*.") {
             return self.by_method.entry(m.to_string()).or_default();
         }
+        if let Some(class) = pattern.strip_prefix("new ") {
+            self.types.insert(class.to_string());
+        }
         let mut rest = pattern;
         while let Some((head, _)) = rest.rsplit_once('.') {
             self.types.insert(head.to_string());
@@ -449,16 +453,10 @@ pub struct Rules {
 impl Rules {
     /// Compiles the embedded rules.
     pub fn embedded() -> Result<Self, RuleError> {
-        let mut out = Self {
-            rules: Vec::new(),
-            tables: Vec::new(),
-            ids: HashMap::new(),
-        };
+        let mut out = Self { rules: Vec::new(), tables: Vec::new(), ids: HashMap::new() };
         for (name, text) in FILES {
-            let file: RuleFile = toml::from_str(text).map_err(|e| RuleError::Format {
-                file: name.to_string(),
-                error: Box::new(e),
-            })?;
+            let file: RuleFile = toml::from_str(text)
+                .map_err(|e| RuleError::Format { file: name.to_string(), error: Box::new(e) })?;
             let table = out.compile(file)?;
             out.tables.push(table);
         }
@@ -477,10 +475,7 @@ impl Rules {
     }
 
     fn compile(&mut self, file: RuleFile) -> Result<Table, RuleError> {
-        let mut t = Table {
-            entries: file.entry,
-            ..Table::default()
-        };
+        let mut t = Table { entries: file.entry, ..Table::default() };
         for s in file.source {
             for n in &s.name {
                 t.at(n).source = Some(s.clone());
@@ -523,10 +518,7 @@ impl Rules {
 
     fn compile_rule(&mut self, r: RuleDef, t: &mut Table) -> Result<(), RuleError> {
         let at = self.rules.len();
-        let fail = |problem: String| RuleError::Rule {
-            rule: r.id.clone(),
-            problem,
-        };
+        let fail = |problem: String| RuleError::Rule { rule: r.id.clone(), problem };
         if self.ids.insert(r.id.clone(), at).is_some() {
             return Err(fail("the id is taken by another rule".into()));
         }
@@ -542,6 +534,7 @@ impl Rules {
                     args: s.args.clone(),
                     keywords: s.keywords.clone(),
                     from_arg: if s.any_arg { Some(0) } else { s.from_arg },
+                    joined: s.joined,
                     receiver: s.receiver,
                     only: s.only,
                     direct: s.direct,
@@ -591,10 +584,7 @@ impl Rules {
 }
 
 fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleError> {
-    let fail = |problem: String| RuleError::Rule {
-        rule: rule.to_string(),
-        problem,
-    };
+    let fail = |problem: String| RuleError::Rule { rule: rule.to_string(), problem };
     let regex = |s: &str| Regex::new(s).map_err(|e| fail(e.to_string()));
     let mut out = Vec::new();
     for d in defs {
@@ -608,9 +598,7 @@ fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleE
                 toml::Value::Integer(i) => Ok(Const::Int(*i)),
                 toml::Value::String(s) if s == "null" => Ok(Const::Null),
                 toml::Value::String(s) => Ok(Const::Str(s.as_str().into())),
-                _ => Err(fail(
-                    "`equals` takes a truth value, a number, a text or a list".into(),
-                )),
+                _ => Err(fail("`equals` takes a truth value, a number, a text or a list".into())),
             };
             Test::Equals(match v {
                 toml::Value::Array(a) => a.iter().map(one).collect::<Result<_, _>>()?,
@@ -629,11 +617,7 @@ fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleE
         } else {
             return Err(fail("a condition asks nothing: give `equals`, `matches`, `name`, `literal` or `missing`".into()));
         };
-        out.push(Condition {
-            subject,
-            field: d.field.clone(),
-            test,
-        });
+        out.push(Condition { subject, field: d.field.clone(), test });
     }
     Ok(out)
 }

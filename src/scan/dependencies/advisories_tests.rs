@@ -28,10 +28,7 @@ fn sample_set_is_whole() {
         assert_eq!(database.add(text.as_bytes()), Ok(true), "{id}");
         let record = database.records.first().expect("one record");
         assert_eq!(record.id, *id);
-        assert!(
-            record.severity.is_some(),
-            "{id} has no severity that can be read"
-        );
+        assert!(record.severity.is_some(), "{id} has no severity that can be read");
         assert!(!record.summary.is_empty());
         ids.insert(*id);
     }
@@ -39,11 +36,7 @@ fn sample_set_is_whole() {
     assert!(ids.len() >= 25);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/advisories");
     let (database, loaded) = Database::load(&folder, &Cancel::new()).expect("a folder");
-    assert_eq!(
-        loaded.records,
-        sample::RECORDS.len(),
-        "a file is not part of the set"
-    );
+    assert_eq!(loaded.records, sample::RECORDS.len(), "a file is not part of the set");
     assert_eq!(loaded.malformed, 0);
     assert_eq!(database.len(), Database::sample().len());
 }
@@ -57,66 +50,28 @@ fn versions_at_the_edges() {
         ("npm", "minimist", "0.2.3", &["CVE-2021-44906"]),
         ("npm", "minimist", "0.2.4", &[]),
         ("npm", "minimist", "1.2.5", &["CVE-2021-44906"]),
-        (
-            "Maven",
-            "org.apache.logging.log4j:log4j-core",
-            "2.14.1",
-            &["CVE-2021-44228"],
-        ),
-        (
-            "Maven",
-            "org.apache.logging.log4j:log4j-core",
-            "2.12.2",
-            &[],
-        ),
-        (
-            "Maven",
-            "org.apache.logging.log4j:log4j-core",
-            "2.0-beta8",
-            &[],
-        ),
-        (
-            "Maven",
-            "org.apache.logging.log4j:log4j-core",
-            "2.17.1",
-            &[],
-        ),
+        ("Maven", "org.apache.logging.log4j:log4j-core", "2.14.1", &["CVE-2021-44228"]),
+        ("Maven", "org.apache.logging.log4j:log4j-core", "2.12.2", &[]),
+        ("Maven", "org.apache.logging.log4j:log4j-core", "2.0-beta8", &[]),
+        ("Maven", "org.apache.logging.log4j:log4j-core", "2.17.1", &[]),
         ("PyPI", "PyYAML", "5.3.1", &["CVE-2020-14343"]),
         ("PyPI", "pyyaml", "5.4rc1", &["CVE-2020-14343"]),
         ("PyPI", "pyyaml", "5.4", &[]),
-        (
-            "Go",
-            "golang.org/x/text",
-            "v0.3.6",
-            &["CVE-2021-38561", "CVE-2022-32149"],
-        ),
+        ("Go", "golang.org/x/text", "v0.3.6", &["CVE-2021-38561", "CVE-2022-32149"]),
         ("Go", "golang.org/x/text", "v0.3.7", &["CVE-2022-32149"]),
-        (
-            "Go",
-            "github.com/dgrijalva/jwt-go",
-            "v3.2.0+incompatible",
-            &["CVE-2020-26160"],
-        ),
+        ("Go", "github.com/dgrijalva/jwt-go", "v3.2.0+incompatible", &["CVE-2020-26160"]),
         ("NuGet", "newtonsoft.json", "12.0.3", &["CVE-2024-21907"]),
         ("npm", "lodash", "", &[]),
         ("npm", "nothing", "1.0.0", &[]),
     ] {
-        assert_eq!(
-            ids(&database, ecosystem, name, version),
-            expected,
-            "{name} {version}"
-        );
+        assert_eq!(ids(&database, ecosystem, name, version), expected, "{name} {version}");
     }
     let found = database.matches(&component("npm", "lodash", "4.17.20"));
     let lodash = found.first().expect("a match");
     assert_eq!(lodash.fixed_in.as_deref(), Some("4.17.21"));
     assert_eq!(lodash.severity, Severity::High);
     assert_eq!(lodash.ids, ["CVE-2021-23337", "GHSA-35jh-r3h4-6jhm"]);
-    assert!(
-        lodash.message.ends_with("Upgrade to 4.17.21 or later."),
-        "{}",
-        lodash.message
-    );
+    assert!(lodash.message.ends_with("Upgrade to 4.17.21 or later."), "{}", lodash.message);
 }
 
 #[test]
@@ -156,19 +111,13 @@ fn malformed_records_are_counted() {
     write("broken.json", "{");
     write("list.json", "[]");
     write("notes.txt", "not read");
-    write(
-        "npm/withdrawn.json",
-        r#"{"id":"X-1","withdrawn":"2020-01-01T00:00:00Z","affected":[]}"#,
-    );
+    write("npm/withdrawn.json", r#"{"id":"X-1","withdrawn":"2020-01-01T00:00:00Z","affected":[]}"#);
     write(
         "npm/good.json",
         r#"{"id":"X-2","affected":[{"package":{"ecosystem":"npm","name":"a"},"versions":["1.0.0"]}]}"#,
     );
     let (database, loaded) = Database::load(folder.path(), &Cancel::new()).expect("a folder");
-    assert_eq!(
-        (loaded.records, loaded.passed_over, loaded.malformed),
-        (1, 1, 2)
-    );
+    assert_eq!((loaded.records, loaded.passed_over, loaded.malformed), (1, 1, 2));
     assert_eq!(loaded.faults.len(), 2);
     assert_eq!(ids(&database, "npm", "a", "1.0.0"), ["X-2"]);
     assert!(Database::load(&folder.path().join("absent"), &Cancel::new()).is_err());

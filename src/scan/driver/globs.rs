@@ -16,18 +16,13 @@ const MAX_GLOB: usize = 1000;
 /// (`*.min.js`, `fixtures`), one with a slash counts from the root, `*` stays
 /// within a component, `**` does not, and what matches a folder matches everything
 /// below it.
-pub struct Globs {
+pub(super) struct Globs {
     include: Option<GlobSet>,
     exclude: GlobSet,
 }
 
 impl Globs {
-    /// Checks and compiles the globs of a scan.
-    ///
-    /// # Errors
-    ///
-    /// [`ScanError::Config`] that names the glob which is none.
-    pub fn new(config: &ScanConfig) -> Result<Self, ScanError> {
+    pub(super) fn new(config: &ScanConfig) -> Result<Self, ScanError> {
         Ok(Self {
             include: if config.include.is_empty() {
                 None
@@ -38,8 +33,7 @@ impl Globs {
         })
     }
 
-    /// True if the scan looks at this path.
-    pub fn wants(&self, path: &str) -> bool {
+    pub(super) fn wants(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|set| set.is_match(path)) && !self.exclude.is_match(path)
     }
 }

@@ -65,12 +65,10 @@ fn bom<'a>(outcome: &'a ScanOutcome, meta: &'a Meta) -> impl Serialize + use<'a>
         named.component.get_or_insert(component);
         named.places.insert((path, component.line));
         named.direct |= component.direct == Some(true);
-        named
-            .requires
-            .extend(component.requires.iter().filter_map(|r| {
-                let (name, version) = r.rsplit_once('@')?;
-                Some(purl(&component.ecosystem, name, version))
-            }));
+        named.requires.extend(component.requires.iter().filter_map(|r| {
+            let (name, version) = r.rsplit_once('@')?;
+            Some(purl(&component.ecosystem, name, version))
+        }));
     }
     let vulnerabilities: Vec<&Finding> = outcome
         .findings
@@ -83,11 +81,8 @@ fn bom<'a>(outcome: &'a ScanOutcome, meta: &'a Meta) -> impl Serialize + use<'a>
         "dependsOn": packages.iter().filter(|(_, n)| n.direct).map(|(r, _)| r).collect::<Vec<_>>(),
     })];
     dependencies.extend(packages.iter().map(|(reference, named)| {
-        let on: Vec<&String> = named
-            .requires
-            .iter()
-            .filter(|r| packages.contains_key(r.as_str()))
-            .collect();
+        let on: Vec<&String> =
+            named.requires.iter().filter(|r| packages.contains_key(r.as_str())).collect();
         json!({ "ref": reference, "dependsOn": on })
     }));
     Bom {
@@ -136,19 +131,13 @@ fn component(reference: &str, named: &Named<'_>) -> Value {
         if let Some((group, _)) = split {
             out.insert("group".to_owned(), json!(group));
         }
-        out.insert(
-            "name".to_owned(),
-            json!(split.map_or(component.name.as_str(), |s| s.1)),
-        );
+        out.insert("name".to_owned(), json!(split.map_or(component.name.as_str(), |s| s.1)));
         if !component.version.is_empty() {
             out.insert("version".to_owned(), json!(component.version));
         }
         out.insert("purl".to_owned(), json!(component.purl));
     }
-    out.insert(
-        "scope".to_owned(),
-        json!(if named.dev { "excluded" } else { "required" }),
-    );
+    out.insert("scope".to_owned(), json!(if named.dev { "excluded" } else { "required" }));
     let occurrences: Vec<Value> = named
         .places
         .iter()
@@ -167,9 +156,8 @@ fn vulnerability(finding: &Finding) -> Value {
     };
     let mut ids = package.advisory_ids.iter();
     let id = ids.next().cloned().unwrap_or_default();
-    let references: Vec<Value> = ids
-        .map(|alias| json!({ "id": alias, "source": { "name": "OSV" } }))
-        .collect();
+    let references: Vec<Value> =
+        ids.map(|alias| json!({ "id": alias, "source": { "name": "OSV" } })).collect();
     let mut out = json!({
         "bom-ref": finding.fingerprint,
         "id": id,
@@ -180,10 +168,7 @@ fn vulnerability(finding: &Finding) -> Value {
         "affects": [{ "ref": package.purl }],
     });
     if let (Some(map), Some(fixed)) = (out.as_object_mut(), &package.fixed_in) {
-        map.insert(
-            "recommendation".to_owned(),
-            json!(format!("Upgrade to {fixed} or later.")),
-        );
+        map.insert("recommendation".to_owned(), json!(format!("Upgrade to {fixed} or later.")));
     }
     out
 }

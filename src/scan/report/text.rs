@@ -28,41 +28,21 @@ fn style(severity: Severity) -> Style {
         Severity::Info => AnsiColor::White,
     };
     let style = Style::new().fg_color(Some(Color::Ansi(color)));
-    if severity == Severity::Critical {
-        style.bold()
-    } else {
-        style
-    }
+    if severity == Severity::Critical { style.bold() } else { style }
 }
 
 fn painted(text: &str, style: Style, color: bool) -> String {
-    if color {
-        format!("{style}{text}{style:#}")
-    } else {
-        text.to_owned()
-    }
+    if color { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
 /// Without control characters; tabs stay, since code has them.
 fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 fn block(out: &mut dyn io::Write, finding: &Finding, color: bool) -> io::Result<()> {
     let word = format!("{:<8}", finding.severity.as_str());
-    let place = format!(
-        "{}:{}",
-        plain(&finding.location.path),
-        finding.location.span.start_line
-    );
+    let place = format!("{}:{}", plain(&finding.location.path), finding.location.span.start_line);
     writeln!(
         out,
         "{} {}  {}",
@@ -72,30 +52,16 @@ fn block(out: &mut dyn io::Write, finding: &Finding, color: bool) -> io::Result<
     )?;
     writeln!(out, "         {}", plain(&finding.message))?;
     if let Some(line) = finding.snippet.lines().find(|l| !l.trim().is_empty()) {
-        writeln!(
-            out,
-            "         {}",
-            painted(plain(line).trim(), Style::new().dimmed(), color)
-        )?;
+        writeln!(out, "         {}", painted(plain(line).trim(), Style::new().dimmed(), color))?;
     }
     if finding.flow.len() > 1 {
         for step in &finding.flow {
             let path = step.path.as_deref().unwrap_or(&finding.location.path);
-            writeln!(
-                out,
-                "           {}:{} {}",
-                plain(path),
-                step.line,
-                plain(&step.message)
-            )?;
+            writeln!(out, "           {}:{} {}", plain(path), step.line, plain(&step.message))?;
         }
     }
     if !finding.other_locations.is_empty() {
-        writeln!(
-            out,
-            "         and {} more places",
-            finding.other_locations.len()
-        )?;
+        writeln!(out, "         and {} more places", finding.other_locations.len())?;
     }
     if let Some(reason) = &finding.suppressed {
         writeln!(out, "         suppressed: {}", plain(reason))?;
@@ -104,11 +70,7 @@ fn block(out: &mut dyn io::Write, finding: &Finding, color: bool) -> io::Result<
 }
 
 fn summary(out: &mut dyn io::Write, outcome: &ScanOutcome, color: bool) -> io::Result<()> {
-    let open: Vec<&Finding> = outcome
-        .findings
-        .iter()
-        .filter(|f| f.suppressed.is_none())
-        .collect();
+    let open: Vec<&Finding> = outcome.findings.iter().filter(|f| f.suppressed.is_none()).collect();
     let counts: Vec<String> = Severity::ALL
         .into_iter()
         .filter_map(|severity| {
@@ -116,11 +78,7 @@ fn summary(out: &mut dyn io::Write, outcome: &ScanOutcome, color: bool) -> io::R
             (count > 0).then(|| painted(&format!("{count} {severity}"), style(severity), color))
         })
         .collect();
-    let found = if counts.is_empty() {
-        "nothing found".to_owned()
-    } else {
-        counts.join(", ")
-    };
+    let found = if counts.is_empty() { "nothing found".to_owned() } else { counts.join(", ") };
     let suppressed = outcome.findings.len() - open.len();
     write!(out, "{found} in {} files", outcome.files_scanned)?;
     if outcome.history_blobs > 0 {

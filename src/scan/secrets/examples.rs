@@ -121,10 +121,7 @@ fn value(field: &str, chance: &mut Chance, constant: bool) -> String {
             let text = format!("age-secret-key-1{}", draw("qpzry9x8gf2tvdw0s3jn54khce6mua7l", 52));
             format!("{text}{}", check::bech32_checksum(&text)).to_uppercase()
         }
-        "grafana" => STANDARD.encode(format!(
-            r#"{{"k":"{}","n":"deploy","id":1}}"#,
-            draw(B62, 32)
-        )),
+        "grafana" => STANDARD.encode(format!(r#"{{"k":"{}","n":"deploy","id":1}}"#, draw(B62, 32))),
         "json" => STANDARD.encode(format!(r#"{{"id":"{}"}}"#, draw(B62, n()))),
         other => panic!("no such field: {other}"),
     }

@@ -330,10 +330,7 @@ fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, R
         check: entry.check,
         entropy: entry.entropy.unwrap_or(2.6),
         prefixed: entry.value.as_deref().is_some_and(|v| {
-            v.len() > 3
-                && v.bytes()
-                    .take(3)
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            v.len() > 3 && v.bytes().take(3).all(|b| b.is_ascii_alphanumeric() || b == b'_')
         }),
         pattern,
         compiled: OnceLock::new(),

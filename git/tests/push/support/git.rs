@@ -23,11 +23,7 @@ impl Run {
     /// Panics with the whole output unless it contains `text`.
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
-        assert!(
-            self.output.contains(text),
-            "expected {text:?} in:\n{}",
-            self.output
-        );
+        assert!(self.output.contains(text), "expected {text:?} in:\n{}", self.output);
         self
     }
 
@@ -53,9 +49,7 @@ pub fn versions() -> Vec<Git> {
             continue;
         };
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        found
-            .entry(version.clone())
-            .or_insert(Git { program, version });
+        found.entry(version.clone()).or_insert(Git { program, version });
     }
     assert!(!found.is_empty(), "these tests need git");
     found.into_values().collect()
@@ -85,10 +79,7 @@ impl Git {
     pub fn run(&self, folder: &Path, arguments: &[&str]) -> Run {
         let output = self.command(folder).args(arguments).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
-        Run {
-            ok: output.status.success(),
-            output: String::from_utf8_lossy(&text).into_owned(),
-        }
+        Run { ok: output.status.success(), output: String::from_utf8_lossy(&text).into_owned() }
     }
 }
 
@@ -101,10 +92,7 @@ pub struct Clone {
 impl Clone {
     /// A repository with one commit on `main`.
     pub fn new(git: &Git) -> Self {
-        let clone = Self {
-            git: git.clone(),
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let clone = Self { git: git.clone(), folder: tempfile::tempdir().unwrap() };
         clone.git(&["init", "-q", "-b", "main", "."]).succeeds();
         clone.commit("first");
         clone
@@ -137,10 +125,7 @@ impl Clone {
     }
 
     pub fn push(&self, url: &str, arguments: &[&str]) -> Run {
-        let all: Vec<&str> = ["push", url]
-            .into_iter()
-            .chain(arguments.iter().copied())
-            .collect();
+        let all: Vec<&str> = ["push", url].into_iter().chain(arguments.iter().copied()).collect();
         self.git(&all)
     }
 }

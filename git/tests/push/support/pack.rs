@@ -30,10 +30,7 @@ fn sha1(data: &[u8]) -> ObjectId {
 
 impl Pack {
     pub fn new() -> Self {
-        Self {
-            objects: 0,
-            bytes: Vec::new(),
-        }
+        Self { objects: 0, bytes: Vec::new() }
     }
 
     pub fn header(&mut self, kind: u8, size: u64) {
@@ -88,12 +85,7 @@ impl Pack {
 
     /// Claims a number of objects.
     pub fn finish_as(self, objects: u32) -> Vec<u8> {
-        let mut out = [
-            b"PACK\0\0\0\x02".as_slice(),
-            &objects.to_be_bytes(),
-            &self.bytes,
-        ]
-        .concat();
+        let mut out = [b"PACK\0\0\0\x02".as_slice(), &objects.to_be_bytes(), &self.bytes].concat();
         out.extend_from_slice(sha1(&out).as_slice());
         out
     }

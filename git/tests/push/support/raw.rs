@@ -29,25 +29,17 @@ impl Response {
 
     pub fn header(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .collect()
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 }
 
 pub fn authorization() -> String {
-    format!(
-        "Authorization: Basic {}\r\n",
-        BASE64_STANDARD.encode(format!("x:{TOKEN}"))
-    )
+    format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(format!("x:{TOKEN}")))
 }
 
 pub fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
@@ -62,21 +54,11 @@ pub fn send(server: &Server, request: &[u8]) -> Response {
 pub fn read(stream: &mut TcpStream) -> Response {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
-    let end = bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .expect("a response");
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a response");
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .expect("a status");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     let mut body = bytes[end + 4..].to_vec();
-    if head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked")
-    {
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         body = unchunk(&body);
     }
     Response { status, head, body }
@@ -122,9 +104,5 @@ pub const ZERO: &str = "0000000000000000000000000000000000000000";
 
 /// The commands to create `main` at `tip`, with these capabilities.
 pub fn create(tip: &ObjectId, capabilities: &str) -> Vec<u8> {
-    [
-        line(&format!("{ZERO} {tip} refs/heads/main\0{capabilities}")),
-        b"0000".to_vec(),
-    ]
-    .concat()
+    [line(&format!("{ZERO} {tip} refs/heads/main\0{capabilities}")), b"0000".to_vec()].concat()
 }

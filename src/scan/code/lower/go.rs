@@ -89,10 +89,7 @@ impl Go<'_> {
                 for s in children(n).into_iter().filter(|s| s.kind() == "type_spec") {
                     if let Some(name) = field(s, "name") {
                         let name = self.b.name(name);
-                        self.b.module.classes.push(Class {
-                            name,
-                            ..Class::default()
-                        });
+                        self.b.module.classes.push(Class { name, ..Class::default() });
                     }
                 }
             }
@@ -120,12 +117,7 @@ impl Go<'_> {
     }
 
     fn class_id(&self, name: &str) -> Option<ClassId> {
-        self.b
-            .module
-            .classes
-            .iter()
-            .position(|c| &*c.name == name)
-            .map(|i| i as ClassId)
+        self.b.module.classes.iter().position(|c| &*c.name == name).map(|i| i as ClassId)
     }
 
     /// Qualified name of a type; pointers and type arguments do not count.
@@ -207,11 +199,7 @@ impl Go<'_> {
                 };
                 let old = self.expr(a);
                 let one = self.b.add(n, Op::Lit(Const::Int(1)));
-                let op = if n.kind() == "inc_statement" {
-                    BinOp::Add
-                } else {
-                    BinOp::Sub
-                };
+                let op = if n.kind() == "inc_statement" { BinOp::Add } else { BinOp::Sub };
                 let value = self.b.add(n, Op::Bin(op, old, one));
                 let place = self.place(a, false);
                 let id = self.b.assign(n, place, value);
@@ -262,17 +250,10 @@ impl Go<'_> {
                 for c in children(n) {
                     if matches!(c.kind(), "type_case" | "default_case") {
                         let unknown = self.b.unknown(c);
-                        let tests = if c.kind() == "type_case" {
-                            vec![unknown]
-                        } else {
-                            Vec::new()
-                        };
+                        let tests =
+                            if c.kind() == "type_case" { vec![unknown] } else { Vec::new() };
                         let body = self.case_body(c);
-                        cases.push(Case {
-                            tests,
-                            body,
-                            falls_through: false,
-                        });
+                        cases.push(Case { tests, body, falls_through: false });
                     }
                 }
                 self.b.pop_scope();
@@ -288,11 +269,7 @@ impl Go<'_> {
                         self.statement(m, &mut body);
                     }
                     body.extend(self.case_body(c));
-                    cases.push(Case {
-                        tests: vec![unknown],
-                        body,
-                        falls_through: false,
-                    });
+                    cases.push(Case { tests: vec![unknown], body, falls_through: false });
                 }
                 let subject = self.b.unknown(n);
                 out.push(Stmt::Switch(subject, cases));
@@ -344,10 +321,7 @@ impl Go<'_> {
     fn case_body(&mut self, c: Syntax<'_>) -> Vec<Stmt> {
         self.b.push_scope(false);
         let mut out = Vec::new();
-        for l in children(c)
-            .into_iter()
-            .filter(|l| l.kind() == "statement_list")
-        {
+        for l in children(c).into_iter().filter(|l| l.kind() == "statement_list") {
             for s in children(l) {
                 self.statement(s, &mut out);
             }
@@ -376,11 +350,7 @@ impl Go<'_> {
         if let Some(subject) = subject {
             let cases = cases
                 .into_iter()
-                .map(|(tests, body, falls_through)| Case {
-                    tests,
-                    body,
-                    falls_through,
-                })
+                .map(|(tests, body, falls_through)| Case { tests, body, falls_through })
                 .collect();
             return Stmt::Switch(subject, cases);
         }
@@ -399,14 +369,7 @@ impl Go<'_> {
             chain = vec![Stmt::If(cond, body, chain)];
         }
         let nothing = self.b.unknown(n);
-        Stmt::Switch(
-            nothing,
-            vec![Case {
-                tests: Vec::new(),
-                body: chain,
-                falls_through: false,
-            }],
-        )
+        Stmt::Switch(nothing, vec![Case { tests: Vec::new(), body: chain, falls_through: false }])
     }
 
     fn for_statement(&mut self, n: Syntax<'_>, out: &mut Vec<Stmt>) {
@@ -444,12 +407,7 @@ impl Go<'_> {
             }
         }
         self.b.pop_scope();
-        out.push(Stmt::Loop {
-            cond,
-            body,
-            step,
-            post: false,
-        });
+        out.push(Stmt::Loop { cond, body, step, post: false });
     }
 
     fn var_spec(&mut self, s: Syntax<'_>, out: &mut Vec<Stmt>) {
@@ -560,10 +518,7 @@ impl Go<'_> {
                 continue;
             }
             for list in children(t) {
-                for f in children(list)
-                    .into_iter()
-                    .filter(|f| f.kind() == "field_declaration")
-                {
+                for f in children(list).into_iter().filter(|f| f.kind() == "field_declaration") {
                     let ty = field(f, "type").and_then(|t| self.type_name(t));
                     for name in fields(f, "name") {
                         let name = self.b.name(name);
@@ -590,10 +545,7 @@ impl Go<'_> {
             && let Some(t) = &ty
         {
             class = Some(self.b.module.classes.len() as ClassId);
-            self.b.module.classes.push(Class {
-                name: t.clone(),
-                ..Class::default()
-            });
+            self.b.module.classes.push(Class { name: t.clone(), ..Class::default() });
         }
         if let Some(t) = &ty {
             self.b.symbols.push(t.clone());
@@ -655,12 +607,7 @@ impl Go<'_> {
             }
             "selector_expression" => {
                 let o = self.field_expr(l, "operand");
-                Place::Field(
-                    o,
-                    field(l, "field")
-                        .map(|c| self.b.name(c))
-                        .unwrap_or_default(),
-                )
+                Place::Field(o, field(l, "field").map(|c| self.b.name(c)).unwrap_or_default())
             }
             "index_expression" => {
                 let o = self.field_expr(l, "operand");
@@ -743,9 +690,7 @@ impl Go<'_> {
             }
             "selector_expression" => {
                 let o = self.field_expr(n, "operand");
-                let name = field(n, "field")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "field").map(|c| self.b.text(c)).unwrap_or_default();
                 self.b.mention(name);
                 self.b.field(n, o, name)
             }
@@ -761,8 +706,7 @@ impl Go<'_> {
             "type_assertion_expression" => {
                 let o = self.field_expr(n, "operand");
                 let ty = field(n, "type").and_then(|t| self.type_name(t));
-                self.b
-                    .add(n, Op::Cast(o, Some(ty.unwrap_or_else(|| "any".into()))))
+                self.b.add(n, Op::Cast(o, Some(ty.unwrap_or_else(|| "any".into()))))
             }
             "type_conversion_expression" => {
                 let o = self.field_expr(n, "operand");
@@ -808,14 +752,7 @@ impl Go<'_> {
                 "new" if free => {
                     if let Some(c) = self.class_id(self.b.text(first)) {
                         let callee = self.b.add(first, Op::Class(c));
-                        return self.b.add(
-                            n,
-                            Op::Call {
-                                callee,
-                                args: Vec::new(),
-                                new: true,
-                            },
-                        );
+                        return self.b.add(n, Op::Call { callee, args: Vec::new(), new: true });
                     }
                     return match self.type_name(first) {
                         Some(t) => {
@@ -841,38 +778,21 @@ impl Go<'_> {
         for c in list {
             let spread = c.kind() == "variadic_argument";
             let value = self.expr(c);
-            args.push(Arg {
-                name: None,
-                value,
-                spread,
-            });
+            args.push(Arg { name: None, value, spread });
         }
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 
     /// `append(list, items...)` is the list and the items.
     fn append(&mut self, n: Syntax<'_>, list: &[Syntax<'_>]) -> NodeId {
-        let mut ids = list
-            .iter()
-            .map(|c| (c.kind() == "variadic_argument", self.expr(*c)));
+        let mut ids = list.iter().map(|c| (c.kind() == "variadic_argument", self.expr(*c)));
         let Some((_, mut acc)) = ids.next() else {
             return self.b.unknown(n);
         };
         let mut items = Vec::new();
         let mut joined = Vec::new();
         for (spread, id) in ids.collect::<Vec<_>>() {
-            if spread {
-                joined.push(id)
-            } else {
-                items.push(id)
-            }
+            if spread { joined.push(id) } else { items.push(id) }
         }
         if !items.is_empty() {
             let more = self.b.add(n, Op::List(items));
@@ -908,32 +828,17 @@ impl Go<'_> {
                 };
                 let name = Some(self.b.name(k));
                 let value = self.literal(v);
-                args.push(Arg {
-                    name,
-                    value,
-                    spread: false,
-                });
+                args.push(Arg { name, value, spread: false });
             } else {
                 let value = self.literal(c);
-                args.push(Arg {
-                    name: None,
-                    value,
-                    spread: false,
-                });
+                args.push(Arg { name: None, value, spread: false });
             }
         }
         let callee = match self.class_id(&t) {
             Some(c) => self.b.add(n, Op::Class(c)),
             None => self.b.add(n, Op::Global(t)),
         };
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: true,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: true })
     }
 
     fn keyed(&mut self, body: &[Syntax<'_>], expr_keys: bool) -> Vec<(Option<NodeId>, NodeId)> {

@@ -24,12 +24,7 @@ struct Open {
 
 /// Lowers a compilation unit.
 pub(super) fn lower(b: Builder<'_>, root: Syntax<'_>) -> Module {
-    let mut j = Java {
-        b,
-        imports: Vec::new(),
-        packages: Vec::new(),
-        classes: Vec::new(),
-    };
+    let mut j = Java { b, imports: Vec::new(), packages: Vec::new(), classes: Vec::new() };
     let mut body = Vec::new();
     j.declare_classes(root, 0);
     for c in children(root) {
@@ -65,10 +60,7 @@ impl Java<'_> {
             ) {
                 if let Some(name) = field(c, "name") {
                     let name = self.b.name(name);
-                    let class = Class {
-                        name,
-                        ..Class::default()
-                    };
+                    let class = Class { name, ..Class::default() };
                     self.b.module.classes.push(class);
                 }
                 if let Some(body) = field(c, "body") {
@@ -92,12 +84,7 @@ impl Java<'_> {
     }
 
     fn class_id(&self, name: &str) -> Option<ClassId> {
-        self.b
-            .module
-            .classes
-            .iter()
-            .position(|c| &*c.name == name)
-            .map(|i| i as ClassId)
+        self.b.module.classes.iter().position(|c| &*c.name == name).map(|i| i as ClassId)
     }
 
     /// Qualified name of a type as written.
@@ -132,10 +119,7 @@ impl Java<'_> {
         for m in children(n).into_iter().filter(|c| c.kind() == "modifiers") {
             for a in children(m) {
                 if let Some(name) = field(a, "name") {
-                    out.push(Annotation {
-                        name: self.qualify(self.b.text(name)),
-                        argument: None,
-                    });
+                    out.push(Annotation { name: self.qualify(self.b.text(name)), argument: None });
                 }
             }
         }
@@ -152,10 +136,7 @@ impl Java<'_> {
     fn block(&mut self, n: Syntax<'_>) -> Vec<Stmt> {
         let mut out = Vec::new();
         self.b.push_scope(false);
-        if matches!(
-            n.kind(),
-            "block" | "constructor_body" | "switch_block_statement_group"
-        ) {
+        if matches!(n.kind(), "block" | "constructor_body" | "switch_block_statement_group") {
             for c in children(n) {
                 self.statement(c, &mut out);
             }
@@ -224,12 +205,7 @@ impl Java<'_> {
                     step.push(Stmt::Eval(id));
                 }
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step,
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond, body, step, post: false });
             }
             "enhanced_for_statement" => {
                 self.b.push_scope(false);
@@ -246,23 +222,13 @@ impl Java<'_> {
                 }
                 body.extend(self.block_of(n, "body"));
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond: None,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond: None, body, step: Vec::new(), post: false });
             }
             "while_statement" | "do_statement" => {
                 let cond = field(n, "condition").map(|c| self.expr(c));
                 let body = self.block_of(n, "body");
                 let post = n.kind() == "do_statement";
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step: Vec::new(),
-                    post,
-                });
+                out.push(Stmt::Loop { cond, body, step: Vec::new(), post });
             }
             "switch_expression" | "switch_statement" => {
                 let s = self.switch(n);
@@ -341,9 +307,8 @@ impl Java<'_> {
                 }
             }
             "explicit_constructor_invocation" => {
-                let ids: Vec<NodeId> = field(n, "arguments")
-                    .map(|a| self.exprs(a))
-                    .unwrap_or_default();
+                let ids: Vec<NodeId> =
+                    field(n, "arguments").map(|a| self.exprs(a)).unwrap_or_default();
                 let id = self.b.add(n, Op::Unknown(ids));
                 out.push(Stmt::Eval(id));
             }
@@ -375,11 +340,7 @@ impl Java<'_> {
                 if default {
                     tests.clear();
                 }
-                cases.push(Case {
-                    tests,
-                    body: stmts,
-                    falls_through: c.kind() != "switch_rule",
-                });
+                cases.push(Case { tests, body: stmts, falls_through: c.kind() != "switch_rule" });
             }
             self.b.pop_scope();
         }
@@ -402,15 +363,9 @@ impl Java<'_> {
         let annotations = self.annotations(n);
         let Some(body) = field(n, "body") else { return };
         // Members are known in the whole class.
-        let mut open = Open {
-            id,
-            fields: Vec::new(),
-            methods: Vec::new(),
-        };
+        let mut open = Open { id, fields: Vec::new(), methods: Vec::new() };
         let mut members = children(body);
-        if let Some(i) = members
-            .iter()
-            .position(|m| m.kind() == "enum_body_declarations")
+        if let Some(i) = members.iter().position(|m| m.kind() == "enum_body_declarations")
             && let Some(m) = members.get(i).copied()
         {
             members.extend(children(m));
@@ -508,11 +463,7 @@ impl Java<'_> {
             let f = self.b.begin_function(p, &name, Some(id));
             let this = self.b.add(p, Op::This);
             let value = self.b.field(p, this, &name);
-            self.b.end_function(
-                f,
-                Vec::new(),
-                vec![Stmt::Return(Some(value), Builder::span(p))],
-            );
+            self.b.end_function(f, Vec::new(), vec![Stmt::Return(Some(value), Builder::span(p))]);
             if let Some(c) = self.b.class_mut(id) {
                 c.methods.entry(name).or_default().push(f);
             }
@@ -523,9 +474,7 @@ impl Java<'_> {
         for p in &params {
             let this = self.b.add(list, Op::This);
             let value = self.b.add(list, Op::Var(p.var));
-            let a = self
-                .b
-                .assign(list, Place::Field(this, p.name.clone()), value);
+            let a = self.b.assign(list, Place::Field(this, p.name.clone()), value);
             body.push(Stmt::Eval(a));
         }
         self.b.end_function(f, params, body);
@@ -576,9 +525,7 @@ impl Java<'_> {
         let annotations = self.annotations(m);
         let is_static = self.modified(m, "static");
         let f = self.b.begin_function(m, name, Some(id));
-        let params = field(m, "parameters")
-            .map(|p| self.params(p))
-            .unwrap_or_default();
+        let params = field(m, "parameters").map(|p| self.params(p)).unwrap_or_default();
         let body = self.block_of(m, "body");
         self.b.end_function(f, params, body);
         if let Some(f) = self.b.function_mut(f) {
@@ -661,13 +608,10 @@ impl Java<'_> {
             "cast_expression" => {
                 let v = self.field_expr(n, "value");
                 let ty = field(n, "type").and_then(|t| self.type_of(t));
-                self.b
-                    .add(n, Op::Cast(v, ty.or_else(|| Some("Object".into()))))
+                self.b.add(n, Op::Cast(v, ty.or_else(|| Some("Object".into()))))
             }
             "field_access" => {
-                let name = field(n, "field")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "field").map(|c| self.b.text(c)).unwrap_or_default();
                 // `java.util.Locale.US` and the like are names as a whole.
                 let text = self.b.text(n);
                 let first = text.split('.').next().unwrap_or_default();
@@ -678,10 +622,7 @@ impl Java<'_> {
                     && first != "this"
                     && first != "super"
                     && self.b.resolve(first).is_none()
-                    && !self
-                        .classes
-                        .iter()
-                        .any(|o| o.fields.iter().any(|f| &**f == first))
+                    && !self.classes.iter().any(|o| o.fields.iter().any(|f| &**f == first))
                 {
                     return self.b.add(n, Op::Global(normal(text).into()));
                 }
@@ -828,11 +769,7 @@ impl Java<'_> {
             if default {
                 tests.clear();
             }
-            cases.push(Case {
-                tests,
-                body: stmts,
-                falls_through: c.kind() != "switch_rule",
-            });
+            cases.push(Case { tests, body: stmts, falls_through: c.kind() != "switch_rule" });
         }
         body.push(Stmt::Switch(subject, cases));
         self.b.end_function(f, Vec::new(), body);
@@ -887,12 +824,7 @@ impl Java<'_> {
             }
             "field_access" => {
                 let o = self.field_expr(l, "object");
-                Place::Field(
-                    o,
-                    field(l, "field")
-                        .map(|c| self.b.name(c))
-                        .unwrap_or_default(),
-                )
+                Place::Field(o, field(l, "field").map(|c| self.b.name(c)).unwrap_or_default())
             }
             "array_access" => {
                 let o = self.field_expr(l, "array");
@@ -904,16 +836,8 @@ impl Java<'_> {
     }
 
     fn args(&mut self, n: Syntax<'_>) -> Vec<Arg> {
-        let ids = field(n, "arguments")
-            .map(|a| self.exprs(a))
-            .unwrap_or_default();
-        ids.into_iter()
-            .map(|value| Arg {
-                name: None,
-                value,
-                spread: false,
-            })
-            .collect()
+        let ids = field(n, "arguments").map(|a| self.exprs(a)).unwrap_or_default();
+        ids.into_iter().map(|value| Arg { name: None, value, spread: false }).collect()
     }
 
     fn invocation(&mut self, n: Syntax<'_>) -> NodeId {
@@ -943,14 +867,7 @@ impl Java<'_> {
             }
         };
         let args = self.args(n);
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 
     fn creation(&mut self, n: Syntax<'_>) -> NodeId {
@@ -969,26 +886,14 @@ impl Java<'_> {
         let args = self.args(n);
         // An anonymous class: its methods are looked at as functions without callers.
         if let Some(body) = children(n).into_iter().find(|c| c.kind() == "class_body") {
-            for m in children(body)
-                .into_iter()
-                .filter(|m| m.kind() == "method_declaration")
-            {
+            for m in children(body).into_iter().filter(|m| m.kind() == "method_declaration") {
                 let name = field(m, "name").map(|c| self.b.text(c)).unwrap_or_default();
                 let f = self.b.begin_function(m, name, None);
-                let params = field(m, "parameters")
-                    .map(|p| self.params(p))
-                    .unwrap_or_default();
+                let params = field(m, "parameters").map(|p| self.params(p)).unwrap_or_default();
                 let stmts = self.block_of(m, "body");
                 self.b.end_function(f, params, stmts);
             }
         }
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: true,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: true })
     }
 }

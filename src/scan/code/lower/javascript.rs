@@ -121,18 +121,13 @@ impl JavaScript<'_> {
             }
             "lexical_declaration" | "variable_declaration" | "using_declaration" => {
                 let var = n.kind() == "variable_declaration";
-                for d in children(n)
-                    .into_iter()
-                    .filter(|d| d.kind() == "variable_declarator")
-                {
+                for d in children(n).into_iter().filter(|d| d.kind() == "variable_declarator") {
                     self.declarator(d, var, out);
                 }
             }
             "if_statement" => {
                 let c = self.field_expr(n, "condition");
-                let then = field(n, "consequence")
-                    .map(|b| self.block(b))
-                    .unwrap_or_default();
+                let then = field(n, "consequence").map(|b| self.block(b)).unwrap_or_default();
                 let otherwise = field(n, "alternative")
                     .map(|a| match children(a).first() {
                         Some(s) => self.block(*s),
@@ -155,12 +150,7 @@ impl JavaScript<'_> {
                     self.eval(s, &mut step);
                 }
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step,
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond, body, step, post: false });
             }
             "for_in_statement" => {
                 self.b.push_scope(false);
@@ -181,23 +171,13 @@ impl JavaScript<'_> {
                     body.extend(self.block(b));
                 }
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond: None,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond: None, body, step: Vec::new(), post: false });
             }
             "while_statement" | "do_statement" => {
                 let cond = field(n, "condition").map(|c| self.expr(c));
                 let body = field(n, "body").map(|b| self.block(b)).unwrap_or_default();
                 let post = n.kind() == "do_statement";
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step: Vec::new(),
-                    post,
-                });
+                out.push(Stmt::Loop { cond, body, step: Vec::new(), post });
             }
             "switch_statement" => {
                 let subject = self.field_expr(n, "value");
@@ -205,19 +185,12 @@ impl JavaScript<'_> {
                 self.b.push_scope(false);
                 if let Some(body) = field(n, "body") {
                     for c in children(body) {
-                        let tests = field(c, "value")
-                            .map(|v| self.expr(v))
-                            .into_iter()
-                            .collect();
+                        let tests = field(c, "value").map(|v| self.expr(v)).into_iter().collect();
                         let mut stmts = Vec::new();
                         for s in fields(c, "body") {
                             stmts.extend(self.block(s));
                         }
-                        cases.push(Case {
-                            tests,
-                            body: stmts,
-                            falls_through: true,
-                        });
+                        cases.push(Case { tests, body: stmts, falls_through: true });
                     }
                 }
                 self.b.pop_scope();
@@ -292,10 +265,7 @@ impl JavaScript<'_> {
         };
         let module = self.module_name(source);
         self.b.module.imports.push(module.as_str().into());
-        for clause in children(n)
-            .into_iter()
-            .filter(|c| c.kind() == "import_clause")
-        {
+        for clause in children(n).into_iter().filter(|c| c.kind() == "import_clause") {
             for c in children(clause) {
                 match c.kind() {
                     "identifier" => self.bind(c, self.b.text(c), &module, out),
@@ -380,13 +350,8 @@ impl JavaScript<'_> {
         let text = self.b.text(t).trim_start_matches([':', ' ']);
         let inner = text.strip_prefix("Promise<").unwrap_or(text);
         let bare = bare_type(inner);
-        let (first, rest) = bare
-            .split_once('.')
-            .map_or((bare, None), |(a, b)| (a, Some(b)));
-        let full = self
-            .b
-            .resolve(first)
-            .and_then(|v| self.b.bound.get(&v).cloned());
+        let (first, rest) = bare.split_once('.').map_or((bare, None), |(a, b)| (a, Some(b)));
+        let full = self.b.resolve(first).and_then(|v| self.b.bound.get(&v).cloned());
         match (full, rest) {
             (Some(f), Some(r)) => format!("{f}.{r}").into(),
             (Some(f), None) => f,
@@ -433,10 +398,8 @@ impl JavaScript<'_> {
                     for d in fields(target, "decorator") {
                         if let Some(e) = children(d).first() {
                             let callee = field(*e, "function").unwrap_or(*e);
-                            annotations.push(Annotation {
-                                name: self.b.name(callee),
-                                argument: None,
-                            });
+                            annotations
+                                .push(Annotation { name: self.b.name(callee), argument: None });
                         }
                     }
                     if let Some(t) = field(target, "type") {
@@ -469,11 +432,7 @@ impl JavaScript<'_> {
         }
         let simple = target.kind() == "identifier";
         let name = if simple { self.b.text(target) } else { "{}" };
-        let var = if simple {
-            self.b.declare(name)
-        } else {
-            self.b.new_var(&name.into())
-        };
+        let var = if simple { self.b.declare(name) } else { self.b.new_var(&name.into()) };
         self.b.set_type(var, ty.clone());
         if !simple {
             let place = self.pattern(target, true);
@@ -481,34 +440,20 @@ impl JavaScript<'_> {
             let a = self.b.assign(target, place, v);
             body.push(Stmt::Eval(a));
         }
-        params.push(Param {
-            var,
-            name: name.into(),
-            ty,
-            annotations,
-            rest,
-            default,
-        });
+        params.push(Param { var, name: name.into(), ty, annotations, rest, default });
     }
 
     fn class(&mut self, n: Syntax<'_>) -> NodeId {
         let name = field(n, "name").map(|c| self.b.text(c)).unwrap_or_default();
         let id = self.b.module.classes.len() as ClassId;
         let mut bases = Vec::new();
-        for h in children(n)
-            .into_iter()
-            .filter(|c| c.kind() == "class_heritage")
-        {
+        for h in children(n).into_iter().filter(|c| c.kind() == "class_heritage") {
             for e in children(h) {
                 let e = field(e, "value").unwrap_or(e);
                 bases.push(bare_type(self.b.text(e)).into());
             }
         }
-        self.b.module.classes.push(Class {
-            name: name.into(),
-            bases,
-            ..Class::default()
-        });
+        self.b.module.classes.push(Class { name: name.into(), bases, ..Class::default() });
         self.b.symbols.push(name.into());
         let mut init = Vec::new();
         if let Some(body) = field(n, "body") {
@@ -518,10 +463,8 @@ impl JavaScript<'_> {
                     "decorator" => {
                         if let Some(e) = children(m).first() {
                             let callee = field(*e, "function").unwrap_or(*e);
-                            annotations.push(Annotation {
-                                name: self.b.name(callee),
-                                argument: None,
-                            });
+                            annotations
+                                .push(Annotation { name: self.b.name(callee), argument: None });
                         }
                     }
                     "method_definition" => {
@@ -558,9 +501,7 @@ impl JavaScript<'_> {
             && let Some(list) = field(m, "parameters")
         {
             for p in children(list) {
-                let modified = children(p)
-                    .iter()
-                    .any(|c| c.kind() == "accessibility_modifier")
+                let modified = children(p).iter().any(|c| c.kind() == "accessibility_modifier")
                     || self.b.text(p).starts_with("readonly ");
                 if modified && let Some(i) = field(p, "pattern") {
                     let ty = field(p, "type").map(|t| self.type_name(t));
@@ -719,9 +660,7 @@ impl JavaScript<'_> {
             }
             "member_expression" => {
                 let o = self.field_expr(p, "object");
-                let name = field(p, "property")
-                    .map(|c| self.b.name(c))
-                    .unwrap_or_default();
+                let name = field(p, "property").map(|c| self.b.name(c)).unwrap_or_default();
                 Place::Field(o, name)
             }
             "subscript_expression" => {
@@ -785,9 +724,7 @@ impl JavaScript<'_> {
             }
             "template_string" => self.template(n),
             "regex" => {
-                let p = field(n, "pattern")
-                    .map(|p| self.b.name(p))
-                    .unwrap_or_default();
+                let p = field(n, "pattern").map(|p| self.b.name(p)).unwrap_or_default();
                 self.b.add(n, Op::Regex(p))
             }
             "parenthesized_expression"
@@ -815,9 +752,7 @@ impl JavaScript<'_> {
             }
             "member_expression" => {
                 let o = self.field_expr(n, "object");
-                let name = field(n, "property")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "property").map(|c| self.b.text(c)).unwrap_or_default();
                 self.b.mention(name);
                 self.b.field(n, o, name)
             }
@@ -829,17 +764,8 @@ impl JavaScript<'_> {
             "call_expression" => self.call(n),
             "new_expression" => {
                 let callee = self.field_expr(n, "constructor");
-                let args = field(n, "arguments")
-                    .map(|a| self.args(a))
-                    .unwrap_or_default();
-                self.b.add(
-                    n,
-                    Op::Call {
-                        callee,
-                        args,
-                        new: true,
-                    },
-                )
+                let args = field(n, "arguments").map(|a| self.args(a)).unwrap_or_default();
+                self.b.add(n, Op::Call { callee, args, new: true })
             }
             "assignment_expression" => {
                 let name = field(n, "left")
@@ -1044,21 +970,13 @@ impl JavaScript<'_> {
     fn args(&mut self, list: Syntax<'_>) -> Vec<Arg> {
         if list.kind() == "template_string" {
             let value = self.expr(list);
-            return vec![Arg {
-                name: None,
-                value,
-                spread: false,
-            }];
+            return vec![Arg { name: None, value, spread: false }];
         }
         children(list)
             .into_iter()
             .map(|c| {
                 let spread = c.kind() == "spread_element";
-                Arg {
-                    name: None,
-                    value: self.expr(c),
-                    spread,
-                }
+                Arg { name: None, value: self.expr(c), spread }
             })
             .collect()
     }
@@ -1071,27 +989,13 @@ impl JavaScript<'_> {
         if list.kind() == "template_string" {
             let callee = self.expr(f);
             let mut args = Vec::new();
-            for c in children(list)
-                .into_iter()
-                .filter(|c| c.kind() == "template_substitution")
-            {
+            for c in children(list).into_iter().filter(|c| c.kind() == "template_substitution") {
                 for e in children(c) {
                     let value = self.expr(e);
-                    args.push(Arg {
-                        name: Some("value".into()),
-                        value,
-                        spread: false,
-                    });
+                    args.push(Arg { name: Some("value".into()), value, spread: false });
                 }
             }
-            return self.b.add(
-                n,
-                Op::Call {
-                    callee,
-                    args,
-                    new: false,
-                },
-            );
+            return self.b.add(n, Op::Call { callee, args, new: false });
         }
         if f.kind() == "identifier" && self.b.text(f) == "require" || f.kind() == "import" {
             if let Some(s) = children(list).first().filter(|s| s.kind() == "string") {
@@ -1102,13 +1006,6 @@ impl JavaScript<'_> {
         }
         let callee = self.expr(f);
         let args = self.args(list);
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 }

@@ -13,10 +13,7 @@ struct Python<'a> {
 
 /// Lowers a module.
 pub(super) fn lower(b: Builder<'_>, root: Syntax<'_>) -> Module {
-    let mut p = Python {
-        b,
-        receivers: vec![None],
-    };
+    let mut p = Python { b, receivers: vec![None] };
     // Names of the module first: functions use what stands below them.
     for c in children(root) {
         p.predeclare(c);
@@ -80,9 +77,7 @@ impl Python<'_> {
                 }
             }
             "import_from_statement" => {
-                let module = field(n, "module_name")
-                    .map(|m| self.b.text(m))
-                    .unwrap_or_default();
+                let module = field(n, "module_name").map(|m| self.b.text(m)).unwrap_or_default();
                 self.b.module.imports.push(module.into());
                 for c in fields(n, "name") {
                     let (name, alias) = if c.kind() == "aliased_import" {
@@ -127,12 +122,7 @@ impl Python<'_> {
                     body.push(Stmt::Eval(a));
                 }
                 body.extend(self.block_of(n, "body"));
-                out.push(Stmt::Loop {
-                    cond: None,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond: None, body, step: Vec::new(), post: false });
                 if let Some(alt) = field(n, "alternative") {
                     out.push(Stmt::Block(self.block_of(alt, "body")));
                 }
@@ -140,18 +130,10 @@ impl Python<'_> {
             "while_statement" => {
                 let cond = field(n, "condition").map(|c| self.expr(c));
                 let body = self.block_of(n, "body");
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond, body, step: Vec::new(), post: false });
             }
             "with_statement" => {
-                for clause in children(n)
-                    .into_iter()
-                    .filter(|c| c.kind() == "with_clause")
-                {
+                for clause in children(n).into_iter().filter(|c| c.kind() == "with_clause") {
                     for item in children(clause) {
                         if let Some(v) = field(item, "value") {
                             let id = self.expr(v);
@@ -198,10 +180,7 @@ impl Python<'_> {
                     for c in children(body) {
                         let mut tests = Vec::new();
                         let mut wild = false;
-                        for p in children(c)
-                            .into_iter()
-                            .filter(|p| p.kind() == "case_pattern")
-                        {
+                        for p in children(c).into_iter().filter(|p| p.kind() == "case_pattern") {
                             for part in children(p) {
                                 match part.kind() {
                                     "string" | "integer" | "true" | "false" | "none" => {
@@ -221,11 +200,7 @@ impl Python<'_> {
                             tests.clear();
                         }
                         let body = self.block_of(c, "consequence");
-                        cases.push(Case {
-                            tests,
-                            body,
-                            falls_through: false,
-                        });
+                        cases.push(Case { tests, body, falls_through: false });
                     }
                 }
                 out.push(Stmt::Switch(subject, cases));
@@ -245,13 +220,7 @@ impl Python<'_> {
                 let at = self.b.scopes.len().saturating_sub(1);
                 for c in children(n) {
                     let name = self.b.text(c);
-                    let outer = self
-                        .b
-                        .scopes
-                        .iter()
-                        .take(at)
-                        .rev()
-                        .find_map(|s| s.names.get(name));
+                    let outer = self.b.scopes.iter().take(at).rev().find_map(|s| s.names.get(name));
                     if let Some(v) = outer.copied()
                         && let Some(s) = self.b.scopes.last_mut()
                     {
@@ -336,10 +305,7 @@ impl Python<'_> {
         } else {
             (e, None)
         };
-        Annotation {
-            name: self.b.text(callee).into(),
-            argument,
-        }
+        Annotation { name: self.b.text(callee).into(), argument }
     }
 
     fn function(&mut self, n: Syntax<'_>, annotations: Vec<Annotation>, out: &mut Vec<Stmt>) {
@@ -399,19 +365,12 @@ impl Python<'_> {
             "typed_parameter" => {
                 let c = children(p).first().copied()?;
                 let rest = c.kind() != "identifier";
-                let name = if rest {
-                    children(c).first().copied()?
-                } else {
-                    c
-                };
+                let name = if rest { children(c).first().copied()? } else { c };
                 (name, field(p, "type"), None, rest)
             }
-            "typed_default_parameter" => (
-                field(p, "name")?,
-                field(p, "type"),
-                field(p, "value"),
-                false,
-            ),
+            "typed_default_parameter" => {
+                (field(p, "name")?, field(p, "type"), field(p, "value"), false)
+            }
             "list_splat_pattern" | "dictionary_splat_pattern" => {
                 (children(p).first().copied()?, None, None, true)
             }
@@ -426,14 +385,7 @@ impl Python<'_> {
             _ => Vec::new(),
         };
         let default = value.map(|v| self.expr(v));
-        Some(Param {
-            var,
-            name: text.into(),
-            ty,
-            annotations,
-            rest,
-            default,
-        })
+        Some(Param { var, name: text.into(), ty, annotations, rest, default })
     }
 
     /// The outer name of a type, resolved through imports; `Optional[X]` and the
@@ -450,13 +402,8 @@ impl Python<'_> {
 
     /// A dotted name with its first part replaced by what it was imported as.
     fn qualify(&self, dotted: &str) -> Name {
-        let (first, rest) = dotted
-            .split_once('.')
-            .map_or((dotted, None), |(a, b)| (a, Some(b)));
-        let full = self
-            .b
-            .resolve(first)
-            .and_then(|v| self.b.bound.get(&v).cloned());
+        let (first, rest) = dotted.split_once('.').map_or((dotted, None), |(a, b)| (a, Some(b)));
+        let full = self.b.resolve(first).and_then(|v| self.b.bound.get(&v).cloned());
         match (full, rest) {
             (Some(f), Some(r)) => format!("{f}.{r}").into(),
             (Some(f), None) => f,
@@ -512,9 +459,7 @@ impl Python<'_> {
             (c, Vec::new())
         };
         if def.kind() == "function_definition" {
-            let name = field(def, "name")
-                .map(|c| self.b.text(c))
-                .unwrap_or_default();
+            let name = field(def, "name").map(|c| self.b.text(c)).unwrap_or_default();
             let f = self.function_value(def, name, Some(id), annotations);
             if let Some(class) = self.b.class_mut(id) {
                 class.methods.entry(name.into()).or_default().push(f);
@@ -590,9 +535,7 @@ impl Python<'_> {
             }
             "attribute" => {
                 let object = self.field_expr(n, "object");
-                let name = field(n, "attribute")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "attribute").map(|c| self.b.text(c)).unwrap_or_default();
                 self.b.mention(name);
                 self.b.field(n, object, name)
             }
@@ -677,8 +620,7 @@ impl Python<'_> {
                 let a = self.field_expr(n, "left");
                 let b = self.field_expr(n, "right");
                 let and = field(n, "operator").is_some_and(|o| o.kind() == "and");
-                self.b
-                    .add(n, Op::Bin(if and { BinOp::And } else { BinOp::Or }, a, b))
+                self.b.add(n, Op::Bin(if and { BinOp::And } else { BinOp::Or }, a, b))
             }
             "not_operator" => {
                 let a = self.field_expr(n, "argument");
@@ -687,14 +629,7 @@ impl Python<'_> {
             "unary_operator" => {
                 let a = self.field_expr(n, "argument");
                 let minus = field(n, "operator").is_some_and(|o| o.kind() == "-");
-                self.b.add(
-                    n,
-                    if minus {
-                        Op::Neg(a)
-                    } else {
-                        Op::Unknown(vec![a])
-                    },
-                )
+                self.b.add(n, if minus { Op::Neg(a) } else { Op::Unknown(vec![a]) })
             }
             "comparison_operator" => self.comparison(n),
             "conditional_expression" => {
@@ -744,21 +679,14 @@ impl Python<'_> {
     fn string(&mut self, n: Syntax<'_>) -> NodeId {
         let mut parts = Vec::new();
         let mut text = String::new();
-        let start = children(n)
-            .first()
-            .map(|c| self.b.text(*c))
-            .unwrap_or_default();
+        let start = children(n).first().map(|c| self.b.text(*c)).unwrap_or_default();
         let raw = start.contains(['r', 'R']);
         let mut interpolated = false;
         for c in children(n) {
             match c.kind() {
                 "string_content" => {
                     let t = self.b.text(c);
-                    if raw {
-                        text.push_str(t)
-                    } else {
-                        text.push_str(&unescape(t))
-                    }
+                    if raw { text.push_str(t) } else { text.push_str(&unescape(t)) }
                 }
                 "interpolation" => {
                     interpolated = true;
@@ -816,10 +744,8 @@ impl Python<'_> {
     fn comparison(&mut self, n: Syntax<'_>) -> NodeId {
         let parts = self.exprs(n);
         let mut cursor = n.walk();
-        let ops: Vec<_> = n
-            .children_by_field_name("operators", &mut cursor)
-            .map(|o| o.kind())
-            .collect();
+        let ops: Vec<_> =
+            n.children_by_field_name("operators", &mut cursor).map(|o| o.kind()).collect();
         let mut acc: Option<NodeId> = None;
         for (i, op) in ops.iter().enumerate() {
             let (Some(a), Some(b)) = (parts.get(i), parts.get(i + 1)) else {
@@ -898,12 +824,9 @@ impl Python<'_> {
                 let v = self.b.declare(self.b.text(l));
                 self.b.place_var(v)
             }
-            "pattern_list" | "tuple_pattern" | "list_pattern" => Place::Tuple(
-                children(l)
-                    .into_iter()
-                    .map(|c| self.fresh_place(c))
-                    .collect(),
-            ),
+            "pattern_list" | "tuple_pattern" | "list_pattern" => {
+                Place::Tuple(children(l).into_iter().map(|c| self.fresh_place(c)).collect())
+            }
             _ => self.place(l),
         }
     }
@@ -919,9 +842,7 @@ impl Python<'_> {
             }
             "attribute" => {
                 let object = self.field_expr(l, "object");
-                let name = field(l, "attribute")
-                    .map(|c| self.b.name(c))
-                    .unwrap_or_default();
+                let name = field(l, "attribute").map(|c| self.b.name(c)).unwrap_or_default();
                 Place::Field(object, name)
             }
             "subscript" => {
@@ -954,11 +875,7 @@ impl Python<'_> {
         if let Some(list) = field(n, "arguments") {
             if list.kind() == "generator_expression" {
                 let value = self.expr(list);
-                args.push(Arg {
-                    name: None,
-                    value,
-                    spread: false,
-                });
+                args.push(Arg { name: None, value, spread: false });
             } else {
                 for c in children(list) {
                     let (name, value, spread) = match c.kind() {
@@ -970,21 +887,10 @@ impl Python<'_> {
                         "list_splat" | "dictionary_splat" => (None, self.expr(c), true),
                         _ => (None, self.expr(c), false),
                     };
-                    args.push(Arg {
-                        name,
-                        value,
-                        spread,
-                    });
+                    args.push(Arg { name, value, spread });
                 }
             }
         }
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 }

@@ -16,19 +16,13 @@ fn packages(path: &str, text: &str) -> Vec<String> {
 fn components(path: &str, text: &str) -> (Vec<Component>, Option<String>) {
     let kind = Kind::of_path(path).expect("a kind of lock file");
     let cancel = Cancel::new();
-    let bounds = Bounds {
-        until: None,
-        cancel: &cancel,
-        max_components: 1000,
-    };
+    let bounds = Bounds { until: None, cancel: &cancel, max_components: 1000 };
     let (list, fault) = read(kind, text, &bounds);
     (list, fault.map(|f| f.to_string()))
 }
 
 fn requires<'c>(list: &'c [Component], name: &str) -> &'c [String] {
-    list.iter()
-        .find(|c| c.name == name)
-        .map_or(&[], |c| &c.requires)
+    list.iter().find(|c| c.name == name).map_or(&[], |c| &c.requires)
 }
 
 #[test]
@@ -178,10 +172,7 @@ fn yarn_berry() {
   resolution: "b@npm:2.1.3"
   linkType: hard
 "#;
-    assert_eq!(
-        packages("yarn.lock", text),
-        ["@s/a@1.2.0! 12", "b@2.1.3 20"]
-    );
+    assert_eq!(packages("yarn.lock", text), ["@s/a@1.2.0! 12", "b@2.1.3 20"]);
     let (list, _) = components("yarn.lock", text);
     assert_eq!(requires(&list, "@s/a"), ["b@2.1.3"]);
 }
@@ -213,10 +204,7 @@ packages:
     resolution: {integrity: sha512-z}
     dev: true
 ";
-    assert_eq!(
-        packages("pnpm-lock.yaml", text),
-        ["a@1.0.0! 12", "b@3.0.0 18", "@s/t@2.0.0!~ 22"]
-    );
+    assert_eq!(packages("pnpm-lock.yaml", text), ["a@1.0.0! 12", "b@3.0.0 18", "@s/t@2.0.0!~ 22"]);
     let (list, _) = components("pnpm-lock.yaml", text);
     assert_eq!(requires(&list, "a"), ["b@3.0.0"]);
 }
@@ -242,10 +230,7 @@ packages:
     resolution: {integrity: sha512-x}
     dev: true
 ";
-    assert_eq!(
-        packages("pnpm-lock.yaml", text),
-        ["@s/a@1.0.0! 12", "react@18.0.0~ 16"]
-    );
+    assert_eq!(packages("pnpm-lock.yaml", text), ["@s/a@1.0.0! 12", "react@18.0.0~ 16"]);
 }
 
 #[test]
@@ -386,11 +371,7 @@ source = { registry = "https://pypi.org/simple" }
 "#;
     assert_eq!(
         packages("uv.lock", uv),
-        [
-            "requests@2.19.0! 12",
-            "urllib3@1.23 18",
-            "pytest@8.0.0!~ 23"
-        ]
+        ["requests@2.19.0! 12", "urllib3@1.23 18", "pytest@8.0.0!~ 23"]
     );
 
     let pdm = "[[package]]\nname = \"a\"\nversion = \"1.0\"\ngroups = [\"default\"]\ndependencies = [\"B_c>=1; python_version > '3'\"]\n\n[[package]]\nname = \"b-c\"\nversion = \"2.0\"\ngroups = [\"test\"]\n";
@@ -478,10 +459,7 @@ fn gradle_ruby_composer_nuget() {
             "gradle.lockfile",
             "# comment\ncommons-collections:commons-collections:3.2.1=compileClasspath,runtimeClasspath\njunit:junit:4.12=testCompileClasspath,testRuntimeClasspath\nempty=annotationProcessor\n"
         ),
-        [
-            "commons-collections:commons-collections@3.2.1 2",
-            "junit:junit@4.12~ 3"
-        ]
+        ["commons-collections:commons-collections@3.2.1 2", "junit:junit@4.12~ 3"]
     );
     assert_eq!(
         packages(
@@ -539,10 +517,7 @@ fn malformed() {
         ("yarn.lock", "no entry\n"),
     ] {
         let (_, fault) = components(path, text);
-        assert!(
-            fault.is_some_and(|f| f.starts_with("it is malformed")),
-            "{path}"
-        );
+        assert!(fault.is_some_and(|f| f.starts_with("it is malformed")), "{path}");
     }
 }
 
@@ -555,11 +530,7 @@ fn stays_within_its_bounds() {
 
     let cancel = Cancel::new();
     cancel.cancel();
-    let bounds = Bounds {
-        until: None,
-        cancel: &cancel,
-        max_components: 100_000,
-    };
+    let bounds = Bounds { until: None, cancel: &cancel, max_components: 100_000 };
     let (list, fault) = read(Kind::Requirements, &text, &bounds);
     assert!(matches!(fault, Some(Fault::Cancelled)));
     assert!(list.len() < 2000);

@@ -1,0 +1,243 @@
+//! Lists of findings: filters and orders.
+//!
+//! Every order is total, since the id is the last part of each key, and is served by
+//! an index, so that a page costs the same whatever lies before and behind it. The
+//! order by severity is walked one severity after the other, each by its index.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{FindingRow, State, Status, columns};
+use crate::db::{Args, Db, Result};
+use crate::scan::{EngineKind, Severity};
+
+/// Whose findings.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope {
+    /// Those of one repository.
+    Repository(Uuid),
+    /// Those of all repositories of a project.
+    Project(Uuid),
+}
+
+/// What a list is ordered by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SortBy {
+    /// When it was found first.
+    #[default]
+    Created,
+    /// What to look at first.
+    Priority,
+    /// How bad it is.
+    Severity,
+}
+
+/// An order. The default is newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sort {
+    /// The key.
+    pub by: SortBy,
+    /// Greatest first: newest, most urgent, worst.
+    pub descending: bool,
+}
+
+impl Default for Sort {
+    fn default() -> Self {
+        Self { by: SortBy::Created, descending: true }
+    }
+}
+
+/// The place of a row in an order: what a cursor holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The order it belongs to.
+    pub sort: Sort,
+    /// Its priority.
+    pub priority: i64,
+    /// Its severity.
+    pub severity: Severity,
+    /// Its id.
+    pub id: Uuid,
+}
+
+impl Key {
+    /// The place of a row.
+    pub fn of(sort: Sort, row: &FindingRow) -> Self {
+        let severity = row.severity.parse().unwrap_or(Severity::Info);
+        Self { sort, priority: row.priority, severity, id: row.id }
+    }
+}
+
+/// Which findings; an empty list filters nothing, a full one means any of its values.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// How bad.
+    pub severity: Vec<Severity>,
+    /// What is thought of it.
+    pub status: Vec<Status>,
+    /// What the scans see.
+    pub state: Vec<State>,
+    /// Seen, or no longer seen, by one of these scans. `state`, as a filter and in
+    /// the rows, is then what the newest of these scans saw.
+    pub scan_id: Vec<Uuid>,
+    /// The engine.
+    pub engine: Vec<EngineKind>,
+    /// A file, a folder with all below it, or a pattern in which `*` stands for any
+    /// run of characters and `?` for one.
+    pub path: Vec<String>,
+    /// Id of the rule.
+    pub rule_id: Vec<String>,
+    /// Words in title, path or rule id; case does not matter.
+    pub q: Option<String>,
+}
+
+/// Findings of this owner, in order, behind `after`.
+pub async fn list(
+    db: &Db,
+    owner_id: Uuid,
+    scope: Scope,
+    filter: &Filter,
+    sort: Sort,
+    after: Option<&Key>,
+    limit: u32,
+) -> Result<Vec<FindingRow>> {
+    if sort.by != SortBy::Severity {
+        let (sql, args) = query(db, owner_id, scope, filter, sort, after, limit);
+        return db.conn().fetch_filtered(&sql, args).await;
+    }
+    let mut severities = Severity::ALL.to_vec();
+    if !sort.descending {
+        severities.reverse();
+    }
+    let begin = after.map_or(0, |key| {
+        severities.iter().position(|severity| *severity == key.severity).unwrap_or(0)
+    });
+    let mut rows: Vec<FindingRow> = Vec::new();
+    for severity in severities.into_iter().skip(begin) {
+        let missing = limit.saturating_sub(rows.len() as u32);
+        if missing == 0 {
+            break;
+        }
+        if !filter.severity.is_empty() && !filter.severity.contains(&severity) {
+            continue;
+        }
+        let filter = Filter { severity: vec![severity], ..filter.clone() };
+        let after = after.filter(|key| key.severity == severity);
+        let (sql, args) = query(db, owner_id, scope, &filter, sort, after, missing);
+        rows.extend(db.conn().fetch_filtered::<FindingRow>(&sql, args).await?);
+    }
+    Ok(rows)
+}
+
+/// The statement of one page, put together from constant parts and placeholders.
+fn query(
+    db: &Db,
+    owner_id: Uuid,
+    scope: Scope,
+    filter: &Filter,
+    sort: Sort,
+    after: Option<&Key>,
+    limit: u32,
+) -> (String, Args) {
+    let mut args = Args::default();
+    let mut sql = format!("SELECT {} ", columns!());
+    let mut terms = Vec::new();
+    let mut state = "f.state";
+    if filter.scan_id.is_empty() {
+        sql.push_str("FROM findings f");
+    } else {
+        state = "sf.state";
+        sql = sql.replace("f.state", "sf.state AS state");
+        sql.push_str("FROM scan_findings sf JOIN findings f ON f.id = sf.finding_id");
+        let scans = places(&mut args, &filter.scan_id);
+        terms.push(format!("sf.scan_id IN ({scans})"));
+        if filter.scan_id.len() > 1 {
+            terms.push(format!(
+                "NOT EXISTS (SELECT 1 FROM scan_findings later \
+                 WHERE later.finding_id = sf.finding_id AND later.scan_id IN ({scans}) \
+                 AND later.scan_id > sf.scan_id)"
+            ));
+        }
+    }
+    let (column, id) = match scope {
+        Scope::Repository(id) => ("repository_id", id),
+        Scope::Project(id) => ("project_id", id),
+    };
+    terms.push(format!("f.{column} = {}", args.add(id)));
+    terms.push(format!("f.owner_id = {}", args.add(owner_id)));
+    let severity: Vec<&str> = filter.severity.iter().map(|v| v.as_str()).collect();
+    let status: Vec<&str> = filter.status.iter().map(|v| v.as_str()).collect();
+    let states: Vec<&str> = filter.state.iter().map(|v| v.as_str()).collect();
+    let engines: Vec<&str> = filter.engine.iter().map(|v| v.as_str()).collect();
+    let rules: Vec<&str> = filter.rule_id.iter().map(String::as_str).collect();
+    for (column, values) in [
+        ("f.severity", severity),
+        ("f.status", status),
+        (state, states),
+        ("f.engine", engines),
+        ("f.rule_id", rules),
+    ] {
+        if !values.is_empty() {
+            terms.push(format!("{column} IN ({})", places(&mut args, &values)));
+        }
+    }
+    if !filter.path.is_empty() {
+        let any: Vec<String> =
+            filter.path.iter().map(|path| on_path(db, &mut args, path)).collect();
+        terms.push(format!("({})", any.join(" OR ")));
+    }
+    if let Some(q) = &filter.q {
+        // SQLite knows the case of ASCII alone.
+        let q = if db.is_sqlite() { q.to_ascii_lowercase() } else { q.to_lowercase() };
+        let like = args.add(format!("%{}%", escape_like(&q)));
+        let any: Vec<String> = ["f.title", "f.path", "f.rule_id"]
+            .iter()
+            .map(|column| format!("lower({column}) LIKE {like} ESCAPE '\\'"))
+            .collect();
+        terms.push(format!("({})", any.join(" OR ")));
+    }
+    let (than, direction) = if sort.descending { ("<", "DESC") } else { (">", "ASC") };
+    if let Some(key) = after {
+        terms.push(if sort.by == SortBy::Priority {
+            let (priority, id) = (args.add(key.priority), args.add(key.id));
+            format!("(f.priority, f.id) {than} ({priority}, {id})")
+        } else {
+            format!("f.id {than} {}", args.add(key.id))
+        });
+    }
+    let order = match sort.by {
+        SortBy::Priority => format!("f.priority {direction}, f.id {direction}"),
+        SortBy::Created | SortBy::Severity => format!("f.id {direction}"),
+    };
+    let limit = args.add(limit);
+    sql.push_str(&format!(" WHERE {} ORDER BY {order} LIMIT {limit}", terms.join(" AND ")));
+    (sql, args)
+}
+
+fn places<T: Clone + Into<crate::db::Value>>(args: &mut Args, values: &[T]) -> String {
+    values.iter().map(|value| args.add(value.clone())).collect::<Vec<_>>().join(", ")
+}
+
+/// The term for one value of the filter `path`.
+fn on_path(db: &Db, args: &mut Args, path: &str) -> String {
+    if !path.contains(['*', '?']) {
+        let bare = path.trim_end_matches('/');
+        let (file, folder) = (args.add(bare), args.add(format!("{bare}/")));
+        return format!("(f.path = {file} OR substr(f.path, 1, length({folder})) = {folder})");
+    }
+    if db.is_sqlite() {
+        // LIKE of SQLite ignores case; its GLOB knows brackets, which are no wild
+        // cards here.
+        let glob: String =
+            path.chars().map(|c| if c == '[' { "[[]".to_owned() } else { c.to_string() }).collect();
+        format!("f.path GLOB {}", args.add(glob))
+    } else {
+        let like = escape_like(path).replace('*', "%").replace('?', "_");
+        format!("f.path LIKE {} ESCAPE '\\'", args.add(like))
+    }
+}
+
+fn escape_like(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
