@@ -535,10 +535,7 @@ impl Rules {
         for c in file.configure {
             for call in &c.call {
                 let when = conditions(&c.when, call)?;
-                t.at(call).configures.push(Configure {
-                    when,
-                    becomes: c.becomes.clone(),
-                });
+                t.at(call).configures.push(Configure { when, becomes: c.becomes.clone() });
             }
         }
         for (call, ty) in file.types {

@@ -137,11 +137,8 @@ pub fn run<'m>(
     }
     let mut hits: Vec<Hit> = i.hits.into_values().collect();
     // What data flow says more about needs no second word by a pattern.
-    let flows: HashSet<u32> = hits
-        .iter()
-        .filter(|h| !h.flow.is_empty())
-        .map(|h| h.span.start)
-        .collect();
+    let flows: HashSet<u32> =
+        hits.iter().filter(|h| !h.flow.is_empty()).map(|h| h.span.start).collect();
     hits.retain(|h| !h.flow.is_empty() || !flows.contains(&h.span.start));
     hits.sort_by_key(|h| (h.span.start, h.rule));
     (hits, cut)
@@ -162,11 +159,7 @@ impl Interpreter<'_> {
         self.frames.pop();
         let mut vars = st.into_vars();
         for (v, value) in &mut vars {
-            let often = self
-                .module
-                .vars
-                .get(*v as usize)
-                .is_none_or(|v| v.assignments > 1);
+            let often = self.module.vars.get(*v as usize).is_none_or(|v| v.assignments > 1);
             if often {
                 value.constant = None;
                 value.prefix = None;
@@ -178,10 +171,7 @@ impl Interpreter<'_> {
     /// What fields hold before a method runs: initialisers, then the constructor.
     fn classes(&mut self) {
         for (id, class) in self.module.classes.iter().enumerate() {
-            let mut base = Value {
-                kind: Kind::Instance(id as ClassId),
-                ..Value::default()
-            };
+            let mut base = Value { kind: Kind::Instance(id as ClassId), ..Value::default() };
             base.name = class.bases.first().cloned();
             self.steps = 0;
             let mut st = State::new();
@@ -235,10 +225,7 @@ impl Interpreter<'_> {
                 .enumerate()
                 .filter(|(_, f)| f.class == Some(id as ClassId))
                 .filter(|(_, f)| matches!(&*f.name, "__init__" | "constructor" | "<init>"));
-            by_name
-                .entry(&c.name)
-                .or_default()
-                .extend(made.map(|(i, _)| i as FuncId));
+            by_name.entry(&c.name).or_default().extend(made.map(|(i, _)| i as FuncId));
         }
         let mut done = vec![false; self.module.functions.len()];
         let mut out = Vec::new();
@@ -270,10 +257,7 @@ impl Interpreter<'_> {
         }
         // Nested functions are interpreted where they stand.
         out.retain(|f| {
-            self.module
-                .functions
-                .get(*f as usize)
-                .is_some_and(|f| !f.nested && !f.name.is_empty())
+            self.module.functions.get(*f as usize).is_some_and(|f| !f.nested && !f.name.is_empty())
         });
         out
     }
@@ -295,10 +279,8 @@ impl Interpreter<'_> {
             st.this.set_facts(vec![Self::param_fact(0, f)]);
         }
         for (i, p) in f.params.iter().enumerate() {
-            let mut v = Value {
-                name: p.ty.as_ref().map(|t| self.canonical(t)),
-                ..Value::default()
-            };
+            let mut v =
+                Value { name: p.ty.as_ref().map(|t| self.canonical(t)), ..Value::default() };
             if !report::is_scalar_type(p.ty.as_deref()) {
                 v.set_facts(vec![Self::param_fact(i + 1, f)]);
             }
@@ -330,14 +312,9 @@ impl Interpreter<'_> {
         if let Some(end) = end {
             s.this = f.has_receiver.then(|| end.this.clone());
             for p in &f.params {
-                let reassigned = self
-                    .module
-                    .vars
-                    .get(p.var as usize)
-                    .is_none_or(|v| v.assignments > 0);
-                let v = end
-                    .get(p.var)
-                    .filter(|v| v.elements.is_some() && !reassigned);
+                let reassigned =
+                    self.module.vars.get(p.var as usize).is_none_or(|v| v.assignments > 0);
+                let v = end.get(p.var).filter(|v| v.elements.is_some() && !reassigned);
                 s.params.push(v.cloned());
             }
         }
@@ -348,10 +325,7 @@ impl Interpreter<'_> {
 
     fn param_fact(i: usize, f: &Function) -> Fact {
         let (name, span) = match i.checked_sub(1).and_then(|i| f.params.get(i)) {
-            Some(p) => (
-                format!("parameter `{}`", p.name),
-                f.span.start..f.span.start,
-            ),
+            Some(p) => (format!("parameter `{}`", p.name), f.span.start..f.span.start),
             None => ("the receiver".to_string(), f.span.start..f.span.start),
         };
         Fact {
@@ -365,11 +339,7 @@ impl Interpreter<'_> {
 
     fn class_named(&self, ty: Option<&str>) -> Option<ClassId> {
         let ty = ty?;
-        self.module
-            .classes
-            .iter()
-            .position(|c| &*c.name == ty)
-            .map(|i| i as ClassId)
+        self.module.classes.iter().position(|c| &*c.name == ty).map(|i| i as ClassId)
     }
 
     fn over(&mut self) -> bool {
@@ -422,17 +392,10 @@ impl Interpreter<'_> {
                     }
                 }
             }
-            Stmt::Loop {
-                cond,
-                body,
-                step,
-                post,
-            } => self.repeat(*cond, body, step, *post, st),
+            Stmt::Loop { cond, body, step, post } => self.repeat(*cond, body, step, *post, st),
             Stmt::Switch(subject, cases) => self.switch(*subject, cases, st),
             Stmt::Return(v, span) => {
-                let value = v
-                    .map(|v| self.eval(v, st).without(&st.kills))
-                    .unwrap_or_default();
+                let value = v.map(|v| self.eval(v, st).without(&st.kills)).unwrap_or_default();
                 self.check_response(&value, span, st);
                 if let Some(f) = self.frames.last_mut() {
                     f.result = Some(match f.result.take() {
@@ -521,10 +484,9 @@ impl Interpreter<'_> {
             }
             self.block(body, &mut inner);
             let (breaks, continues) = match self.frames.last_mut() {
-                Some(f) => (
-                    f.breaks.pop().unwrap_or_default(),
-                    f.continues.pop().unwrap_or_default(),
-                ),
+                Some(f) => {
+                    (f.breaks.pop().unwrap_or_default(), f.continues.pop().unwrap_or_default())
+                }
                 None => Default::default(),
             };
             exits.extend(breaks);
@@ -544,15 +506,9 @@ impl Interpreter<'_> {
 
     fn switch(&mut self, subject: NodeId, cases: &[Case], st: &mut State) {
         let v = self.eval(subject, st);
-        let kills: Vec<Kill> = v
-            .facts()
-            .iter()
-            .map(|f| (f.origin.clone(), ALL_LABELS))
-            .collect();
-        let tests: Vec<Vec<Value>> = cases
-            .iter()
-            .map(|c| c.tests.iter().map(|t| self.eval(*t, st)).collect())
-            .collect();
+        let kills: Vec<Kill> = v.facts().iter().map(|f| (f.origin.clone(), ALL_LABELS)).collect();
+        let tests: Vec<Vec<Value>> =
+            cases.iter().map(|c| c.tests.iter().map(|t| self.eval(*t, st)).collect()).collect();
         if let Some(f) = self.frames.last_mut() {
             f.breaks.push(Vec::new());
         }
@@ -577,9 +533,7 @@ impl Interpreter<'_> {
                 None => {
                     let mut s = entry.clone();
                     if !c.tests.is_empty()
-                        && tests
-                            .get(i)
-                            .is_some_and(|t| t.iter().all(|t| t.constant.is_some()))
+                        && tests.get(i).is_some_and(|t| t.iter().all(|t| t.constant.is_some()))
                     {
                         s.kills.extend(kills.iter().cloned());
                     }
@@ -601,11 +555,7 @@ impl Interpreter<'_> {
                 });
             }
         }
-        let breaks = self
-            .frames
-            .last_mut()
-            .and_then(|f| f.breaks.pop())
-            .unwrap_or_default();
+        let breaks = self.frames.last_mut().and_then(|f| f.breaks.pop()).unwrap_or_default();
         let skipped = match chosen {
             Some(at) => at.is_none(),
             None => !has_default,
@@ -648,13 +598,9 @@ impl Interpreter<'_> {
                 None => a == p || a.rsplit('.').next() == Some(p),
             };
             if !e.annotation.is_empty() {
-                let hit = f
-                    .annotations
-                    .iter()
-                    .any(|a| e.annotation.iter().any(|p| named(&a.name, p)))
-                    || registered
-                        .iter()
-                        .any(|a| e.annotation.iter().any(|p| named(a, p)));
+                let hit =
+                    f.annotations.iter().any(|a| e.annotation.iter().any(|p| named(&a.name, p)))
+                        || registered.iter().any(|a| e.annotation.iter().any(|p| named(a, p)));
                 if !hit {
                     continue;
                 }
