@@ -202,6 +202,11 @@ fn names_itself(value: &[u8]) -> bool {
     .any(|w| memchr::memmem::find(&lower, w.as_bytes()).is_some())
 }
 
+/// What regular expressions hold and secrets hardly ever do.
+const EXPRESSIONS: [&str; 11] = [
+    "[a-z", "[0-9", "[a-f", "[^", "]{", "(?:", "(?p<", "\\d", "\\w", "\\s", ".*",
+];
+
 /// Paths, addresses, UUIDs, host names, files, times, public material.
 fn is_something_else(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
@@ -209,6 +214,9 @@ fn is_something_else(value: &[u8]) -> bool {
         return true;
     };
     if NOT_SECRET.iter().any(|p| text.starts_with(p)) || text.contains("://") || is_uuid(&lower) {
+        return true;
+    }
+    if EXPRESSIONS.iter().any(|e| text.contains(e)) {
         return true;
     }
     if is_password_hash(value) || (text.starts_with("eyj") && text.contains('.')) {
@@ -389,6 +397,11 @@ mod tests {
             CODE
         ));
         assert!(!sees(Class::Secret, "AccessTokenProvider", CODE));
+        assert!(!sees(
+            Class::Secret,
+            "gh[pousr]_[A-Za-z0-9]{36}(?:x|q)",
+            CODE
+        ));
         assert!(!sees(
             Class::Secret,
             "sha256-47DEQpj8HBSaTImW5JCeuQeRkm5NMpJWZG3hSuFU",
