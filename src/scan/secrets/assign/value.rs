@@ -152,7 +152,7 @@ pub fn judge(class: Class, value: &[u8], facet: Facet, quoted: bool) -> Option<C
     }
 }
 
-/// True for `password`, `Admin123`, `test-secret!`: words of [`TEST_WORDS`] with
+/// True for `password`, `Admin123`, `test-secret!`: words of the list with
 /// nothing but digits and symbols around.
 pub fn is_test_word(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
