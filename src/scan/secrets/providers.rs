@@ -3,7 +3,7 @@
 //!
 //! One automaton over the keywords of all rules reads the file once. A hit opens a
 //! window as wide as the rule's longest match; windows that touch are joined, up to
-//! [`MAX_JOINED`] bytes, so every byte is looked at a bounded number of times by each
+//! `MAX_JOINED` bytes, so every byte is looked at a bounded number of times by each
 //! rule. Rules without a longest match read the whole file, once.
 //!
 //! The automaton also knows each keyword as it looks inside base64 at each of the
