@@ -158,6 +158,9 @@ pub struct EntryDef {
     /// All parameters of plain types are outside data.
     #[serde(default)]
     pub all_params: bool,
+    /// Parameters that the annotation's route names (`<name>`) are outside data.
+    #[serde(default)]
+    pub route_params: bool,
     /// What a text that the function returns becomes, a class such as `xss`.
     #[serde(default)]
     pub returns: Option<String>,

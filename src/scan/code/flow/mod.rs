@@ -688,7 +688,13 @@ impl Interpreter<'_> {
                 let plain = e.all_params
                     && !p.annotations.iter().any(|a| &*a.name == "Depends")
                     && !p.ty.as_deref().is_some_and(|t| table.knows_type(t));
-                if (marked || plain) && !report::is_scalar_type(p.ty.as_deref()) {
+                let routed = e.route_params
+                    && f.annotations.iter().any(|a| {
+                        a.argument
+                            .as_deref()
+                            .is_some_and(|route| route_names(route, &p.name))
+                    });
+                if (marked || plain || routed) && !report::is_scalar_type(p.ty.as_deref()) {
                     let mut v = Self::param_source(f, p);
                     v.name.clone_from(&p.ty);
                     st.set(p.var, v);
@@ -707,6 +713,18 @@ impl Interpreter<'_> {
         let trace = Trace::step(None, at..at, text.into());
         Value::tainted(vec![source_fact(report::digest(&p.name), true, trace)])
     }
+}
+
+/// The route has this variable part, and not one of numbers only.
+fn route_names(route: &str, name: &str) -> bool {
+    route
+        .split('<')
+        .skip(1)
+        .filter_map(|p| p.split_once('>'))
+        .any(|(part, _)| {
+            let (kind, own) = part.split_once(':').unwrap_or(("string", part));
+            own == name && !matches!(kind, "int" | "float" | "uuid")
+        })
 }
 
 impl Frame {
