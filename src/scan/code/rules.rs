@@ -131,6 +131,12 @@ pub struct SourceDef {
     /// The value holds several independent inputs (all parameters of a request).
     #[serde(default)]
     pub container: bool,
+    /// Classes that it may cause; empty: all.
+    #[serde(default)]
+    causes: Vec<String>,
+    /// The same as a set.
+    #[serde(skip)]
+    pub labels: Labels,
     /// The call writes it into this argument instead of giving it back.
     #[serde(default)]
     pub into: Option<usize>,
@@ -520,7 +526,11 @@ impl Rules {
             entries: file.entry,
             ..Table::default()
         };
-        for s in file.source {
+        for mut s in file.source {
+            s.labels = s.causes.iter().fold(0, |a, c| a | label(c));
+            if s.causes.is_empty() {
+                s.labels = ALL_LABELS;
+            }
             for n in &s.name {
                 t.at(n).source = Some(s.clone());
             }

@@ -282,7 +282,7 @@ impl Interpreter<'_> {
                     format!("{} enters: `{}`", s.what, short(self.text_of(call.id))).into(),
                 );
                 let origin = super::report::digest(self.text_of(call.id));
-                let v = Value::tainted(vec![source_fact(origin, s.container, step)]);
+                let v = Value::tainted(vec![source_fact(origin, s, step)]);
                 self.update(root, &path, st, |o| o.facts = v.facts);
             }
         }

@@ -96,7 +96,7 @@ impl Interpreter<'_> {
         let at = f.span.start;
         let text = format!("request parameter `{}`", p.name);
         let trace = Trace::step(None, at..at, text.into());
-        Value::tainted(vec![source_fact(report::digest(&p.name), true, trace)])
+        Value::tainted(vec![plain_fact(report::digest(&p.name), true, trace)])
     }
 }
 

@@ -223,7 +223,7 @@ impl Interpreter<'_> {
             span,
             format!("{} enters: `{}`", s.what, short(text)).into(),
         );
-        v.set_facts(vec![source_fact(digest(text), s.container, step)]);
+        v.set_facts(vec![source_fact(digest(text), s, step)]);
         true
     }
 

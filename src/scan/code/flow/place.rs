@@ -164,7 +164,7 @@ impl Interpreter<'_> {
                 if let Some(s) = &m.source {
                     let at = self.last_span.clone();
                     let step = Trace::step(None, at, format!("{} enters: `{name}`", s.what).into());
-                    out.set_facts(vec![source_fact(digest(&full), s.container, step)]);
+                    out.set_facts(vec![source_fact(digest(&full), s, step)]);
                 }
             }
             if out.name.is_none() && full.len() < MAX_NAME {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::ir::{ByteSpan, ClassId, Const, FuncId, Name};
-use super::super::rules::{ALL_LABELS, Labels};
+use super::super::rules::{ALL_LABELS, Labels, SourceDef};
 
 /// Longest known beginning of a text that is kept, in bytes.
 const MAX_PREFIX: usize = 256;
@@ -573,8 +573,16 @@ fn position_behind(text: &str) -> Position {
     }
 }
 
-/// All classes, for sources.
-pub fn source_fact(origin: u64, container: bool, trace: Rc<Trace>) -> Fact {
+/// Outside data of a source.
+pub fn source_fact(origin: u64, source: &SourceDef, trace: Rc<Trace>) -> Fact {
+    Fact {
+        labels: source.labels,
+        ..plain_fact(origin, source.container, trace)
+    }
+}
+
+/// Outside data of all classes.
+pub fn plain_fact(origin: u64, container: bool, trace: Rc<Trace>) -> Fact {
     Fact {
         origin: Origin::Source(origin),
         labels: ALL_LABELS,
