@@ -8,6 +8,7 @@ use super::containers::{self, Effect};
 use super::eval::short;
 use super::guards;
 use super::place::Root;
+use super::text::concat;
 use super::value::*;
 use super::{Frame, Interpreter, MAX_INLINE, State};
 

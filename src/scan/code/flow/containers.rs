@@ -4,6 +4,7 @@
 use super::super::ir::Const;
 use super::Interpreter;
 use super::call::Call;
+use super::text::concat;
 use super::value::*;
 
 /// What a method does.

@@ -3,6 +3,7 @@
 use super::super::ir::*;
 use super::operators::membership;
 use super::report::digest;
+use super::text::concat;
 use super::value::*;
 use super::{Interpreter, MAX_PATH, State};
 

@@ -22,6 +22,7 @@ mod place;
 mod report;
 mod state;
 mod summary;
+mod text;
 mod value;
 
 use std::collections::{HashMap, HashSet};

@@ -2,6 +2,7 @@
 
 use super::super::ir::*;
 use super::super::rules::{ALL_LABELS, label};
+use super::text::concat;
 use super::value::*;
 use super::{Interpreter, State};
 
