@@ -6,13 +6,16 @@
 //! tables keyed by qualified callee, so that a call costs a look-up however many
 //! rules there are.
 
+mod format;
+
 use std::collections::{HashMap, HashSet};
 
 use regex::Regex;
-use serde::Deserialize;
 
+use self::format::{ConditionDef, RuleDef, RuleFile};
+pub use self::format::{EntryDef, PropagatorDef, Shape, SourceDef};
 use super::ir::Const;
-use crate::scan::model::{Confidence, EngineKind, RuleInfo, Severity};
+use crate::scan::model::{Confidence, EngineKind, RuleInfo};
 
 /// Front ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,7 +75,10 @@ pub fn label(name: &str) -> Labels {
     if name == "all" {
         return ALL_LABELS;
     }
-    CLASSES.iter().position(|c| *c == name).map_or(0, |i| 1 << i)
+    CLASSES
+        .iter()
+        .position(|c| *c == name)
+        .map_or(0, |i| 1 << i)
 }
 
 /// Why a rule file cannot be used.
@@ -96,103 +102,6 @@ pub enum RuleError {
     },
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleFile {
-    #[serde(default)]
-    source: Vec<SourceDef>,
-    #[serde(default)]
-    entry: Vec<EntryDef>,
-    #[serde(default)]
-    sanitizer: Vec<SanitizerDef>,
-    #[serde(default)]
-    propagator: Vec<PropagatorDef>,
-    #[serde(default)]
-    types: HashMap<String, String>,
-    #[serde(default)]
-    configure: Vec<ConfigureDef>,
-    #[serde(default)]
-    exits: Vec<String>,
-    #[serde(default)]
-    rule: Vec<RuleDef>,
-}
-
-/// Where outside data enters.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceDef {
-    /// Qualified names whose reading or calling gives outside data.
-    name: Vec<String>,
-    /// What it is, for the first step of the flow.
-    pub what: String,
-    /// The value holds several independent inputs (all parameters of a request).
-    #[serde(default)]
-    pub container: bool,
-    /// The call writes it into this argument instead of giving it back.
-    #[serde(default)]
-    pub into: Option<usize>,
-}
-
-/// Functions that a framework calls with outside data.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EntryDef {
-    /// Decorator or annotation that makes a function an entry, `*.route`.
-    #[serde(default)]
-    pub annotation: Vec<String>,
-    /// A name that the file has to import.
-    #[serde(default)]
-    pub import: Vec<String>,
-    /// Names of the first parameters; alternatives separated by `|`, `*` for any.
-    #[serde(default)]
-    pub params: Vec<String>,
-    /// Types that these parameters then have, `tainted` for outside data itself.
-    #[serde(default)]
-    pub types: Vec<String>,
-    /// Annotation of a parameter that makes it outside data.
-    #[serde(default)]
-    pub param_annotation: Vec<String>,
-    /// All parameters of plain types are outside data.
-    #[serde(default)]
-    pub all_params: bool,
-    /// What a text that the function returns becomes, a class such as `xss`.
-    #[serde(default)]
-    pub returns: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SanitizerDef {
-    call: Vec<String>,
-    clears: Vec<String>,
-}
-
-/// Calls that pass data on.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PropagatorDef {
-    call: Vec<String>,
-    /// Arguments whose data goes on; empty: all of them and the receiver.
-    #[serde(default)]
-    pub from: Vec<usize>,
-    /// `return`, `receiver`, `identity` or the number of an argument.
-    #[serde(default = "to_return")]
-    pub to: String,
-    /// Build the text of the arguments in order (formatting), so that a known
-    /// beginning stays known.
-    #[serde(default)]
-    pub concat: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigureDef {
-    call: Vec<String>,
-    #[serde(default)]
-    when: Vec<ConditionDef>,
-    becomes: String,
-}
-
 /// A call after which its receiver is something else to the rules.
 #[derive(Debug)]
 pub struct Configure {
@@ -200,118 +109,6 @@ pub struct Configure {
     pub when: Vec<Condition>,
     /// Name of the receiver from then on.
     pub becomes: String,
-}
-
-fn to_return() -> String {
-    "return".into()
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleDef {
-    id: String,
-    title: String,
-    message: String,
-    description: String,
-    remediation: String,
-    cwe: Vec<String>,
-    owasp: Vec<String>,
-    severity: Severity,
-    confidence: Confidence,
-    #[serde(default)]
-    references: Vec<String>,
-    #[serde(default)]
-    aliases: Vec<String>,
-    #[serde(default)]
-    class: Option<String>,
-    #[serde(default)]
-    tests: bool,
-    #[serde(default)]
-    sink: Vec<SinkDef>,
-    #[serde(default, rename = "match")]
-    matches: Vec<MatchDef>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SinkDef {
-    call: Vec<String>,
-    #[serde(default)]
-    args: Vec<usize>,
-    #[serde(default)]
-    keywords: Vec<String>,
-    #[serde(default)]
-    any_arg: bool,
-    #[serde(default)]
-    from_arg: Option<usize>,
-    #[serde(default)]
-    joined: bool,
-    #[serde(default)]
-    receiver: bool,
-    #[serde(default)]
-    only: Option<Shape>,
-    #[serde(default)]
-    direct: bool,
-    #[serde(default)]
-    when: Vec<ConditionDef>,
-    #[serde(default)]
-    fields: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MatchDef {
-    #[serde(default)]
-    call: Vec<String>,
-    #[serde(default)]
-    assign: Vec<String>,
-    #[serde(default)]
-    object: bool,
-    #[serde(default)]
-    when: Vec<ConditionDef>,
-    #[serde(default)]
-    unless: Vec<ConditionDef>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConditionDef {
-    #[serde(default)]
-    arg: Option<usize>,
-    #[serde(default)]
-    keyword: Option<String>,
-    #[serde(default)]
-    field: Option<String>,
-    #[serde(default)]
-    equals: Option<toml::Value>,
-    #[serde(default)]
-    matches: Option<String>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    literal: Option<bool>,
-    #[serde(default)]
-    missing: Option<bool>,
-    #[serde(default)]
-    context: Option<String>,
-}
-
-/// What a text has to look like for a sink to care.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shape {
-    /// Markup, or a text that outside data begins.
-    Html,
-    /// A text whose host outside data may choose.
-    Host,
-    /// Outside data chooses the beginning.
-    Start,
-    /// A list that runs a shell.
-    Shell,
-    /// Markup that stands in the code.
-    Markup,
-    /// The name of a view that redirects.
-    View,
 }
 
 /// A compiled sink.
@@ -482,10 +279,16 @@ pub struct Rules {
 impl Rules {
     /// Compiles the embedded rules.
     pub fn embedded() -> Result<Self, RuleError> {
-        let mut out = Self { rules: Vec::new(), tables: Vec::new(), ids: HashMap::new() };
+        let mut out = Self {
+            rules: Vec::new(),
+            tables: Vec::new(),
+            ids: HashMap::new(),
+        };
         for (name, text) in FILES {
-            let file: RuleFile = toml::from_str(text)
-                .map_err(|e| RuleError::Format { file: name.to_string(), error: Box::new(e) })?;
+            let file: RuleFile = toml::from_str(text).map_err(|e| RuleError::Format {
+                file: name.to_string(),
+                error: Box::new(e),
+            })?;
             let table = out.compile(file)?;
             out.tables.push(table);
         }
@@ -504,8 +307,15 @@ impl Rules {
     }
 
     fn compile(&mut self, file: RuleFile) -> Result<Table, RuleError> {
-        let mut t = Table { entries: file.entry, ..Table::default() };
-        for s in file.source {
+        let mut t = Table {
+            entries: file.entry,
+            ..Table::default()
+        };
+        for mut s in file.source {
+            s.labels = s.causes.iter().fold(0, |a, c| a | label(c));
+            if s.causes.is_empty() {
+                s.labels = ALL_LABELS;
+            }
             for n in &s.name {
                 t.at(n).source = Some(s.clone());
             }
@@ -535,7 +345,10 @@ impl Rules {
         for c in file.configure {
             for call in &c.call {
                 let when = conditions(&c.when, call)?;
-                t.at(call).configures.push(Configure { when, becomes: c.becomes.clone() });
+                t.at(call).configures.push(Configure {
+                    when,
+                    becomes: c.becomes.clone(),
+                });
             }
         }
         for (call, ty) in file.types {
@@ -553,7 +366,10 @@ impl Rules {
 
     fn compile_rule(&mut self, r: RuleDef, t: &mut Table) -> Result<(), RuleError> {
         let at = self.rules.len();
-        let fail = |problem: String| RuleError::Rule { rule: r.id.clone(), problem };
+        let fail = |problem: String| RuleError::Rule {
+            rule: r.id.clone(),
+            problem,
+        };
         if self.ids.insert(r.id.clone(), at).is_some() {
             return Err(fail("the id is taken by another rule".into()));
         }
@@ -619,7 +435,10 @@ impl Rules {
 }
 
 fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleError> {
-    let fail = |problem: String| RuleError::Rule { rule: rule.to_string(), problem };
+    let fail = |problem: String| RuleError::Rule {
+        rule: rule.to_string(),
+        problem,
+    };
     let regex = |s: &str| Regex::new(s).map_err(|e| fail(e.to_string()));
     let mut out = Vec::new();
     for d in defs {
@@ -633,7 +452,9 @@ fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleE
                 toml::Value::Integer(i) => Ok(Const::Int(*i)),
                 toml::Value::String(s) if s == "null" => Ok(Const::Null),
                 toml::Value::String(s) => Ok(Const::Str(s.as_str().into())),
-                _ => Err(fail("`equals` takes a truth value, a number, a text or a list".into())),
+                _ => Err(fail(
+                    "`equals` takes a truth value, a number, a text or a list".into(),
+                )),
             };
             Test::Equals(match v {
                 toml::Value::Array(a) => a.iter().map(one).collect::<Result<_, _>>()?,
@@ -652,7 +473,11 @@ fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleE
         } else {
             return Err(fail("a condition asks nothing: give `equals`, `matches`, `name`, `literal` or `missing`".into()));
         };
-        out.push(Condition { subject, field: d.field.clone(), test });
+        out.push(Condition {
+            subject,
+            field: d.field.clone(),
+            test,
+        });
     }
     Ok(out)
 }

@@ -5,9 +5,12 @@ use std::rc::Rc;
 use super::super::ir::*;
 use super::super::rules::{Model, PropagatorDef};
 use super::containers::{self, Effect};
-use super::eval::{Root, short};
+use super::eval::short;
+use super::guards;
+use super::place::Root;
+use super::text::concat;
 use super::value::*;
-use super::{Frame, Interpreter, MAX_INLINE, Pending, State, Summary};
+use super::{Frame, Interpreter, MAX_INLINE, State};
 
 /// A call with everything evaluated.
 pub(super) struct Call<'a> {
@@ -36,12 +39,19 @@ pub(super) struct Actual {
 impl Call<'_> {
     /// Positional argument.
     pub(super) fn arg(&self, i: usize) -> Option<&Value> {
-        self.args.iter().filter(|a| a.name.is_none()).nth(i).map(|a| &a.value)
+        self.args
+            .iter()
+            .filter(|a| a.name.is_none())
+            .nth(i)
+            .map(|a| &a.value)
     }
 
     /// Argument by keyword.
     pub(super) fn keyword(&self, name: &str) -> Option<&Value> {
-        self.args.iter().find(|a| a.name.as_deref() == Some(name)).map(|a| &a.value)
+        self.args
+            .iter()
+            .find(|a| a.name.as_deref() == Some(name))
+            .map(|a| &a.value)
     }
 }
 
@@ -70,10 +80,17 @@ impl Interpreter<'_> {
         for a in args {
             // Functions that are passed run once it is known with what.
             let value = match module.nodes.get(a.value as usize).map(|n| &n.op) {
-                Some(Op::Closure(f)) => Value { kind: Kind::Func(*f), ..Value::default() },
+                Some(Op::Closure(f)) => Value {
+                    kind: Kind::Func(*f),
+                    ..Value::default()
+                },
                 _ => self.eval(a.value, st).without(&st.kills),
             };
-            actuals.push(Actual { name: a.name.clone(), value, spread: a.spread });
+            actuals.push(Actual {
+                name: a.name.clone(),
+                value,
+                spread: a.spread,
+            });
         }
         let full = match (&receiver, method) {
             (Some((_, r)), Some(m)) => r.name.as_ref().map(|n| format!("{n}.{m}")),
@@ -84,12 +101,22 @@ impl Interpreter<'_> {
             (Some(t), Some(f)) if **t != *f && self.table.exact(t).is_some() => Some(t.to_string()),
             (_, f) => f,
         };
-        let full = if new { full.map(|f| format!("new {f}")) } else { full };
+        let full = if new {
+            full.map(|f| format!("new {f}"))
+        } else {
+            full
+        };
         let (object, receiver) = match receiver {
             Some((o, r)) => (Some(o), r.without(&st.kills)),
             None => (None, Value::default()),
         };
-        let call = Call { id, full, method, receiver, args: actuals };
+        let call = Call {
+            id,
+            full,
+            method,
+            receiver,
+            args: actuals,
+        };
 
         if let Some(v) = self.own_function(&call, &target, object, st) {
             return v;
@@ -142,7 +169,10 @@ impl Interpreter<'_> {
                     let f = self.overload(f, call);
                     if let Some(Some(s)) = self.summaries.get(f as usize).cloned() {
                         let args = self.bind(f, call, st);
-                        let this = Value { kind: Kind::Instance(c), ..Value::default() };
+                        let this = Value {
+                            kind: Kind::Instance(c),
+                            ..Value::default()
+                        };
                         self.release(&s, &this, &args, f, call, st);
                         if let Some(t) = &s.this {
                             out = self.substitute(t, &this, &args, f, call, 0);
@@ -165,252 +195,6 @@ impl Interpreter<'_> {
             }
             _ => None,
         }
-    }
-
-    /// The method of the same name that takes as many arguments.
-    fn overload(&self, f: FuncId, call: &Call<'_>) -> FuncId {
-        let Some(func) = self.module.functions.get(f as usize) else {
-            return f;
-        };
-        let Some(class) = func.class.and_then(|c| self.module.classes.get(c as usize)) else {
-            return f;
-        };
-        class
-            .methods
-            .get(&func.name)
-            .and_then(|all| {
-                all.iter().find(|o| {
-                    self.module
-                        .functions
-                        .get(**o as usize)
-                        .is_some_and(|o| o.params.len() == call.args.len())
-                })
-            })
-            .copied()
-            .unwrap_or(f)
-    }
-
-    /// The values of a function's parameters in this call.
-    fn bind(&mut self, f: FuncId, call: &Call<'_>, st: &mut State) -> Vec<Value> {
-        let module = self.module;
-        let Some(func) = module.functions.get(f as usize) else {
-            return Vec::new();
-        };
-        let mut positional = call.args.iter().filter(|a| a.name.is_none());
-        let mut out = Vec::with_capacity(func.params.len());
-        for p in &func.params {
-            if p.rest {
-                let mut v = Value::default();
-                for a in positional.by_ref() {
-                    v.push_element(a.value.clone());
-                }
-                for a in call.args.iter().filter(|a| a.name.is_some()) {
-                    v.add_element(a.value.clone());
-                }
-                out.push(v);
-                continue;
-            }
-            let v = match call.keyword(&p.name) {
-                Some(v) => v.clone(),
-                None => match positional.next() {
-                    Some(a) if a.spread => Self::element_of(&a.value),
-                    Some(a) => a.value.clone(),
-                    None => p.default.map(|d| self.eval(d, st)).unwrap_or_default(),
-                },
-            };
-            out.push(v);
-        }
-        out
-    }
-
-    /// Applies a summary.
-    fn apply(
-        &mut self,
-        f: FuncId,
-        call: &Call<'_>,
-        object: Option<NodeId>,
-        st: &mut State,
-    ) -> Value {
-        let Some(Some(s)) = self.summaries.get(f as usize).cloned() else {
-            return Value::default();
-        };
-        let args = self.bind(f, call, st);
-        let this = call.receiver.clone();
-        self.release(&s, &this, &args, f, call, st);
-        if let Some(t) = &s.this
-            && t.elements.is_some()
-            && let Some(o) = object
-            && let Some((root, path)) = self.path_of(o, st)
-        {
-            let new = self.substitute(t, &this, &args, f, call, 0);
-            self.update(root, &path, st, |v| v.elements = new.elements);
-        }
-        for (i, p) in s.params.iter().enumerate() {
-            let (Some(p), Some(arg)) = (p, self.arg_node(call.id, i)) else {
-                continue;
-            };
-            if let Some((root, path)) = self.path_of(arg, st) {
-                let new = self.substitute(p, &this, &args, f, call, 0);
-                self.update(root, &path, st, |v| v.elements = new.elements);
-            }
-        }
-        if !s.returns {
-            st.live = false;
-        }
-        self.substitute(&s.result, &this, &args, f, call, 0)
-    }
-
-    fn arg_node(&self, call: NodeId, i: usize) -> Option<NodeId> {
-        match &self.module.nodes.get(call as usize)?.op {
-            Op::Call { args, .. } => args.get(i).filter(|a| a.name.is_none()).map(|a| a.value),
-            _ => None,
-        }
-    }
-
-    /// What waits for data of parameters gets what this call passes.
-    fn release(
-        &mut self,
-        s: &Summary,
-        this: &Value,
-        args: &[Value],
-        f: FuncId,
-        call: &Call<'_>,
-        st: &State,
-    ) {
-        for p in &s.pending {
-            for mut fact in Self::facts_of(&p.origin, this, args) {
-                fact.labels &= p.labels & !killed(&st.kills, &fact.origin);
-                fact.position = fact.position.max(p.position);
-                if fact.labels == 0 || !p.hit.accepts(fact.position) {
-                    continue;
-                }
-                fact.trace = self.through(&fact.trace, &p.trace, f, call);
-                self.reached(&p.hit, &fact);
-            }
-        }
-        if self.pending.len() > 256 {
-            self.pending.truncate(256);
-        }
-    }
-
-    /// Facts that the caller passes where the callee sees a parameter's.
-    fn facts_of(origin: &Origin, this: &Value, args: &[Value]) -> Vec<Fact> {
-        let Origin::Param(i, path) = origin else {
-            return Vec::new();
-        };
-        let base = match i.checked_sub(1) {
-            None => this,
-            Some(i) => match args.get(i as usize) {
-                Some(a) => a,
-                None => return Vec::new(),
-            },
-        };
-        let mut at = base.clone();
-        for k in path.iter() {
-            at = match at.element(k) {
-                Some(e) => e,
-                None => {
-                    let mut v = Value::default();
-                    let mut facts = at.facts().to_vec();
-                    for f in &mut facts {
-                        if let Origin::Param(i, p) = &f.origin
-                            && p.len() < super::MAX_PATH
-                        {
-                            let mut q = p.to_vec();
-                            q.push(k.clone());
-                            f.origin = Origin::Param(*i, q.into());
-                        }
-                    }
-                    v.set_facts(facts);
-                    v
-                }
-            };
-        }
-        at.deep_facts()
-    }
-
-    /// The caller's way, then the callee's.
-    fn through(
-        &self,
-        outer: &Rc<Trace>,
-        inner: &Rc<Trace>,
-        f: FuncId,
-        call: &Call<'_>,
-    ) -> Rc<Trace> {
-        let name = self.module.functions.get(f as usize).map(|f| f.name.to_string());
-        let span = self.span_of(call.id);
-        let text = format!("passed to `{}`", name.unwrap_or_default());
-        let mut out = Trace::step(Some(outer), span, text.into());
-        for s in inner.steps().into_iter().skip(1) {
-            out = Trace::step(Some(&out), s.span.clone(), s.message.clone());
-        }
-        out
-    }
-
-    /// A value of a summary in terms of this call.
-    fn substitute(
-        &mut self,
-        v: &Value,
-        this: &Value,
-        args: &[Value],
-        f: FuncId,
-        call: &Call<'_>,
-        depth: usize,
-    ) -> Value {
-        // The parameter itself comes back as it went in.
-        if let [only] = v.facts()
-            && v.elements.is_none()
-            && v.prefix.is_none()
-            && only.labels == super::ALL_LABELS
-            && let Origin::Param(i, path) = &only.origin
-            && path.is_empty()
-            && only.trace.prev.is_none()
-        {
-            return match i.checked_sub(1) {
-                None => this.clone(),
-                Some(i) => args.get(i as usize).cloned().unwrap_or_default(),
-            };
-        }
-        let mut facts: Vec<Fact> = Vec::new();
-        for fact in v.facts() {
-            if matches!(fact.origin, Origin::Source(_)) {
-                merge_facts(&mut facts, std::slice::from_ref(fact));
-                continue;
-            }
-            for mut outer in Self::facts_of(&fact.origin, this, args) {
-                outer.labels &= fact.labels;
-                outer.position = outer.position.max(fact.position);
-                outer.container &= fact.container;
-                outer.trace = self.through(&outer.trace, &fact.trace, f, call);
-                merge_facts(&mut facts, &[outer]);
-            }
-        }
-        let mut out = v.clone();
-        out.set_facts(facts);
-        if depth < 3
-            && let Some(e) = out.elements.clone()
-        {
-            let mut e = (*e).clone();
-            for x in e.known.values_mut().chain(e.any.iter_mut()) {
-                *x = self.substitute(x, this, args, f, call, depth + 1);
-            }
-            out.elements = Some(Rc::new(e));
-        }
-        if let Some(g) = &v.guard {
-            let map = |list: &[Kill]| -> Vec<Kill> {
-                list.iter()
-                    .flat_map(|(o, l)| match o {
-                        Origin::Source(_) => vec![(o.clone(), *l)],
-                        Origin::Param(..) => Self::facts_of(o, this, args)
-                            .into_iter()
-                            .map(|f| (f.origin, *l))
-                            .collect(),
-                    })
-                    .collect()
-            };
-            out.guard = Some(Guard { yes: map(&g.yes), no: map(&g.no) }.into());
-        }
-        out
     }
 
     /// Interprets a nested function where it stands or is called.
@@ -499,7 +283,7 @@ impl Interpreter<'_> {
                     format!("{} enters: `{}`", s.what, short(self.text_of(call.id))).into(),
                 );
                 let origin = super::report::digest(self.text_of(call.id));
-                let v = Value::tainted(vec![source_fact(origin, s.container, step)]);
+                let v = Value::tainted(vec![source_fact(origin, s, step)]);
                 self.update(root, &path, st, |o| o.facts = v.facts);
             }
         }
@@ -523,7 +307,8 @@ impl Interpreter<'_> {
         let props: Vec<&PropagatorDef> = models.iter().flat_map(|m| &m.propagates).collect();
 
         let builtin = if props.is_empty() && clears == 0 {
-            call.method.map(|m| containers::method(m, call, called.as_ref()))
+            call.method
+                .map(|m| containers::method(m, call, called.as_ref()))
         } else {
             None
         };
@@ -579,7 +364,10 @@ impl Interpreter<'_> {
             }
         }
         // Flask: `args.get("n", type=int)`.
-        if call.keyword("type").is_some_and(|t| super::report::is_scalar_type(t.name.as_deref())) {
+        if call
+            .keyword("type")
+            .is_some_and(|t| super::report::is_scalar_type(t.name.as_deref()))
+        {
             out.facts = None;
         }
         if clears != 0 {
@@ -595,7 +383,7 @@ impl Interpreter<'_> {
             out.set_facts(facts);
         }
         if out.guard.is_none() {
-            out.guard = containers::guard(call).map(Rc::new);
+            out.guard = guards::guard(call).map(Rc::new);
         }
         if let Some(t) = ty {
             out.name = Some(t.into());
@@ -610,7 +398,10 @@ impl Interpreter<'_> {
         let inputs: Vec<Value> = if p.from.is_empty() {
             all_inputs(call)
         } else {
-            p.from.iter().filter_map(|i| call.arg(*i).cloned()).collect()
+            p.from
+                .iter()
+                .filter_map(|i| call.arg(*i).cloned())
+                .collect()
         };
         let v = if p.concat {
             match inputs.split_first() {
@@ -623,7 +414,10 @@ impl Interpreter<'_> {
         } else {
             concat(&inputs)
         };
-        let mut v = Value { constant: if p.concat { None } else { v.constant.clone() }, ..v };
+        let mut v = Value {
+            constant: if p.concat { None } else { v.constant.clone() },
+            ..v
+        };
         if v.facts.is_some() {
             let name = call.full.as_deref().or(call.method).unwrap_or("the call");
             let span = self.span_of(call.id);
@@ -693,7 +487,11 @@ impl Interpreter<'_> {
             } else if args.iter().any(|a| a.facts.is_some()) {
                 let actuals = args
                     .into_iter()
-                    .map(|value| Actual { name: None, value, spread: false })
+                    .map(|value| Actual {
+                        name: None,
+                        value,
+                        spread: false,
+                    })
                     .collect();
                 let inner = Call {
                     id: call.id,
@@ -708,28 +506,6 @@ impl Interpreter<'_> {
             }
         }
         out
-    }
-
-    /// Data reached a sink: a finding if it came from outside, a condition on the
-    /// caller if it is a parameter's.
-    pub(super) fn reached(&mut self, hit: &Rc<super::report::SinkHit>, fact: &Fact) {
-        match &fact.origin {
-            Origin::Source(_) => self.report_flow(hit, fact),
-            Origin::Param(..) => {
-                let known = self.pending.iter().any(|p| {
-                    p.origin == fact.origin && p.hit.rule == hit.rule && p.hit.span == hit.span
-                });
-                if !known && self.pending.len() < 256 {
-                    self.pending.push(Pending {
-                        origin: fact.origin.clone(),
-                        labels: fact.labels,
-                        position: fact.position,
-                        trace: fact.trace.clone(),
-                        hit: hit.clone(),
-                    });
-                }
-            }
-        }
     }
 }
 
