@@ -290,7 +290,7 @@ async fn folders_are_listed_in_pages() {
             let mut expected: Vec<String> = Vec::new();
             for path in truth.iter().filter(|p| p.starts_with(&prefix)) {
                 let name = match path[prefix.len()..].find('/').filter(|_| !recursive) {
-                    Some(slash) => path[..prefix.len() + slash + 1].to_owned(),
+                    Some(slash) => path[..=prefix.len() + slash].to_owned(),
                     None => path.clone(),
                 };
                 if expected.last() != Some(&name) {

@@ -434,4 +434,27 @@ mod tests {
             assert_eq!(Parser::new(limits).feed(&lines(&bad)), Err(error), "{bad:?}");
         }
     }
+
+    #[test]
+    fn damaged_sections_never_break_the_parser() {
+        let good = lines(&[
+            &format!("shallow {A}"),
+            &format!("{ZERO} {B} refs/heads/main\0 push-options atomic"),
+            &format!("{A} {ZERO} refs/heads/old"),
+            "",
+            "wait",
+            "",
+        ]);
+        for at in 0..good.len() {
+            for byte in [0, b'0', b'f', b' ', b'\n', 0xff] {
+                let mut bad = good.clone();
+                bad[at] = byte;
+                let mut parser = Parser::new(Limits::default());
+                if let Ok((used, _)) = parser.feed(&bad) {
+                    assert!(used <= bad.len());
+                }
+                let _ = parser.into_request();
+            }
+        }
+    }
 }

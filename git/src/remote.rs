@@ -56,7 +56,7 @@ pub trait Repository: Send + Sync + 'static {
     }
 
     /// How much has arrived. Called on an async thread, at most about every 200 ms and once when the
-    /// pack is complete, so it must return at once.
+    /// pack was checked, so it must return at once.
     fn receiving(&self, progress: ReceiveProgress) {
         let _ = progress;
     }
@@ -66,7 +66,8 @@ pub trait Repository: Send + Sync + 'static {
     /// Called once for a push of which at least one command survived the checks, and not again.
     /// The implementation calls [`crate::refs::plan`] with the refs as they are inside its
     /// transaction, applies the decisions, and answers with one outcome for each command in order.
-    /// Nothing may be visible to readers if it fails. It runs to its end even if the client
+    /// If the plan refuses every command, nothing is stored. Nothing may be visible to readers if it
+    /// fails. It runs to its end even if the client
     /// disconnects meanwhile. `messages` shows lines to the person who pushed.
     fn commit(
         &self,

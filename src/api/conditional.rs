@@ -11,6 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::error::{ApiError, Result};
+use crate::server::App;
 
 /// Longest wait of a poll, in seconds.
 pub const MAX_WAIT: u32 = 60;
@@ -53,4 +54,45 @@ pub fn respond(headers: &HeaderMap, etag: &str, body: &impl Serialize) -> Respon
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     response
+}
+
+/// Reads an object, and while it is what the client has already, waits for a change:
+/// at most `limit`, and not beyond the stop of the server. A client that names no
+/// tag in `If-None-Match` waits for a change of what is there now.
+///
+/// # Errors
+///
+/// Those of `read`; an object that goes away meanwhile is its 404.
+pub async fn changed<T, F, Fut>(
+    app: &App,
+    headers: &HeaderMap,
+    topic: Uuid,
+    limit: Duration,
+    mut read: F,
+    tag: impl Fn(&T) -> String,
+) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    if limit.is_zero() {
+        return read().await;
+    }
+    let waiter = app.db.hub().waiter(topic);
+    let first = read().await?;
+    let before = tag(&first);
+    if headers.contains_key(header::IF_NONE_MATCH) && !none_match(headers, &before) {
+        return Ok(first);
+    }
+    let changed = waiter.until(limit, || {
+        let next = read();
+        async {
+            let next: T = next.await?;
+            Ok::<_, ApiError>((tag(&next) != before).then_some(next))
+        }
+    });
+    tokio::select! {
+        changed = changed => Ok(changed?.unwrap_or(first)),
+        () = app.stopping.cancelled() => Ok(first),
+    }
 }

@@ -12,6 +12,7 @@ pub mod conditional;
 pub mod error;
 pub mod events;
 pub mod extract;
+pub mod fields;
 pub mod findings;
 pub mod git_uploads;
 pub mod health;

@@ -1,10 +1,300 @@
-//! Repositories.
+//! Repositories and their threat profiles.
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as JsonValue;
+use uuid::Uuid;
 
+use super::caller::Caller;
+use super::conditional;
+use super::error::{ApiError, Result};
+use super::extract::{Id, Json, Query};
+use super::fields::Check;
+use super::page::{Page, PageQuery};
+use super::time::Time;
+use crate::db::repositories::{
+    self, Failure, Language, NewRepository, OpenFindings, Repository, SourceType,
+};
+use crate::db::{projects, uploads};
 use crate::server::App;
 
 /// The routes of this group.
 pub fn router() -> Router<App> {
     Router::new()
+        .route("/v1/projects/{project_id}/repositories", get(list).post(create))
+        .route("/v1/repositories/{repo_id}", get(read).put(update).delete(remove))
+        .route("/v1/repositories/{repo_id}/threat-profile", get(threat_profile))
 }
+
+#[derive(Serialize)]
+struct Row {
+    id: Uuid,
+    project_id: Uuid,
+    name: String,
+    description: String,
+    source_type: String,
+    source_url: Option<String>,
+    ingest_status: String,
+    ingest_error: Option<Failure>,
+    default_branch: Option<String>,
+    head_commit: Option<String>,
+    snapshot: Option<Snapshot>,
+    languages: Vec<Language>,
+    open_findings: OpenFindings,
+    last_scan: Option<LastScan>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+#[derive(Serialize)]
+struct Snapshot {
+    id: Uuid,
+    commit: String,
+    file_count: i64,
+    total_bytes: i64,
+    created_at: Time,
+}
+
+#[derive(Serialize)]
+struct LastScan {
+    id: Uuid,
+    status: String,
+    finished_at: Option<Time>,
+}
+
+impl From<Repository> for Row {
+    fn from(repository: Repository) -> Self {
+        Self {
+            ingest_error: repository.ingest_error().cloned(),
+            snapshot: repository.snapshot().map(|snapshot| Snapshot {
+                id: snapshot.id,
+                commit: snapshot.commit,
+                file_count: snapshot.file_count,
+                total_bytes: snapshot.total_bytes,
+                created_at: Time(snapshot.created_at),
+            }),
+            languages: repository.languages().to_vec(),
+            last_scan: repository.last_scan().map(|scan| LastScan {
+                id: scan.id,
+                status: scan.status,
+                finished_at: scan.finished_at.map(Time),
+            }),
+            id: repository.id,
+            project_id: repository.project_id,
+            name: repository.name,
+            description: repository.description,
+            source_type: repository.source_type,
+            source_url: repository.source_url,
+            ingest_status: repository.ingest_status,
+            default_branch: repository.default_branch,
+            head_commit: repository.head_commit,
+            open_findings: repository.open_findings,
+            created_at: Time(repository.created_at),
+            updated_at: Time(repository.updated_at),
+        }
+    }
+}
+
+/// The tag of what is shown: the row's version, and the last scan, which changes on
+/// its own.
+fn etag(repository: &Repository) -> String {
+    let scan = repository.last_scan().map(|scan| format!("-{}-{}", scan.id.simple(), scan.status));
+    format!(
+        "\"{}-{}{}\"",
+        repository.id.simple(),
+        repository.version,
+        scan.as_deref().unwrap_or_default()
+    )
+}
+
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Id(project_id): Id,
+    uri: Uri,
+    Query(query): Query<PageQuery>,
+) -> Result<Page<Row>> {
+    let (limit, after) = (query.limit()?, query.after()?);
+    project(&app, &caller, project_id).await?;
+    let rows = repositories::list(&app.db, caller.user_id, project_id, after, limit + 1).await?;
+    Ok(Page::new(&uri, rows, limit, |row| row.id, Row::from))
+}
+
+async fn project(app: &App, caller: &Caller, id: Uuid) -> Result<()> {
+    match projects::get(&app.db, caller.user_id, id).await? {
+        Some(_) => Ok(()),
+        None => Err(ApiError::not_found("project")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    name: String,
+    description: Option<String>,
+    source_type: SourceType,
+    /// An upload without a repository, whose pushes are to fill this one.
+    upload_id: Option<Uuid>,
+    /// `false`: the pushes of that upload are not scanned.
+    scan: Option<bool>,
+    source_url: Option<String>,
+    r#ref: Option<String>,
+    credentials: Option<JsonValue>,
+}
+
+async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Id(project_id): Id,
+    Json(body): Json<Create>,
+) -> Result<(StatusCode, axum::Json<Row>)> {
+    let mut check = Check::default();
+    let name = check.name("name", &body.name);
+    let description = check.text("description", body.description.as_deref());
+    if body.source_type != SourceType::GitUpload {
+        check.refuse(
+            "source_type",
+            "this server takes code by `git push` only: choose `git_upload`, then make a remote \
+             with POST /v1/git-uploads/ and push to it",
+        );
+    } else {
+        let foreign = [
+            ("source_url", body.source_url.is_some()),
+            ("ref", body.r#ref.is_some()),
+            ("credentials", body.credentials.is_some()),
+        ];
+        for (field, _) in foreign.iter().filter(|(_, given)| *given) {
+            check.refuse(field, "does not go with the source_type `git_upload`");
+        }
+        if body.scan.is_some() && body.upload_id.is_none() {
+            check.refuse("scan", "goes with upload_id; else set it when you make the upload");
+        }
+    }
+    check.done()?;
+    project(&app, &caller, project_id).await?;
+    let mut tx = app.db.begin().await?;
+    let free = match body.upload_id {
+        Some(upload_id) => uploads::lock_free(&mut tx, caller.user_id, upload_id).await?,
+        None => Some(true),
+    };
+    match free {
+        Some(true) => {}
+        Some(false) => {
+            return Err(ApiError::conflict(
+                "upload_in_use",
+                "The upload fills another repository already; make a new upload.",
+            ));
+        }
+        None => return Err(ApiError::invalid_field("upload_id", "there is no such upload")),
+    }
+    let new = NewRepository {
+        project_id,
+        owner_id: caller.user_id,
+        name,
+        description,
+        source_type: body.source_type,
+    };
+    let repository = repositories::create(&mut tx, &new).await?;
+    if let Some(upload_id) = body.upload_id {
+        uploads::fill(&mut tx, upload_id, &repository, body.scan).await?;
+    }
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, axum::Json(repository.into())))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Poll {
+    wait: Option<u32>,
+}
+
+async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Query(query): Query<Poll>,
+) -> Result<Response> {
+    let wait = conditional::wait(query.wait)?;
+    let repository = conditional::changed(
+        &app,
+        &headers,
+        id,
+        wait,
+        || async {
+            repositories::get(&app.db, caller.user_id, id)
+                .await?
+                .ok_or_else(|| ApiError::not_found("repository"))
+        },
+        etag,
+    )
+    .await?;
+    let etag = etag(&repository);
+    Ok(conditional::respond(&headers, &etag, &Row::from(repository)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Update {
+    name: String,
+    description: Option<String>,
+}
+
+async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id,
+    Json(body): Json<Update>,
+) -> Result<axum::Json<Row>> {
+    let mut check = Check::default();
+    let name = check.name("name", &body.name);
+    let description = check.text("description", body.description.as_deref());
+    check.done()?;
+    let mut tx = app.db.begin().await?;
+    let repository = repositories::update(&mut tx, caller.user_id, id, &name, &description)
+        .await?
+        .ok_or_else(|| ApiError::not_found("repository"))?;
+    tx.commit().await?;
+    Ok(axum::Json(repository.into()))
+}
+
+async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
+    if repositories::delete(&app.db, caller.user_id, id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::not_found("repository"))
+    }
+}
+
+async fn threat_profile(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+) -> Result<Response> {
+    if repositories::get(&app.db, caller.user_id, id).await?.is_none() {
+        return Err(ApiError::not_found("repository"));
+    }
+    let profile =
+        repositories::threat_profile(&app.db, caller.user_id, id).await?.ok_or_else(|| {
+            ApiError::new(
+                StatusCode::NOT_FOUND,
+                "not_ingested",
+                "There is no threat profile yet: it is made when the first push is ingested.",
+            )
+        })?;
+    let mut body = profile.body.0;
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("source".into(), profile.source.into());
+        fields.insert("version".into(), profile.version.into());
+        fields.insert("updated_at".into(), Time(profile.updated_at).to_string().into());
+    }
+    Ok(conditional::respond(&headers, &conditional::etag(id, profile.version), &body))
+}
+
+#[cfg(test)]
+mod tests;

@@ -111,10 +111,8 @@ fn scan(args: &ScanArgs) -> anyhow::Result<bool> {
     let source = open(args, &limits)?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let mut engines = Engines::new(file_engines(), threads)?;
-    if let Some(database) = advisories(args.advisories.as_deref(), &cancel)? {
-        engines = engines.with_advisories(Arc::new(database));
-    }
+    let database = args.advisories.as_deref().map(assemble::advisories).transpose()?;
+    let engines = assemble::engines(IDENTITY, database, threads)?;
     let config = ScanConfig {
         engines: if args.engines.is_empty() {
             EngineKind::ALL.to_vec()
@@ -170,31 +168,6 @@ fn open(args: &ScanArgs, limits: &Limits) -> anyhow::Result<Box<dyn Source>> {
         bail!("{shown} is no git repository and has no history: leave --history out");
     }
     Ok(Box::new(folder::Folder::new(path.clone())))
-}
-
-/// The advisories that `--advisories` names.
-fn advisories(
-    from: Option<&Path>,
-    cancel: &Cancel,
-) -> anyhow::Result<Option<dependencies::Database>> {
-    let Some(from) = from else { return Ok(None) };
-    if from == Path::new("sample") {
-        return Ok(Some(dependencies::Database::sample()));
-    }
-    let (database, loaded) = dependencies::Database::load(from, cancel)?;
-    if database.is_empty() {
-        return Err(anyhow!(
-            "{} holds no advisories: it must be a folder of OSV records in JSON",
-            from.display()
-        ));
-    }
-    if loaded.malformed > 0 {
-        eprintln!("warning: {} advisories are malformed and left out", loaded.malformed);
-        for fault in &loaded.faults {
-            eprintln!("warning: {fault}");
-        }
-    }
-    Ok(Some(database))
 }
 
 fn name_of(path: &Path) -> String {

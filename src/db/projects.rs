@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::repositories::{self, OpenFindings};
-use super::{Conn, Db, Result, Tx, args, new_id, now, statements, uploads};
+use super::{Conn, Db, Result, Tx, args, new_id, now, statements, uploads, users};
 
 macro_rules! columns {
     () => {
@@ -21,10 +21,6 @@ statements! {
                    ON CONFLICT (owner_id) WHERE is_default DO NOTHING";
     DEFAULT = concat(
         "SELECT ", columns!(), " FROM projects WHERE owner_id = $1 AND is_default"
-    );
-    LOCK_OWNER = pair(
-        "SELECT id FROM users WHERE id = $1",
-        "SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE"
     );
     COUNT = "SELECT count(*) FROM projects WHERE owner_id = $1";
     GET = concat("SELECT ", columns!(), " FROM projects WHERE id = $1 AND owner_id = $2");
@@ -99,7 +95,7 @@ pub const DEFAULT_NAME: &str = "Uploads";
 /// How many projects an owner has. The owner's row stays locked until the
 /// transaction ends, so that a quota checked by it holds for requests side by side.
 pub async fn count(tx: &mut Tx, owner_id: Uuid) -> Result<i64> {
-    tx.fetch_optional::<(Uuid,)>(LOCK_OWNER, args![owner_id]).await?;
+    users::lock(tx, owner_id).await?;
     Ok(tx.fetch_one::<(i64,)>(COUNT, args![owner_id]).await?.0)
 }
 

@@ -392,13 +392,13 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     if generation != Some(ingest.generation) {
         return Ok(false);
     }
-    let snapshot_id = snapshots::insert(tx, id, &result.snapshot).await?;
+    snapshots::insert(tx, id, &result.snapshot).await?;
     let at = now();
     tx.execute(
         FINISH,
         args![
             id,
-            snapshot_id,
+            result.snapshot.id,
             Value::json(&result.languages),
             &result.default_branch,
             &result.head_commit,

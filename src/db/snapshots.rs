@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Conn, Result, Tx, args, new_id, now, statements};
+use super::{Conn, Result, Tx, args, now, statements};
 
 statements! {
     INSERT = "INSERT INTO snapshots (id, repository_id, owner_id, commit_id, manifest_key, \
@@ -43,6 +43,8 @@ pub struct Snapshot {
 /// A snapshot that is in storage already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSnapshot {
+    /// Its id, which stands in the keys of what it stored.
+    pub id: Uuid,
     /// The commit, hex.
     pub commit_id: String,
     /// Where its manifest is stored.
@@ -58,13 +60,12 @@ pub fn storage_prefix(repository_id: Uuid) -> String {
     format!("snapshots/{repository_id}/")
 }
 
-/// Records a snapshot of a repository; answers its id.
-pub(super) async fn insert(tx: &mut Tx, repository_id: Uuid, new: &NewSnapshot) -> Result<Uuid> {
-    let id = new_id();
+/// Records a snapshot of a repository.
+pub(super) async fn insert(tx: &mut Tx, repository_id: Uuid, new: &NewSnapshot) -> Result<()> {
     tx.execute(
         INSERT,
         args![
-            id,
+            new.id,
             repository_id,
             &new.commit_id,
             &new.manifest_key,
@@ -74,7 +75,7 @@ pub(super) async fn insert(tx: &mut Tx, repository_id: Uuid, new: &NewSnapshot) 
         ],
     )
     .await?;
-    Ok(id)
+    Ok(())
 }
 
 /// A snapshot of this owner.

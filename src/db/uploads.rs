@@ -7,7 +7,6 @@
 //! `receiving_until`, `expired` once the time is over and nothing was pushed. So a
 //! process that dies in the middle of a push leaves no row to repair.
 
-mod cas;
 pub mod push;
 #[cfg(test)]
 mod tests;
@@ -16,11 +15,11 @@ use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, RefCommand, commit_push};
+pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
 
 use super::jobs::{self, JobKind, NewJob};
-use super::repositories::Failure;
-use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements};
+use super::repositories::{Failure, Repository};
+use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users};
 
 macro_rules! columns {
     () => {
@@ -33,13 +32,11 @@ macro_rules! columns {
 use columns;
 
 statements! {
+    OF_REPOSITORY = "SELECT id FROM git_uploads WHERE repository_id = $1 AND pushes > 0 \
+                     ORDER BY pushed_at DESC, id DESC LIMIT 1";
     INSERT = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, wanted_ref, \
               scan, token_hash, status, created_at, expires_at) \
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
-    LOCK_OWNER = pair(
-        "SELECT id FROM users WHERE id = $1",
-        "SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE"
-    );
     COUNT_OPEN = "SELECT count(*) FROM git_uploads \
                   WHERE owner_id = $1 AND deleted_at IS NULL AND expires_at > $2";
     GET = concat(
@@ -73,6 +70,8 @@ statements! {
         "SELECT repository_id FROM git_uploads \
          WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL FOR UPDATE"
     );
+    FILL = "UPDATE git_uploads SET repository_id = $2, project_id = $3, scan = CASE WHEN $4 THEN scan ELSE $4 END, \
+            version = version + 1 WHERE id = $1";
     CLOSE = "UPDATE git_uploads SET deleted_at = $2, version = version + 1 WHERE id = $1";
     REMOVE = "DELETE FROM git_uploads WHERE id = $1";
 }
@@ -199,8 +198,8 @@ pub struct NewUpload {
     pub project_id: Uuid,
     /// Fills this repository of the same project instead of making one.
     pub repository_id: Option<Uuid>,
-    /// Name for people.
-    pub name: String,
+    /// Name for people; `None`: derived from the id.
+    pub name: Option<String>,
     /// Full name of the ref that is ingested.
     pub wanted_ref: Option<String>,
     /// A push is scanned.
@@ -246,13 +245,15 @@ pub fn storage_prefix(id: Uuid) -> String {
 /// the transaction ends, so that a quota checked by it holds for requests side by
 /// side.
 pub async fn count_open(tx: &mut Tx, owner_id: Uuid) -> Result<i64> {
-    tx.fetch_optional::<(Uuid,)>(LOCK_OWNER, args![owner_id]).await?;
+    users::lock(tx, owner_id).await?;
     Ok(tx.fetch_one::<(i64,)>(COUNT_OPEN, args![owner_id, now()]).await?.0)
 }
 
 /// Makes a remote.
 pub async fn create(tx: &mut Tx, new: &NewUpload) -> Result<Upload> {
     let id = new_id();
+    // The last characters of a UUIDv7 are random, the first are the same for hours.
+    let derived = || format!("upload-{:.8}", &id.simple().to_string()[24..]);
     tx.execute(
         INSERT,
         args![
@@ -260,7 +261,7 @@ pub async fn create(tx: &mut Tx, new: &NewUpload) -> Result<Upload> {
             new.owner_id,
             new.project_id,
             new.repository_id,
-            &new.name,
+            new.name.clone().unwrap_or_else(derived),
             &new.wanted_ref,
             new.scan,
             new.token_hash.as_slice(),
@@ -326,6 +327,13 @@ pub async fn shallow(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Vec<String>>
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
+/// The upload that was last pushed into a repository.
+pub async fn of_repository(conn: impl Into<Conn<'_>>, repository_id: Uuid) -> Result<Option<Uuid>> {
+    let row: Option<(Uuid,)> =
+        conn.into().fetch_optional(OF_REPOSITORY, args![repository_id]).await?;
+    Ok(row.map(|row| row.0))
+}
+
 /// All stored packs, oldest first.
 pub async fn packs(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Vec<Pack>> {
     conn.into().fetch_all(PACKS, args![id]).await
@@ -350,6 +358,27 @@ pub async fn set_status(tx: &mut Tx, id: Uuid, outcome: &Ingested) -> Result<()>
         Ingested::Ready { scan_id } => tx.execute(READY, args![id, *scan_id]).await?,
         Ingested::Failed(failure) => tx.execute(FAILED, args![id, Value::json(failure)]).await?,
     };
+    tx.wake(id);
+    Ok(())
+}
+
+/// Locks a remote of this owner; true if no repository is filled by it yet, `None` if
+/// there is no such remote.
+pub async fn lock_free(tx: &mut Tx, owner_id: Uuid, id: Uuid) -> Result<Option<bool>> {
+    let row: Option<(Option<Uuid>,)> = tx.fetch_optional(LOCK_OWNED, args![id, owner_id]).await?;
+    Ok(row.map(|(repository,)| repository.is_none()))
+}
+
+/// Lets the pushes of a remote fill a repository; see [`lock_free`]. With
+/// `scan: Some(false)` they are not scanned.
+pub async fn fill(
+    tx: &mut Tx,
+    id: Uuid,
+    repository: &Repository,
+    scan: Option<bool>,
+) -> Result<()> {
+    let args = args![id, repository.id, repository.project_id, scan.unwrap_or(true)];
+    tx.execute(FILL, args).await?;
     tx.wake(id);
     Ok(())
 }

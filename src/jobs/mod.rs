@@ -1,29 +1,70 @@
 //! What a worker does, free of HTTP.
+//!
+//! A job writes its outcome and its own end in one transaction; until that commits
+//! nothing of it is visible, and after it another run of the same job changes
+//! nothing, because its fence is spent.
 
+mod delete;
+mod ingest;
+mod observer;
+mod report;
 pub mod results;
+mod scan;
 pub mod source;
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::db::jobs::{self, End, JobKind};
+use crate::db::scans::{self, Ending, Failure};
+use crate::db::{DbError, findings, now};
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
 
-/// Runs a claimed job. The outcome and the end of the job are written in one
-/// transaction by the job itself.
+/// Runs a claimed job.
 pub async fn run(context: JobContext) -> Result<(), JobError> {
-    drop(context);
-    Err(JobError::Stopped)
+    match context.job.kind {
+        JobKind::Ingest => ingest::run(&context).await,
+        JobKind::Scan => scan::run(&context).await,
+        JobKind::DeleteObjects => delete::run(&context).await,
+    }
 }
 
-/// Somebody wished it to stop.
-pub async fn cancelled(_context: &JobContext) -> crate::db::Result<()> {
-    Ok(())
+/// Ends a job that somebody wished to stop, and says so where the user looks.
+pub async fn cancelled(context: &JobContext) -> Result<(), DbError> {
+    let job = &context.job;
+    let mut tx = context.app.db.begin().await?;
+    if job.kind == JobKind::Scan {
+        scans::finish(&mut tx, job.subject_id, &Ending::Cancelled).await?;
+    }
+    jobs::end(&mut tx, job.id, job.fence, &End::Cancelled).await?;
+    tx.commit().await
 }
 
-/// It failed for good.
-pub async fn failed(_context: &JobContext, _code: &str, _message: &str) -> crate::db::Result<()> {
-    Ok(())
+/// Ends a job that failed for good, and says so where the user looks.
+pub async fn failed(context: &JobContext, code: &str, message: &str) -> Result<(), DbError> {
+    let job = &context.job;
+    let mut tx = context.app.db.begin().await?;
+    match job.kind {
+        JobKind::Scan => {
+            let failure = Failure { code: code.to_owned(), message: message.to_owned() };
+            scans::finish(&mut tx, job.subject_id, &Ending::Failed(failure)).await?;
+        }
+        JobKind::Ingest => ingest::failed(&mut tx, context, code, message).await?,
+        JobKind::DeleteObjects => {}
+    }
+    jobs::end(&mut tx, job.id, job.fence, &End::Failed(format!("{code}: {message}"))).await?;
+    tx.commit().await
 }
 
-/// What is due now and then.
-pub async fn sweep(_app: &App) -> crate::db::Result<()> {
+/// What is due now and then. Called every few seconds; the costly parts run hourly.
+pub async fn sweep(app: &App) -> Result<(), DbError> {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    const HOUR: i64 = 3_600_000_000;
+    let at = now();
+    findings::expire_dismissals(&app.db, at).await?;
+    if at - LAST.load(Ordering::Relaxed) > HOUR {
+        LAST.store(at, Ordering::Relaxed);
+        crate::accounts::sweep(&app.db).await?;
+    }
     Ok(())
 }

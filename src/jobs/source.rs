@@ -22,6 +22,8 @@ pub struct History {
 /// findings; two paths that differ in bytes that are no UTF-8 may look the same, and
 /// each is still read by its own place.
 pub struct SnapshotSource {
+    /// In the order in which the storage keeps them, so that files that share a frame
+    /// follow each other.
     entries: Vec<Entry>,
     snapshot: Snapshot,
     caches: CachePool,
@@ -37,27 +39,37 @@ impl SnapshotSource {
         history: Option<History>,
         max_file: u64,
     ) -> Result<Self, SourceError> {
-        let entries = snapshot.all_blocking().map_err(|e| SourceError(e.to_string()))?;
-        Ok(Self { entries, snapshot, caches: CachePool::default(), history, max_file })
+        let mut entries = snapshot
+            .all_blocking()
+            .map_err(|e| SourceError(e.to_string()))?;
+        entries.retain(|e| matches!(e.kind, EntryKind::File | EntryKind::Executable));
+        entries.sort_by_key(|entry| entry.place);
+        Ok(Self {
+            entries,
+            snapshot,
+            caches: CachePool::default(),
+            history,
+            max_file,
+        })
     }
 }
 
 impl Source for SnapshotSource {
-    /// The position is the number in the manifest: paths and frames ascend together.
+    /// By path; the position is that in the storage.
     fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
-        let files = self
+        let mut files: Vec<FileEntry> = self
             .entries
             .iter()
             .enumerate()
-            .filter(|(_, entry)| matches!(entry.kind, EntryKind::File | EntryKind::Executable));
-        Ok(files
-            .map(|(number, entry)| FileEntry {
+            .map(|(position, entry)| FileEntry {
                 path: entry.path.to_string(),
                 size: entry.size,
                 blob: entry.id.to_string(),
-                position: number as u64,
+                position: position as u64,
             })
-            .collect())
+            .collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
     }
 
     fn read(&self, file: &FileEntry) -> Result<Vec<u8>, SourceError> {
@@ -71,7 +83,9 @@ impl Source for SnapshotSource {
     }
 
     fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
-        self.history.as_ref().map_or_else(|| Ok(Vec::new()), |history| (history.walk)(cancel))
+        self.history
+            .as_ref()
+            .map_or_else(|| Ok(Vec::new()), |history| (history.walk)(cancel))
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {
@@ -83,11 +97,15 @@ impl Source for SnapshotSource {
                 entry.blob, entry.size, self.max_file
             )));
         }
-        let id: gix_hash::ObjectId =
-            entry.blob.parse().map_err(|_| SourceError(format!("{:?} is no id", entry.blob)))?;
+        let id: gix_hash::ObjectId = entry
+            .blob
+            .parse()
+            .map_err(|_| SourceError(format!("{:?} is no id", entry.blob)))?;
         let mut buffer = Vec::new();
         let objects = history.objects.to_cache_arc();
-        let blob = objects.find_blob(&id, &mut buffer).map_err(|e| SourceError(e.to_string()))?;
+        let blob = objects
+            .find_blob(&id, &mut buffer)
+            .map_err(|e| SourceError(e.to_string()))?;
         Ok(blob.data.to_vec())
     }
 }

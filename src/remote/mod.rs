@@ -2,10 +2,9 @@
 //! limits into a policy, and makes a checked push durable.
 //!
 //! The truth about refs and packs is in the database and in storage; the object
-//! folders on disk ([`cache`]) are rebuilt from them whenever they are missing.
+//! folders on disk ([`crate::bare`]) are rebuilt from them whenever they are missing.
 
 mod access;
-pub mod cache;
 mod upload;
 
 use axum::body::Body;
@@ -63,7 +62,7 @@ fn strip_mount(request: &mut Request<Body>) {
 /// Removes what pushes of a killed process left behind. To be called before the
 /// first push is served.
 pub async fn sweep(app: &App) -> anyhow::Result<()> {
-    let root = cache::incoming(app);
+    let root = crate::bare::incoming(app);
     let removed =
         tokio::task::spawn_blocking(move || sluice_git::quarantine::sweep(&root)).await??;
     if removed > 0 {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sluice_git::{
-    Announced, CheckedPush, Command, CommandOutcome, Messages, ObjectId, Policy, QuarantinedPack,
+    Announced, CheckedPush, CommandOutcome, Messages, ObjectId, Policy, QuarantinedPack,
     ReceiveProgress, Ref, Refusal, Repository,
 };
 
 use super::access::database;
 use super::cache;
-use crate::db::uploads::{self, CommitPush, NewPack, PushOptions, PushOutcome, RefCommand, Upload};
+use crate::db::uploads::{self, CommitPush, NewPack, PushOptions, PushOutcome, Upload};
 use crate::db::{DbError, now};
 use crate::server::App;
 use crate::storage::StorageError;
@@ -196,9 +196,10 @@ impl Repository for UploadRepository {
         let options = options(&push.options)?;
         let record = CommitPush {
             upload_id: self.upload.id,
-            commands: push.commands.iter().zip(&push.rejected).map(ref_command).collect(),
+            commands: push.commands,
+            rejected: push.rejected,
             atomic: push.atomic,
-            shallow: push.new_shallow.iter().map(ToString::to_string).collect(),
+            new_shallow: push.new_shallow,
             pack: stored.clone(),
             received_bytes: push.bytes_received,
             received_objects: push.pack.as_ref().map_or(0, |pack| u64::from(pack.objects)),
@@ -214,7 +215,7 @@ impl Repository for UploadRepository {
                 })
                 .collect(),
             agent: push.agent.clone(),
-            max_refs: self.app.config.limits.upload_refs,
+            max_refs: usize::try_from(self.app.config.limits.upload_refs).unwrap_or(usize::MAX),
             options,
         };
         let outcome = match self.record(&record).await {
@@ -248,14 +249,7 @@ impl Repository for UploadRepository {
             self.unstore(stored).await;
         }
         self.tell(messages, &outcome, options.no_scan).await;
-        Ok(outcome
-            .results
-            .into_iter()
-            .map(|result| match result {
-                Ok(()) => CommandOutcome::Done,
-                Err(reason) => CommandOutcome::Rejected(reason),
-            })
-            .collect())
+        Ok(outcome.decisions.into_iter().map(CommandOutcome::from).collect())
     }
 }
 
@@ -292,16 +286,6 @@ fn options(given: &[String]) -> Result<PushOptions, Refusal> {
         }
     }
     Ok(options)
-}
-
-fn ref_command((command, rejected): (&Command, &Option<&'static str>)) -> RefCommand {
-    let id = |id: ObjectId| (!id.is_null()).then(|| id.to_string());
-    RefCommand {
-        name: command.name.clone(),
-        old: id(command.old),
-        new: id(command.new),
-        refused: rejected.map(str::to_owned),
-    }
 }
 
 fn object_id(hex: &str) -> Result<ObjectId, Refusal> {

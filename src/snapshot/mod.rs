@@ -77,16 +77,19 @@
 //! A reader checks the CRC of what it reads and trusts no number before it allocates.
 //! The digest names the whole; [`Snapshot::verify`] checks it.
 
+mod cache;
 mod error;
 mod frame;
 mod manifest;
+mod order;
 mod read;
 mod tree;
 mod write;
 
+pub use cache::{CachePool, FrameCache};
 pub use error::SnapshotError;
 pub use frame::FRAME_MAX;
 pub use manifest::{BLOCK_ENTRIES, Entry, EntryKind, Place};
-pub use read::{CachePool, FrameCache, Listed, Listing, Snapshot};
+pub use read::{Listed, Listing, Snapshot};
 pub use tree::TreeLimits;
 pub use write::{MAX_OBJECTS, Options, PACK_TARGET, SnapshotInfo, write};

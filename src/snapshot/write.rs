@@ -1,10 +1,10 @@
 //! Writes a snapshot: walk the tree, take over what an earlier snapshot holds,
 //! compress the rest on all cores, write the manifest last.
 //!
-//! Workers take runs of blobs in path order, so that files of one folder share
-//! frames, and hand full batches to the calling thread, which alone writes. The
-//! channel between them is short: memory is what the entries take (about 150 bytes
-//! each) plus, for each worker, its largest blob and a few MiB.
+//! Workers take runs of blobs in the order of the pack and hand full batches to the
+//! calling thread, which alone writes. The channel between them is short: memory is
+//! what the entries take (about 150 bytes each) plus, for each worker, its largest
+//! blob and a few MiB.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 
 use super::frame::{DATA_MAGIC, Encoder, FRAME_MAX};
 use super::manifest::{Builder, Entry, EntryKind, ObjectRef, Place};
+use super::order;
 use super::tree::{self, TreeLimits, object_error};
 use super::{Snapshot, SnapshotError};
 use crate::scan::Cancel;
@@ -37,8 +38,8 @@ const OBJECT_TARGET: u64 = 64 << 20;
 /// A worker hands over what it has once it has this much.
 const BATCH: usize = 1 << 20;
 
-/// Blobs that a worker takes at a time: enough to fill a few frames.
-const RUN: usize = 128;
+/// Blobs that a worker takes at a time: longer than the chains of deltas in a pack.
+const RUN: usize = 256;
 
 /// How a snapshot is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub fn write(
         _ => 0,
     };
 
-    // Each blob once, in the order of its first path.
+    // Each blob once.
     let mut first: HashMap<ObjectId, usize> = HashMap::new();
     let mut pending = Vec::new();
     let mut again = Vec::new();
@@ -117,6 +118,7 @@ pub fn write(
         }
     }
     drop(first);
+    order::by_pack(odb, &mut pending);
 
     let mut sink = Sink {
         storage,
@@ -170,7 +172,7 @@ pub fn write(
     stored += runtime.block_on(writer.finish())?;
     Ok(SnapshotInfo {
         key,
-        digest: foot.digest.iter().map(|b| format!("{b:02x}")).collect(),
+        digest: foot.digest_hex(),
         tree: tree.to_string(),
         file_count: foot.files,
         total_bytes: foot.bytes,

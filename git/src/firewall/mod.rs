@@ -13,7 +13,9 @@ use std::{fmt, time::Duration};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
+mod header;
 mod reader;
+use header::{Base, EntryHeader, HASH_LENGTH, varint};
 pub(crate) use reader::{Chunk, Counters, Failure, PackReader};
 
 /// What one push may cost. Each limit is named in the sentence that a client sees when it exceeds it.
@@ -118,13 +120,6 @@ impl fmt::Display for Size {
         write!(f, "{value:.digits$} {}", UNITS[unit])
     }
 }
-
-const COMMIT: u8 = 1;
-const TAG: u8 = 4;
-const OFS_DELTA: u8 = 6;
-const REF_DELTA: u8 = 7;
-
-const HASH_LENGTH: usize = 20;
 
 /// Compressed data may be larger than what it holds by a few bytes a block, not by more than this.
 const PADDING: u64 = 64 << 10;
@@ -246,11 +241,18 @@ impl Scanner {
         }
         let found = u32::from_be_bytes([n0, n1, n2, n3]);
         if found > self.limits.objects {
-            return Err(Violation::Objects { found, limit: self.limits.objects });
+            return Err(Violation::Objects {
+                found,
+                limit: self.limits.objects,
+            });
         }
         self.declared_objects = found;
         self.partial.clear();
-        self.state = if found == 0 { State::Trailer } else { State::EntryHeader };
+        self.state = if found == 0 {
+            State::Trailer
+        } else {
+            State::EntryHeader
+        };
         Ok(used)
     }
 
@@ -278,7 +280,10 @@ impl Scanner {
     fn begin(&mut self, offset: u64, header: &EntryHeader) -> Result<(), Violation> {
         let limit = self.limits.object_bytes;
         if header.size > limit {
-            return Err(Violation::ObjectBytes { found: header.size, limit });
+            return Err(Violation::ObjectBytes {
+                found: header.size,
+                limit,
+            });
         }
         let depth = match header.base {
             Base::None => 0,
@@ -286,7 +291,10 @@ impl Scanner {
             Base::Id => 1,
             Base::Distance(distance) => {
                 let base = offset.checked_sub(distance).ok_or(Violation::BadBase)?;
-                let at = self.offsets.binary_search(&base).map_err(|_| Violation::BadBase)?;
+                let at = self
+                    .offsets
+                    .binary_search(&base)
+                    .map_err(|_| Violation::BadBase)?;
                 self.depths[at].saturating_add(1)
             }
         };
@@ -316,7 +324,10 @@ impl Scanner {
             return Err(Violation::ResolvedBytes(self.limits.resolved_bytes));
         }
         let ratio = self.limits.resolved_ratio;
-        let allowed = self.position.saturating_mul(ratio).saturating_add(RATIO_FLOOR);
+        let allowed = self
+            .position
+            .saturating_mul(ratio)
+            .saturating_add(RATIO_FLOOR);
         if self.resolved > allowed {
             return Err(Violation::ResolvedRatio(ratio));
         }
@@ -351,15 +362,26 @@ impl Scanner {
             }
             if status == Status::StreamEnd {
                 if total != declared {
-                    return Err(Violation::WrongSize { declared, found: total });
+                    return Err(Violation::WrongSize {
+                        declared,
+                        found: total,
+                    });
                 }
                 let last = self.objects() == self.declared_objects;
-                self.state = if last { State::Trailer } else { State::EntryHeader };
+                self.state = if last {
+                    State::Trailer
+                } else {
+                    State::EntryHeader
+                };
                 return Ok(used);
             }
             if read == 0 && written == 0 {
                 // Nothing moves: either all input is used, or the stream is broken.
-                return if used == input.len() { Ok(used) } else { Err(Violation::Deflate) };
+                return if used == input.len() {
+                    Ok(used)
+                } else {
+                    Err(Violation::Deflate)
+                };
             }
         }
     }
@@ -387,88 +409,6 @@ impl Scanner {
         }
         used
     }
-}
-
-enum Base {
-    None,
-    Id,
-    Distance(u64),
-}
-
-struct EntryHeader {
-    size: u64,
-    base: Base,
-}
-
-impl EntryHeader {
-    /// `None` if more bytes are needed.
-    /// ([gitformat-pack](https://git-scm.com/docs/gitformat-pack#_pack_pack_files_have_the_following_format))
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, Violation> {
-        let Some((first, rest)) = bytes.split_first() else {
-            return Ok(None);
-        };
-        let kind = (first >> 4) & 7;
-        if !matches!(kind, COMMIT..=TAG | OFS_DELTA | REF_DELTA) {
-            return Err(Violation::EntryType(kind));
-        }
-        let mut size = u64::from(first & 15);
-        let mut rest = rest;
-        if first & 0x80 != 0 {
-            let Some((high, behind)) = varint(rest)? else {
-                return Ok(None);
-            };
-            if high >> 60 != 0 {
-                return Err(Violation::SizeOverflow);
-            }
-            size |= high << 4;
-            rest = behind;
-        }
-        let base = match kind {
-            OFS_DELTA => match distance(rest)? {
-                None => return Ok(None),
-                Some(distance) => Base::Distance(distance),
-            },
-            REF_DELTA if rest.len() < HASH_LENGTH => return Ok(None),
-            REF_DELTA => Base::Id,
-            _ => Base::None,
-        };
-        Ok(Some(Self { size, base }))
-    }
-}
-
-/// Seven bits a byte, least significant first. `None` if it does not end within `bytes`.
-fn varint(bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
-    let mut value = 0_u64;
-    for (at, byte) in bytes.iter().enumerate() {
-        let part = u64::from(byte & 0x7f);
-        let shift = 7 * at as u32;
-        if shift > 63 || (part << shift) >> shift != part {
-            return Err(Violation::SizeOverflow);
-        }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            return Ok(Some((value, &bytes[at + 1..])));
-        }
-    }
-    Ok(None)
-}
-
-/// Seven bits a byte, most significant first, with one added at each step.
-fn distance(bytes: &[u8]) -> Result<Option<u64>, Violation> {
-    let mut value = 0_u64;
-    for (at, byte) in bytes.iter().enumerate() {
-        if at > 0 {
-            value = value.checked_add(1).ok_or(Violation::SizeOverflow)?;
-        }
-        if value >> 57 != 0 {
-            return Err(Violation::SizeOverflow);
-        }
-        value = (value << 7) | u64::from(byte & 0x7f);
-        if byte & 0x80 == 0 {
-            return if value == 0 { Err(Violation::BadBase) } else { Ok(Some(value)) };
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

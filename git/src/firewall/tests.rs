@@ -2,7 +2,10 @@ use std::io::Write;
 
 use flate2::{Compression, write::ZlibEncoder};
 
-use super::*;
+use super::{
+    header::{OFS_DELTA, REF_DELTA},
+    *,
+};
 
 /// A pack made by hand, so that it can lie.
 struct Pack(Vec<u8>);
@@ -218,4 +221,38 @@ fn junk_damage_and_padding_are_found() {
 fn sizes_read_well() {
     let text = [0, 999, 1024, 1536, 128 << 20, 4 << 30].map(|size| Size(size).to_string());
     assert_eq!(text, ["0 bytes", "999 bytes", "1 KiB", "1.5 KiB", "128 MiB", "4 GiB"]);
+}
+
+/// A small generator (xorshift), so that a failure can be repeated.
+fn noise(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
+#[test]
+fn damaged_packs_never_break_the_scanner() {
+    let good = Pack::new(3)
+        .entry(BLOB, 5, b"", b"hello")
+        .entry(BLOB, 300, b"", &[b'x'; 300])
+        .entry(REF_DELTA, 4, &[1; 20], &[5, 1, 1, b'x'])
+        .end();
+    assert_eq!(scan(&good), Ok(true));
+    let mut seed = 0x5eed;
+    for _ in 0..5000 {
+        let mut bad = good.clone();
+        for _ in 0..=noise(&mut seed) % 4 {
+            let at = noise(&mut seed) as usize % bad.len();
+            bad[at] = noise(&mut seed) as u8;
+        }
+        bad.truncate(noise(&mut seed) as usize % (bad.len() + 1));
+        // The reason may depend on how the bytes are cut, the verdict may not.
+        let verdict = |size: usize| {
+            let mut scanner = Scanner::new(small());
+            let fed = bad.chunks(size).try_for_each(|chunk| scanner.feed(chunk));
+            fed.map(|()| scanner.is_done()).ok()
+        };
+        assert_eq!(verdict(1), verdict(usize::MAX), "{bad:?}");
+    }
 }

@@ -178,18 +178,77 @@ impl Pack {
     }
 }
 
-/// Turns the decoder's errors and panics into ours.
-fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::Pack(error.to_string())),
+/// Turns the decoder's errors and panics into ours, and tells a damaged pack from a disk that failed.
+fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Error>
+where
+    E: std::error::Error + 'static,
+{
+    let error = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error,
         Err(panic) => {
             let text = panic
                 .downcast_ref::<&str>()
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            Err(Error::Panic(text))
+            return Err(Error::Panic(text));
         }
+    };
+    let mut text = error.to_string();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && ours(io.kind())
+        {
+            return Err(Error::Io(io.kind().into()));
+        }
+        cause = error.source();
+        if let Some(cause) = cause {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+        }
+    }
+    Err(Error::Pack(text))
+}
+
+/// Whether an error of this kind comes from the disk. The decoder also reports damaged packs as I/O
+/// errors, of other kinds.
+fn ours(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    matches!(
+        kind,
+        FileTooLarge
+            | NotFound
+            | PermissionDenied
+            | QuotaExceeded
+            | ReadOnlyFilesystem
+            | StorageFull
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_not_a_damaged_pack() {
+        let fail = |kind: io::ErrorKind| guarded(|| Err::<(), _>(io::Error::from(kind)));
+        assert!(matches!(
+            fail(io::ErrorKind::StorageFull),
+            Err(Error::Io(_))
+        ));
+        assert!(matches!(
+            fail(io::ErrorKind::UnexpectedEof),
+            Err(Error::Pack(_))
+        ));
+    }
+
+    #[test]
+    fn a_panic_is_caught() {
+        let result = guarded(|| -> io::Result<()> { panic!("{} deltas", 3) });
+        assert!(matches!(result, Err(Error::Panic(text)) if text == "3 deltas"));
     }
 }

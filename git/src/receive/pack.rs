@@ -71,7 +71,13 @@ pub(super) enum Error {
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
-        Self::Internal(error.to_string())
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                tracing::error!(%error, "no room for a push");
+                Self::Refused("the server has no room left for this push; tell its operator".into())
+            }
+            _ => Self::Internal(error.to_string()),
+        }
     }
 }
 

@@ -284,3 +284,83 @@ fn an_old_client_without_a_separate_report_version() {
         assert_eq!(server.ref_names().len(), 3);
     });
 }
+
+#[test]
+fn thousands_of_refs_at_once() {
+    each(|git| {
+        let server = Server::start();
+        let clone = Clone::new(git);
+        let tip = clone.ask(&["rev-parse", "main"]);
+        // Long names make the report larger than one side-band packet.
+        let name = "x".repeat(60);
+        let mut packed = String::from("# pack-refs with: sorted\n");
+        for number in 0..1500 {
+            packed.push_str(&format!("{tip} refs/heads/{name}/{number:04}\n"));
+        }
+        std::fs::write(clone.folder.path().join(".git/packed-refs"), packed).unwrap();
+        clone
+            .push(&server.url(), &["--all"])
+            .succeeds()
+            .says("/1499");
+        assert_eq!(server.ref_names().len(), 1501);
+        clone
+            .push(&server.url(), &["--all"])
+            .succeeds()
+            .says("Everything up-to-date");
+    });
+}
+
+#[test]
+fn another_object_format_is_told_apart() {
+    each(|git| {
+        let server = Server::start();
+        let clone = Clone {
+            git: git.clone(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        clone
+            .git(&["init", "-q", "-b", "main", "--object-format=sha256", "."])
+            .succeeds();
+        clone.commit("first");
+        // An empty advertisement is read by the client itself, in words that differ by version.
+        clone.push(&server.url(), &["main"]).fails();
+        server.assert_untouched();
+        Clone::new(git).push(&server.url(), &["main"]).succeeds();
+        let run = clone.push(&server.url(), &["main:refs/heads/other"]);
+        eprintln!("{}", run.output);
+        run.fails();
+        assert_eq!(server.ref_names(), ["refs/heads/main"]);
+    });
+}
+
+#[test]
+fn a_merge_a_rename_and_every_kind_of_entry() {
+    each(|git| {
+        let server = Server::start();
+        let clone = Clone::new(git);
+        let folder = clone.folder.path();
+        std::fs::create_dir_all(folder.join("deep/er/still")).unwrap();
+        std::fs::write(folder.join("deep/er/still/file"), "x").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("first", folder.join("link")).unwrap();
+        clone.commit("more");
+        let tip = clone.ask(&["rev-parse", "HEAD"]);
+        let entry = format!("160000,{tip},module");
+        clone
+            .git(&["update-index", "--add", "--cacheinfo", &entry])
+            .succeeds();
+        clone.git(&["commit", "-q", "-m", "a submodule"]).succeeds();
+        clone
+            .git(&["checkout", "-q", "-b", "side", "main~1"])
+            .succeeds();
+        clone.git(&["mv", "first", "renamed"]).succeeds();
+        clone.commit("side");
+        clone.git(&["merge", "-q", "--no-edit", "main"]).succeeds();
+        clone.push(&server.url(), &["side"]).succeeds();
+        assert_eq!(server.state(|state| state.observations.clone()), []);
+        let declared =
+            server.state(|state| (state.progress.objects, state.progress.declared_objects));
+        assert!(declared.0 > 0 && declared.0 == declared.1, "{declared:?}");
+        server.fsck();
+    });
+}

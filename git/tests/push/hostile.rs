@@ -21,7 +21,11 @@ fn push_to(server: &Server, tip: &ObjectId, body: &[u8]) -> String {
     let push = [&raw::create(tip, "report-status side-band-64k quiet"), body].concat();
     let response = raw::post(server, &push);
     assert_eq!(response.status, 200);
-    assert!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "it took {:?}",
+        started.elapsed()
+    );
     response.text()
 }
 
@@ -78,14 +82,21 @@ fn four_billion_objects() {
     refused(&tip, &Pack::new().finish_as(1000), "unpack ");
 }
 
-/// 4 GiB of zeros, deflated to 4 MB.
+/// 4 GiB of zeros in 4 MB: after a flush the same deflated bytes can be said again and again.
 fn bomb() -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     let zeros = vec![0; 16 << 20];
-    for _ in 0..256 {
+    let mut chunk = || {
         encoder.write_all(&zeros).unwrap();
+        encoder.flush().unwrap();
+        std::mem::take(encoder.get_mut())
+    };
+    // The first has the header of the stream in front, the second does not.
+    let (mut out, repeated) = (chunk(), chunk());
+    for _ in 1..256 {
+        out.extend_from_slice(&repeated);
     }
-    encoder.finish().unwrap()
+    out
 }
 
 #[test]
@@ -95,11 +106,34 @@ fn a_bomb_of_four_gibibytes() {
     let mut honest = Pack::new();
     honest.header(3, 4 << 30);
     honest.raw(&bomb);
-    refused(&tip, &honest.finish(), "holds an object of 4 GiB and the limit is 128 MiB");
+    refused(
+        &tip,
+        &honest.finish(),
+        "holds an object of 4 GiB and the limit is 128 MiB",
+    );
     let mut lying = Pack::new();
     lying.header(3, 10);
     lying.raw(&bomb);
-    refused(&tip, &lying.finish(), "says it has 10 bytes but inflates to more");
+    refused(
+        &tip,
+        &lying.finish(),
+        "says it has 10 bytes but inflates to more",
+    );
+    // With objects of that size allowed, the sum of all objects still has its limit.
+    let mut options = Options::default();
+    options.policy.limits.object_bytes = 8 << 30;
+    options.policy.limits.inflated_bytes = 64 << 20;
+    options.policy.limits.resolved_ratio = u64::MAX;
+    let server = Server::with(options);
+    let mut allowed = Pack::new();
+    allowed.header(3, 4 << 30);
+    allowed.raw(&bomb);
+    let text = push_to(&server, &tip, &allowed.finish());
+    assert!(
+        text.contains("inflates to more than 64 MiB, the limit"),
+        "{text:?}"
+    );
+    server.assert_untouched();
 }
 
 #[test]
@@ -142,7 +176,14 @@ fn a_long_chain_of_deltas_by_id() {
     let mut data = b"x".to_vec();
     let mut base = pack.add(Kind::Blob, &data);
     for number in 0..100_u8 {
-        let delta = [data.len() as u8, data.len() as u8 + 1, 0x90, data.len() as u8, 1, number];
+        let delta = [
+            data.len() as u8,
+            data.len() as u8 + 1,
+            0x90,
+            data.len() as u8,
+            1,
+            number,
+        ];
         pack.ref_delta(&base, &delta);
         data.push(number);
         base = pack::id(Kind::Blob, &data);
@@ -199,7 +240,10 @@ fn an_incomplete_pack_does_not_stop_refs_that_need_nothing_of_it() {
     ]
     .concat();
     let text = raw::post(&server, &[commands, pack.finish()].concat()).text();
-    assert!(text.contains("ng refs/heads/bad missing necessary objects"), "{text}");
+    assert!(
+        text.contains("ng refs/heads/bad missing necessary objects"),
+        "{text}"
+    );
     assert!(text.contains("ok refs/heads/copy"), "{text}");
     assert_eq!(server.packs(), 1);
     server.fsck();
@@ -210,7 +254,11 @@ fn a_shallow_line_forgives_parents_and_nothing_else() {
     let nowhere = ObjectId::from_hex(&[b'1'; 40]).unwrap();
     let send = |server: &Server, tip: &ObjectId, body: Vec<u8>| {
         let shallow = line(&format!("shallow {tip}"));
-        raw::post(server, &[shallow, raw::create(tip, "report-status"), body].concat()).text()
+        raw::post(
+            server,
+            &[shallow, raw::create(tip, "report-status"), body].concat(),
+        )
+        .text()
     };
     let server = Server::start();
     let mut pack = Pack::new();
@@ -271,7 +319,15 @@ fn dangerous_but_harmless_to_keep_is_recorded() {
     let mut seen: Vec<Oddity> =
         server.state(|state| state.observations.iter().map(|o| o.kind).collect());
     seen.sort_by_key(|kind| format!("{kind:?}"));
-    assert_eq!(seen, [Oddity::DotGit, Oddity::DotGit, Oddity::SubmoduleName, Oddity::SubmoduleUrl]);
+    assert_eq!(
+        seen,
+        [
+            Oddity::DotGit,
+            Oddity::DotGit,
+            Oddity::SubmoduleName,
+            Oddity::SubmoduleUrl
+        ]
+    );
 }
 
 #[test]
@@ -280,20 +336,81 @@ fn limits_are_told_and_kept() {
     options.policy.limits.pack_bytes = 200;
     let server = Server::with(options);
     let mut pack = Pack::new();
-    let noise: Vec<u8> =
-        (0..2000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0..2000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let tip = pack.add(Kind::Blob, &noise);
     let text = push_to(&server, &tip, &pack.finish());
-    assert!(text.contains("unpack the pack is larger than 200 bytes, the limit"), "{text:?}");
+    assert!(
+        text.contains("unpack the pack is larger than 200 bytes, the limit"),
+        "{text:?}"
+    );
 
     let mut options = Options::default();
-    options.policy.limits.wall_time = Duration::from_millis(100);
     options.policy.commands.commands = 2;
     let server = Server::with(options);
     let commands: Vec<u8> = (0..3)
-        .flat_map(|n| line(&format!("{ZERO} {tip} refs/heads/b{n}\0report-status side-band-64k")))
+        .flat_map(|n| {
+            line(&format!(
+                "{ZERO} {tip} refs/heads/b{n}\0report-status side-band-64k"
+            ))
+        })
         .collect();
     let text = raw::post(&server, &commands).text();
     assert!(text.contains("more than 2 refs in one push"), "{text:?}");
+    server.assert_untouched();
+}
+
+#[test]
+fn a_push_that_takes_too_long_is_ended() {
+    let mut options = Options::default();
+    options.policy.limits.wall_time = Duration::from_millis(300);
+    let server = Server::with(options);
+    let (body, tip) = pack::good();
+    let push = [raw::create(&tip, "report-status"), body].concat();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\n{}{}Content-Length: {}\r\n\r\n",
+        raw::PUSH,
+        raw::TYPE,
+        raw::authorization(),
+        push.len()
+    );
+    let mut stream = raw::connect(&server);
+    stream.write_all(head.as_bytes()).unwrap();
+    // A byte now and then is no idle connection, but it gets nowhere.
+    let mut slow = stream.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        for byte in push.iter().take(push.len() - 1) {
+            if slow.write_all(&[*byte]).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let response = raw::read(&mut stream);
+    assert_eq!(response.status, 408);
+    assert!(response.text().contains("took longer than"), "{response:?}");
+    writer.join().unwrap();
+    server.assert_untouched();
+}
+
+#[test]
+fn a_gzip_bomb_is_read_no_further_than_its_first_lie() {
+    let server = Server::start();
+    let (_, tip) = pack::good();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::best());
+    encoder
+        .write_all(&raw::create(&tip, "report-status"))
+        .unwrap();
+    encoder.write_all(b"PACK\0\0\0\x02\0\0\0\x01").unwrap();
+    encoder.write_all(&vec![0; 64 << 20]).unwrap();
+    let headers = format!("{}Content-Encoding: gzip\r\n", raw::authorization());
+    let started = Instant::now();
+    let text = raw::post_with(&server, &headers, &encoder.finish().unwrap()).text();
+    assert!(
+        text.contains("unpack the pack has an entry of the unknown type 0"),
+        "{text:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(5));
     server.assert_untouched();
 }

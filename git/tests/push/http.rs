@@ -339,3 +339,71 @@ fn a_push_that_may_not_be_made_is_told_in_band() {
     assert!(text.contains("ng refs/heads/main this upload is closed\n"), "{text:?}");
     server.assert_untouched();
 }
+
+#[test]
+fn a_push_over_http_2() {
+    use http_body_util::{BodyExt, Full};
+
+    let server = Server::start();
+    let (body, tip) = pack::good();
+    let push = [raw::create(&tip, "report-status side-band-64k quiet"), body].concat();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let send = |token: &str, push: Vec<u8>| {
+        let request = hyper::Request::post(format!("http://{}{}", server.address, raw::PUSH))
+            .header("content-type", "application/x-git-receive-pack-request")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::new(bytes::Bytes::from(push)))
+            .unwrap();
+        runtime.block_on(async {
+            let socket = tokio::net::TcpStream::connect(server.address)
+                .await
+                .unwrap();
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let io = hyper_util::rt::TokioIo::new(socket);
+            let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io)
+                .await
+                .unwrap();
+            let connection = tokio::spawn(connection);
+            let response = client.send_request(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            connection.abort();
+            (status, String::from_utf8_lossy(&body).into_owned())
+        })
+    };
+    assert_eq!(send("wrong", push.clone()).0, 401);
+    let (status, text) = send(crate::support::TOKEN, push);
+    assert_eq!(status, 200);
+    assert!(text.ends_with("ok refs/heads/main\n00000000"), "{text:?}");
+    server.fsck();
+}
+
+#[test]
+fn a_client_that_leaves_during_the_checks_stops_them() {
+    // So many objects that the checks outlast the connection.
+    let mut body = pack::Pack::new();
+    let mut tip = body.commit_of(&[]);
+    let tree = pack::id(gix_object::Kind::Tree, b"");
+    for _ in 0..20_000 {
+        tip = body.commit(&tree, &[tip]);
+    }
+    let server = Server::start();
+    let push = [raw::create(&tip, "report-status"), body.finish()].concat();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\n{}{}Content-Length: {}\r\n\r\n",
+        raw::PUSH,
+        raw::TYPE,
+        raw::authorization(),
+        push.len()
+    );
+    let mut stream = raw::connect(&server);
+    stream
+        .write_all(&[head.as_bytes(), &push].concat())
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Both).unwrap();
+    drop(stream);
+    server.assert_untouched();
+}

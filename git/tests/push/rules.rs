@@ -119,3 +119,45 @@ fn a_push_that_was_overtaken_is_refused() {
         second.push(&server.url(), &["main"]).fails().says("fetch first");
     });
 }
+
+#[test]
+fn of_two_pushes_to_one_ref_one_wins() {
+    each(|git| {
+        let options = Options {
+            commit_delay: std::time::Duration::from_millis(100),
+            ..Options::default()
+        };
+        let server = Server::with(options);
+        let clones: Vec<Clone> = (0..4)
+            .map(|number| {
+                let clone = Clone::new(git);
+                clone.commit(&format!("by {number}"));
+                clone
+            })
+            .collect();
+        let runs: Vec<_> = std::thread::scope(|scope| {
+            let url = server.url();
+            let push = |clone| {
+                let url = url.clone();
+                move || Clone::push(clone, &url, &["main"])
+            };
+            let threads: Vec<_> = clones
+                .iter()
+                .map(|clone| scope.spawn(push(clone)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let won = runs.iter().filter(|run| run.ok).count();
+        assert_eq!(won, 1, "{runs:?}");
+        assert_eq!(server.packs(), 1, "those that lost left nothing behind");
+        for run in runs.iter().filter(|run| !run.ok) {
+            // Overtaken in the transaction, or so early that git saw the winner itself.
+            let overtaken = run.output.contains("reference already exists");
+            assert!(overtaken || run.output.contains("fetch first"), "{run:?}");
+        }
+        server.fsck();
+    });
+}

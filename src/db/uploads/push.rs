@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::{Value as JsonValue, json};
+use sluice_git::refs::{self, Decision, reason};
+use sluice_git::{Command, ObjectId};
 use uuid::Uuid;
 
-use super::cas::{self, Decision};
 use super::{Ref, Upload, columns};
 use crate::db::jobs::{self, JobKind, NewJob};
-use crate::db::{Args, Conn, Result, Tx, Value, args, new_id, now, repositories, statements};
+use crate::db::{
+    Args, Conn, DbError, Result, Tx, Value, args, new_id, now, repositories, statements,
+};
 
 statements! {
     LOCK = pair(
@@ -38,20 +40,6 @@ statements! {
               bytes_received = bytes_received + $9, objects_received = objects_received + $10, \
               pushed_at = $11, receiving_until = NULL, receiving_bytes = 0, \
               receiving_objects = 0, version = version + 1 WHERE id = $1";
-}
-
-/// One wish of a push.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RefCommand {
-    /// Full name of the ref.
-    pub name: String,
-    /// What the client saw, hex; `None`: no such ref.
-    pub old: Option<String>,
-    /// What it wants, hex; `None`: delete.
-    pub new: Option<String>,
-    /// Why it was refused already, if it was (a bad name, missing objects).
-    #[serde(skip)]
-    pub refused: Option<String>,
 }
 
 /// A pack that is in storage already.
@@ -87,11 +75,13 @@ pub struct CommitPush {
     /// Where to.
     pub upload_id: Uuid,
     /// In the order of the client.
-    pub commands: Vec<RefCommand>,
+    pub commands: Vec<Command>,
+    /// For each command the reason for which it was refused already, if it was.
+    pub rejected: Vec<Option<&'static str>>,
     /// All or nothing.
     pub atomic: bool,
-    /// Commits whose parents the client does not have, hex.
-    pub shallow: Vec<String>,
+    /// Commits whose parents the client does not have.
+    pub new_shallow: Vec<ObjectId>,
     /// What it brought, if anything.
     pub pack: Option<NewPack>,
     /// Bytes that came in.
@@ -103,7 +93,7 @@ pub struct CommitPush {
     /// The client's program.
     pub agent: Option<String>,
     /// Most refs that the upload may have.
-    pub max_refs: u64,
+    pub max_refs: usize,
     /// What the push options ask for.
     pub options: PushOptions,
 }
@@ -111,8 +101,8 @@ pub struct CommitPush {
 /// What became of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushOutcome {
-    /// One for each command, in order; a refusal with its reason.
-    pub results: Vec<Result<(), String>>,
+    /// One for each command, in order.
+    pub decisions: Vec<Decision>,
     /// A ref moved. If none did, nothing was recorded, and the pack that was stored
     /// for it belongs to nobody.
     pub moved: bool,
@@ -135,7 +125,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     // 1. One push of an upload at a time; the rest of a push runs outside of this.
     let Some(upload) = tx.fetch_optional::<Upload>(LOCK, args![push.upload_id]).await? else {
         return Ok(PushOutcome {
-            results: push.commands.iter().map(|_| Err(GONE.to_owned())).collect(),
+            decisions: vec![Decision::Reject(GONE); push.commands.len()],
             moved: false,
             repository_id: None,
             head_ref: None,
@@ -147,20 +137,15 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
 
     // 2. Decide against the refs as they are now.
     let current = current(tx, upload.id, &push.commands).await?;
-    let creates = push.commands.iter().any(|c| c.old.is_none() && c.new.is_some());
-    let (existing,) =
-        if creates { tx.fetch_one::<(i64,)>(COUNT_REFS, args![upload.id]).await? } else { (0,) };
-    let existing = u64::try_from(existing).unwrap_or(0);
-    let decisions = cas::decide(&current, &push.commands, push.atomic, existing, push.max_refs);
-    let moved = decisions.iter().any(|d| matches!(d, Decision::Write | Decision::Delete));
+    let mut decisions = refs::plan(&current, &push.commands, &push.rejected, push.atomic);
+    bound(tx, push, &current, &mut decisions).await?;
+    let moved = push.commands.iter().zip(&decisions).any(|(command, decision)| match decision {
+        Decision::Write => current.get(&command.name) != Some(&command.new),
+        Decision::Delete => true,
+        Decision::AlreadyGone | Decision::Reject(_) => false,
+    });
     let mut outcome = PushOutcome {
-        results: decisions
-            .iter()
-            .map(|decision| match decision {
-                Decision::Reject(reason) => Err(reason.clone()),
-                _ => Ok(()),
-            })
-            .collect(),
+        decisions,
         moved,
         repository_id: upload.repository_id,
         head_ref: upload.head_ref.clone(),
@@ -174,8 +159,8 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
 
     // 3. Refs, pack, shallow commits.
     let at = now();
-    move_refs(tx, upload.id, &push.commands, &decisions, at).await?;
-    add_shallow(tx, upload.id, &push.shallow).await?;
+    move_refs(tx, upload.id, &push.commands, &outcome.decisions, at).await?;
+    add_shallow(tx, upload.id, &push.new_shallow).await?;
     if let Some(pack) = &push.pack {
         tx.execute(
             ADD_PACK,
@@ -223,7 +208,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
             upload.id,
             upload.owner_id,
             project_id,
-            Value::json(&push.commands),
+            Value::json(&commands_json(&push.commands, &outcome.decisions)),
             Value::json(&push.observations),
             &push.agent,
             push.received_bytes,
@@ -262,29 +247,85 @@ const MANY: usize = 64;
 async fn current(
     tx: &mut Tx,
     upload_id: Uuid,
-    commands: &[RefCommand],
-) -> Result<BTreeMap<String, String>> {
+    commands: &[Command],
+) -> Result<BTreeMap<String, ObjectId>> {
     let rows: Vec<Ref> = if commands.len() > MANY {
         super::refs(&mut *tx, upload_id).await?
     } else {
+        let needed = refs::needed(commands);
         let mut args = Args::default();
         let upload = args.add(upload_id);
-        let names: Vec<String> =
-            cas::names(commands).into_iter().map(|name| args.add(name)).collect();
+        let names: Vec<String> = needed.names.iter().map(|name| args.add(name)).collect();
         let mut sql = format!(
             "SELECT name, oid FROM upload_refs WHERE upload_id = {upload} AND (name IN ({})",
             names.join(", ")
         );
-        for command in commands.iter().filter(|c| c.old.is_none() && c.new.is_some()) {
+        for prefix in &needed.prefixes {
             // `0` follows `/`: all names below this one.
-            let from = args.add(format!("{}/", command.name));
-            let to = args.add(format!("{}0", command.name));
+            let from = args.add(prefix);
+            let to = args.add(format!("{}0", prefix.trim_end_matches('/')));
             sql.push_str(&format!(" OR (name >= {from} AND name < {to})"));
         }
         sql.push(')');
         Conn::from(&mut *tx).fetch_filtered(&sql, args).await?
     };
-    Ok(rows.into_iter().map(|row| (row.name, row.oid)).collect())
+    rows.into_iter()
+        .map(|row| {
+            let id = ObjectId::from_hex(row.oid.as_bytes()).map_err(|error| {
+                DbError::Defect(sqlx::Error::Decode(format!("ref {}: {error}", row.name).into()))
+            })?;
+            Ok((row.name, id))
+        })
+        .collect()
+}
+
+/// Refuses the creations that would bring the upload above its number of refs. The
+/// push was checked before it was received, but another may have come meanwhile.
+async fn bound(
+    tx: &mut Tx,
+    push: &CommitPush,
+    current: &BTreeMap<String, ObjectId>,
+    decisions: &mut [Decision],
+) -> Result<()> {
+    let creates = |command: &Command, decision: &Decision| {
+        *decision == Decision::Write && !current.contains_key(&command.name)
+    };
+    if !push.commands.iter().zip(&*decisions).any(|(c, d)| creates(c, d)) {
+        return Ok(());
+    }
+    let (count,) = tx.fetch_one::<(i64,)>(COUNT_REFS, args![push.upload_id]).await?;
+    let deleted = decisions.iter().filter(|d| **d == Decision::Delete).count();
+    let count = usize::try_from(count).unwrap_or(0).saturating_sub(deleted);
+    let mut room = push.max_refs.saturating_sub(count);
+    let mut refused = false;
+    for (command, decision) in push.commands.iter().zip(&mut *decisions) {
+        if creates(command, decision) {
+            match room.checked_sub(1) {
+                Some(left) => room = left,
+                None => {
+                    *decision = Decision::Reject(reason::TOO_MANY);
+                    refused = true;
+                }
+            }
+        }
+    }
+    if refused && push.atomic {
+        for decision in decisions.iter_mut().filter(|d| d.rejection().is_none()) {
+            *decision = Decision::Reject(reason::ATOMIC);
+        }
+    }
+    Ok(())
+}
+
+/// The refs that moved, for the record of the push; `null` stands for no object.
+fn commands_json(commands: &[Command], decisions: &[Decision]) -> Vec<JsonValue> {
+    let hex = |id: &ObjectId| (!id.is_null()).then(|| id.to_string());
+    commands
+        .iter()
+        .zip(decisions)
+        .filter(|(_, decision)| decision.rejection().is_none())
+        .map(|(c, _)| json!({ "ref": c.name, "old": hex(&c.old), "new": hex(&c.new) }))
+        .collect()
 }
 
 /// Rows of one statement.
@@ -293,7 +334,7 @@ const BATCH: usize = 500;
 async fn move_refs(
     tx: &mut Tx,
     upload_id: Uuid,
-    commands: &[RefCommand],
+    commands: &[Command],
     decisions: &[Decision],
     at: i64,
 ) -> Result<()> {
@@ -313,9 +354,9 @@ async fn move_refs(
         )
         .await?;
     }
-    let written: Vec<(&str, &str)> = decided()
+    let written: Vec<(&str, String)> = decided()
         .filter(|(_, decision)| **decision == Decision::Write)
-        .filter_map(|(command, _)| Some((command.name.as_str(), command.new.as_deref()?)))
+        .map(|(command, _)| (command.name.as_str(), command.new.to_string()))
         .collect();
     for batch in written.chunks(BATCH) {
         let mut args = Args::default();
@@ -323,7 +364,7 @@ async fn move_refs(
         let rows: Vec<String> = batch
             .iter()
             .map(|(name, oid)| {
-                let (name, oid) = (args.add(*name), args.add(*oid));
+                let (name, oid) = (args.add(*name), args.add(oid));
                 format!("({upload}, {name}, {oid}, {at})")
             })
             .collect();
@@ -341,12 +382,12 @@ async fn move_refs(
     Ok(())
 }
 
-async fn add_shallow(tx: &mut Tx, upload_id: Uuid, oids: &[String]) -> Result<()> {
+async fn add_shallow(tx: &mut Tx, upload_id: Uuid, oids: &[ObjectId]) -> Result<()> {
     for batch in oids.chunks(BATCH) {
         let mut args = Args::default();
         let upload = args.add(upload_id);
         let rows: Vec<String> =
-            batch.iter().map(|oid| format!("({upload}, {})", args.add(oid))).collect();
+            batch.iter().map(|oid| format!("({upload}, {})", args.add(oid.to_string()))).collect();
         tx.execute_built(
             &format!(
                 "INSERT INTO upload_shallow (upload_id, oid) VALUES {} ON CONFLICT DO NOTHING",

@@ -110,6 +110,8 @@ struct RuleFile {
     #[serde(default)]
     types: HashMap<String, String>,
     #[serde(default)]
+    configure: Vec<ConfigureDef>,
+    #[serde(default)]
     exits: Vec<String>,
     #[serde(default)]
     rule: Vec<RuleDef>,
@@ -126,6 +128,9 @@ pub struct SourceDef {
     /// The value holds several independent inputs (all parameters of a request).
     #[serde(default)]
     pub container: bool,
+    /// The call writes it into this argument instead of giving it back.
+    #[serde(default)]
+    pub into: Option<usize>,
 }
 
 /// Functions that a framework calls with outside data.
@@ -177,6 +182,24 @@ pub struct PropagatorDef {
     /// beginning stays known.
     #[serde(default)]
     pub concat: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigureDef {
+    call: Vec<String>,
+    #[serde(default)]
+    when: Vec<ConditionDef>,
+    becomes: String,
+}
+
+/// A call after which its receiver is something else to the rules.
+#[derive(Debug)]
+pub struct Configure {
+    /// All must hold.
+    pub when: Vec<Condition>,
+    /// Name of the receiver from then on.
+    pub becomes: String,
 }
 
 fn to_return() -> String {
@@ -285,6 +308,10 @@ pub enum Shape {
     Start,
     /// A list that runs a shell.
     Shell,
+    /// Markup that stands in the code.
+    Markup,
+    /// The name of a view that redirects.
+    View,
 }
 
 /// A compiled sink.
@@ -373,6 +400,8 @@ pub struct Model {
     pub propagates: Vec<PropagatorDef>,
     /// Type of its result.
     pub ty: Option<String>,
+    /// It changes what its receiver is.
+    pub configures: Vec<Configure>,
     /// It does not come back.
     pub exits: bool,
     /// Sinks.
@@ -501,6 +530,15 @@ impl Rules {
         for p in file.propagator {
             for c in &p.call {
                 t.at(c).propagates.push(p.clone());
+            }
+        }
+        for c in file.configure {
+            for call in &c.call {
+                let when = conditions(&c.when, call)?;
+                t.at(call).configures.push(Configure {
+                    when,
+                    becomes: c.becomes.clone(),
+                });
             }
         }
         for (call, ty) in file.types {

@@ -2,12 +2,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use super::*;
 
+static ENGINE: LazyLock<Analyzer> =
+    LazyLock::new(|| Analyzer::new().expect("embedded rules compile"));
+
 fn analyse(facet: &str, code: &str) -> FileResult {
-    let a = Analyzer::new().expect("embedded rules compile");
-    a.analyse(&FileInput { bytes: code.as_bytes(), facet }, &Limits::default(), &Cancel::new())
+    ENGINE.analyse(
+        &FileInput {
+            bytes: code.as_bytes(),
+            facet,
+        },
+        &Limits::default(),
+        &Cancel::new(),
+    )
 }
 
 fn ids(r: &FileResult) -> Vec<&str> {
@@ -19,7 +29,11 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
     let mut list: Vec<PathBuf> = list.flatten().map(|e| e.path()).collect();
     list.sort();
     for p in list {
-        if p.is_dir() { files(&p, out) } else { out.push(p) }
+        if p.is_dir() {
+            files(&p, out)
+        } else {
+            out.push(p)
+        }
     }
 }
 
@@ -38,7 +52,11 @@ fn survey() {
     let start = Instant::now();
     for p in all {
         let path = p.to_string_lossy().replace('\\', "/");
-        let rel = path.strip_prefix(&tree).unwrap_or(&path).trim_start_matches('/').to_string();
+        let rel = path
+            .strip_prefix(&tree)
+            .unwrap_or(&path)
+            .trim_start_matches('/')
+            .to_string();
         let facet = match std::env::var("SLUICE_CODE_ANY") {
             Ok(_) => inventory::language_of_path(&rel).map(String::from),
             Err(_) => a.facet(&rel),
@@ -46,8 +64,14 @@ fn survey() {
         let Some(facet) = facet else { continue };
         let Ok(b) = fs::read(&p) else { continue };
         let began = Instant::now();
-        let r =
-            a.analyse(&FileInput { bytes: &b, facet: &facet }, &Limits::default(), &Cancel::new());
+        let r = a.analyse(
+            &FileInput {
+                bytes: &b,
+                facet: &facet,
+            },
+            &Limits::default(),
+            &Cancel::new(),
+        );
         if began.elapsed().as_millis() > 1500 {
             println!("SLOW {rel} {:?} {} bytes", began.elapsed(), b.len());
         }
@@ -70,7 +94,10 @@ fn survey() {
             }
         }
     }
-    println!("{n} findings in {lines} lines, {bytes} bytes, {:?}", start.elapsed());
+    println!(
+        "{n} findings in {lines} lines, {bytes} bytes, {:?}",
+        start.elapsed()
+    );
 }
 
 /// Each rule's examples: everything in `bad*` is found by that rule, nothing at
@@ -83,10 +110,17 @@ fn examples_are_told_apart() {
     assert!(!all.is_empty(), "no examples in {}", root.display());
     let mut wrong = Vec::new();
     for p in all {
-        let rel =
-            p.strip_prefix(&root).expect("below the root").to_string_lossy().replace('\\', "/");
+        let rel = p
+            .strip_prefix(&root)
+            .expect("below the root")
+            .to_string_lossy()
+            .replace('\\', "/");
         let mut parts = rel.split('/');
-        let rule = format!("{}/{}", parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let rule = format!(
+            "{}/{}",
+            parts.next().unwrap_or(""),
+            parts.next().unwrap_or("")
+        );
         let name = parts.next().unwrap_or("");
         let code = fs::read_to_string(&p).expect("readable");
         let facet = match rule.split('/').next() {
@@ -102,7 +136,10 @@ fn examples_are_told_apart() {
             if got != want {
                 wrong.push(format!(
                     "{rel}: {got} of {want} found: {:?}",
-                    r.findings.iter().map(|f| (f.span.start_line, &f.rule_id)).collect::<Vec<_>>()
+                    r.findings
+                        .iter()
+                        .map(|f| (f.span.start_line, &f.rule_id))
+                        .collect::<Vec<_>>()
                 ));
             }
         } else if !r.findings.is_empty() {
@@ -121,8 +158,14 @@ fn examples_are_told_apart() {
 #[test]
 fn deep_nesting_is_cut_not_crashed() {
     for (facet, code) in [
-        ("python", format!("x = {}1{}", "(".repeat(100_000), ")".repeat(100_000))),
-        ("javascript", format!("x = {}1{}", "[".repeat(100_000), "]".repeat(100_000))),
+        (
+            "python",
+            format!("x = {}1{}", "(".repeat(100_000), ")".repeat(100_000)),
+        ),
+        (
+            "javascript",
+            format!("x = {}1{}", "[".repeat(100_000), "]".repeat(100_000)),
+        ),
         (
             "java",
             format!(
@@ -131,7 +174,14 @@ fn deep_nesting_is_cut_not_crashed() {
                 ")".repeat(100_000)
             ),
         ),
-        ("go", format!("package a\nvar x = {}1{}", "(".repeat(100_000), ")".repeat(100_000))),
+        (
+            "go",
+            format!(
+                "package a\nvar x = {}1{}",
+                "(".repeat(100_000),
+                ")".repeat(100_000)
+            ),
+        ),
         ("python", format!("x = a{}", "+b".repeat(100_000))),
         ("javascript", format!("x = a{}", ".b()".repeat(100_000))),
         ("javascript", "if(a){".repeat(50_000)),

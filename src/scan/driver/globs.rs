@@ -16,13 +16,18 @@ const MAX_GLOB: usize = 1000;
 /// (`*.min.js`, `fixtures`), one with a slash counts from the root, `*` stays
 /// within a component, `**` does not, and what matches a folder matches everything
 /// below it.
-pub(super) struct Globs {
+pub struct Globs {
     include: Option<GlobSet>,
     exclude: GlobSet,
 }
 
 impl Globs {
-    pub(super) fn new(config: &ScanConfig) -> Result<Self, ScanError> {
+    /// Compiles the globs of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ScanError::Config`] for a glob that is none.
+    pub fn new(config: &ScanConfig) -> Result<Self, ScanError> {
         Ok(Self {
             include: if config.include.is_empty() {
                 None
@@ -33,7 +38,8 @@ impl Globs {
         })
     }
 
-    pub(super) fn wants(&self, path: &str) -> bool {
+    /// True if a file with this path is to be looked at.
+    pub fn wants(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|set| set.is_match(path)) && !self.exclude.is_match(path)
     }
 }

@@ -48,7 +48,7 @@ use crate::scan::model::{
     ScanConfig, ScanError, ScanOutcome, Source,
 };
 
-use globs::Globs;
+pub use globs::Globs;
 use notes::Notes;
 
 /// The engines of a process with the threads that they run on. Built once and

@@ -307,15 +307,14 @@ fn one_more_of_the_same_brings_one_id() {
     assert_eq!(after.len(), 2);
     assert!(ids(&after).contains(&before[0].fingerprint.as_str()), "no id is lost");
     // Who remembers the place keeps the id at it.
-    fingerprint::keep_places(&mut after, |id| (id == before[0].fingerprint).then_some("m.txt"));
+    fingerprint::keep_places(&mut after, |id| {
+        (id == before[0].fingerprint).then_some("m.txt")
+    });
     let kept = after.iter().find(|f| f.location.path == "m.txt").unwrap();
     assert_eq!(kept.fingerprint, before[0].fingerprint);
     let new = after.iter().find(|f| f.location.path == "a.txt").unwrap();
     assert_ne!(new.fingerprint, kept.fingerprint);
-    assert_eq!(
-        fingerprint::group_part(&new.fingerprint),
-        fingerprint::group_part(&kept.fingerprint)
-    );
+    assert_eq!(fingerprint::group_part(&new.fingerprint), fingerprint::group_part(&kept.fingerprint));
 }
 
 #[test]
@@ -457,9 +456,7 @@ fn vulnerable_packages() {
         .unwrap()
         .with_advisories(Arc::new(Database::sample()));
     let lock = |version: &str| {
-        format!(
-            "[[package]]\nname = \"smallvec\"\nversion = \"{version}\"\nsource = \"registry+x\"\n"
-        )
+        format!("[[package]]\nname = \"smallvec\"\nversion = \"{version}\"\nsource = \"registry+x\"\n")
     };
     let old = lock("1.6.0");
     let (outcome, heard) = bench.scan(&Tree::new(&[

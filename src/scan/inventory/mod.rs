@@ -1,17 +1,19 @@
-//! What a file is, before any engine looks into it: its language, its role in the
-//! project, whether it is text and in which encoding.
-//!
-//! Everything that a path tells is a pure function of the path, so it costs no
-//! reading and can be part of a [facet](crate::scan::FileInput::facet). What only
-//! the content tells (a shebang, minified code, an encoding) looks at a bounded
-//! head of the bytes, whatever their number.
-//!
-//! Nothing here fails: a file that cannot be told apart has no language, is
-//! [`Role::Source`], and is binary or text by its first bytes.
+//! Languages and roles of files.
 
-mod language;
-mod role;
-mod text;
+/// What a path says about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Written by the project.
+    Source,
+    /// Written by the project to test itself.
+    Test,
+    /// Copied from elsewhere (`vendor/`, `node_modules/`, …).
+    Vendored,
+    /// Made by a program.
+    Generated,
+    /// Words for people.
+    Docs,
+}
 
 /// Name of the language, lower case and stable (`python`, `javascript`,
 /// `typescript`, `tsx`, `java`, `go`, `dockerfile`, `yaml`, …), told by the path.

@@ -32,7 +32,7 @@ pub fn password(bytes: &[u8], at: usize, facet: Facet) -> Option<(Range<usize>, 
     let colon = memchr::memchr(b':', &authority[..sign])?;
     let (user, secret) = (&authority[..colon], &authority[colon + 1..sign]);
     let host = &authority[sign + 1..];
-    if host.is_empty() || secret.len() < 4 || is_reserved(host) {
+    if host.is_empty() || secret.len() < 4 {
         return None;
     }
     if placeholder::is_placeholder(secret) || value::is_test_word(secret) || user == secret {
@@ -46,6 +46,13 @@ pub fn password(bytes: &[u8], at: usize, facet: Facet) -> Option<(Range<usize>, 
         return None;
     }
     let local = is_local(host);
+    if is_reserved(host) {
+        // People write their own systems under such names too, but then with a real
+        // password, and a sample never holds one that looks generated.
+        let convincing =
+            !facet.lenient && secret.len() >= 16 && rarity::rarity(secret) == Rarity::Random;
+        return convincing.then_some((start + colon + 1..start + sign, Confidence::Medium));
+    }
     let confidence = match rarity::rarity(secret) {
         Rarity::Random if !facet.lenient => Confidence::High,
         Rarity::Made if !facet.lenient && !local && !value::is_name(secret) => Confidence::Medium,
@@ -93,6 +100,10 @@ mod tests {
         assert_eq!(
             of("git clone https://bot:q8Zt3LmPx0Yv7RbKc2Wd@git.corp.io/a.git"),
             Some("q8Zt3LmPx0Yv7RbKc2Wd")
+        );
+        assert_eq!(
+            of("x='postgres://u:UtYmUIRMlDQkOOclHZxnZh@db.shop.example/x'"),
+            Some("UtYmUIRMlDQkOOclHZxnZh")
         );
         assert_eq!(of("amqp://a:b@c@rabbit.corp.io"), None);
     }

@@ -150,7 +150,7 @@ pub fn pem_body(value: &[u8]) -> Vec<u8> {
 }
 
 fn is_pem_body(value: &[u8]) -> bool {
-    if value.len() > 40_000 {
+    if value.len() > 40_000 || memchr::memmem::find(value, b"-----").is_some() {
         return false;
     }
     let mut body = pem_body(value);

@@ -103,7 +103,11 @@ impl Facet {
             || name.contains(".spec.")
             || name.contains("_spec.")
             || lower.split('/').any(|part| TEST_FOLDERS.contains(&part));
-        let lenient = sample || matches!(role, Role::Test | Role::Docs | Role::Vendored);
+        let prose = matches!(
+            extension,
+            "md" | "markdown" | "mdx" | "rst" | "adoc" | "asciidoc" | "pod" | "man" | "tex"
+        );
+        let lenient = sample || prose || matches!(role, Role::Test | Role::Docs | Role::Vendored);
         Some(Self { format, lenient })
     }
 
@@ -144,12 +148,13 @@ const TEST_FOLDERS: [&str; 16] = [
 ];
 
 /// Formats that are compressed or no text.
-const SKIPPED: [&str; 62] = [
+const SKIPPED: [&str; 64] = [
     "png", "jpg", "jpeg", "gif", "bmp", "ico", "icns", "webp", "avif", "heic", "tif", "tiff",
     "psd", "woff", "woff2", "ttf", "otf", "eot", "mp3", "mp4", "m4a", "m4v", "ogg", "oga", "ogv",
     "flac", "wav", "avi", "mov", "mkv", "webm", "zip", "gz", "tgz", "bz2", "xz", "zst", "7z",
     "rar", "lz4", "lzma", "br", "jar", "war", "ear", "whl", "egg", "nupkg", "apk", "ipa", "deb",
-    "rpm", "dmg", "iso", "pdf", "docx", "xlsx", "pptx", "odt", "svgz", "parquet", "glb",
+    "rpm", "dmg", "iso", "pdf", "docx", "xlsx", "pptx", "odt", "svgz", "parquet", "glb", "pyc",
+    "pyo",
 ];
 
 fn by_name(name: &str) -> Option<Format> {
@@ -226,8 +231,9 @@ fn by_extension(extension: &str) -> Option<Format> {
         }
         "lock" | "sum" | "sha1" | "sha256" | "sha512" | "md5" | "asc" | "sig" | "pub" | "crt"
         | "cer" | "csv" | "tsv" | "map" | "po" | "pot" | "css" | "scss" | "less" | "snap"
-        | "wasm" | "so" | "dll" | "exe" | "o" | "a" | "class" | "pyc" | "bin" | "dat" | "db"
-        | "sqlite" => Format::Data,
+        | "wasm" | "so" | "dll" | "exe" | "o" | "a" | "class" | "bin" | "dat" | "db" | "sqlite" => {
+            Format::Data
+        }
         _ => return None,
     })
 }

@@ -32,6 +32,8 @@ pub mod placeholder;
 pub mod providers;
 pub mod rarity;
 pub mod rule;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use std::collections::HashMap;
@@ -44,11 +46,12 @@ use self::assign::name::Class;
 use self::format::{Facet, Format};
 use self::found::{Budget, Found, Rank, settle};
 use self::providers::Keywords;
-use self::rule::{Rule, RuleError};
+use self::rule::{Rule, RuleError, Samples};
 use self::text::Places;
 use crate::scan::inventory;
 use crate::scan::model::{
-    Cancel, EngineKind, FileEngine, FileInput, FileResult, Limits, RawFinding, RuleInfo, Severity,
+    Cancel, Confidence, EngineKind, FileEngine, FileInput, FileResult, Limits, RawFinding,
+    RuleInfo, Severity,
 };
 use crate::scan::suppress;
 
@@ -102,6 +105,19 @@ impl Detector {
     ) -> (Vec<Found>, bool) {
         let pass = self.keywords.pass(&self.rules, bytes, budget);
         let mut all = pass.found;
+        if facet.lenient {
+            all.retain_mut(
+                |found| match self.rules.get(found.rule).map(|r| r.samples) {
+                    Some(Samples::Drop) => false,
+                    Some(Samples::Low) => {
+                        found.severity = found.severity.min(Severity::Low);
+                        found.confidence = Confidence::Low;
+                        true
+                    }
+                    _ => true,
+                },
+            );
+        }
         if facet.format == Format::Data || binary {
             return (all, pass.too_many);
         }
@@ -295,7 +311,12 @@ fn hmac(key: &[u8; 32], value: &[u8]) -> [u8; 32] {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }
 
 fn printable(name: &str) -> String {

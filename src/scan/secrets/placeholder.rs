@@ -53,6 +53,18 @@ const SAMPLE_WORDS: [&str; 43] = [
     "secret_key",
 ];
 
+/// Values that standards print and everybody copies (RFC 6749, RFC 6750, RFC 7519).
+const PUBLISHED: [&str; 8] = [
+    "2YotnFZFEjr1zCsicMWpAA",
+    "tGzv3JOkF0XG5Qx2TlKWIA",
+    "gX1fBat3bV",
+    "mF_9.B5f-4.1JqM",
+    "7Fjfp0ZBr1KtDRbnfVdmIw",
+    "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIi",
+    "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9",
+];
+
 /// Openings and closings that mean that something else is put in later.
 const TEMPLATES: [&str; 27] = [
     "${", "$(", "#{", "{{", "}}", "<%", "%>", "%(", "%{", "$[", "@{", "{%", "[[", "]]", "{0}",
@@ -98,6 +110,9 @@ pub fn is_template(value: &[u8]) -> bool {
 /// True if the value shows what one looks like: sample words, one character
 /// over and over, counting.
 pub fn is_sample(value: &[u8]) -> bool {
+    if PUBLISHED.iter().any(|p| value.starts_with(p.as_bytes())) {
+        return true;
+    }
     let lower = value.to_ascii_lowercase();
     if SAMPLE_WORDS.iter().any(|w| memchr::memmem::find(&lower, w.as_bytes()).is_some()) {
         return true;

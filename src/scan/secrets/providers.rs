@@ -23,7 +23,7 @@ use super::found::{Budget, Found, Rank};
 use super::placeholder;
 use super::rarity;
 use super::rule::{Form, Reach, Rule, RuleError};
-use crate::scan::model::Confidence;
+use crate::scan::model::Severity;
 
 /// Windows are joined up to this size, so that the budget is asked in between.
 const MAX_JOINED: usize = 128 << 10;
@@ -46,7 +46,10 @@ const MIN_ENCODED_KEYWORD: usize = 5;
 #[derive(Debug, Clone)]
 enum Target {
     /// A rule, and whether the keyword counts in this case only.
-    Rule { rule: usize, exact: Option<Box<[u8]>> },
+    Rule {
+        rule: usize,
+        exact: Option<Box<[u8]>>,
+    },
     /// A rule, its keyword inside base64.
     Encoded { rule: usize, exact: Box<[u8]> },
     /// A word that names of secrets hold.
@@ -80,7 +83,10 @@ impl Keywords {
     pub fn new(rules: &[Rule]) -> Result<Self, RuleError> {
         let mut patterns: HashMap<Vec<u8>, Vec<Target>> = HashMap::new();
         let mut add = |pattern: &[u8], target: Target| {
-            patterns.entry(pattern.to_ascii_lowercase()).or_default().push(target);
+            patterns
+                .entry(pattern.to_ascii_lowercase())
+                .or_default()
+                .push(target);
         };
         for (at, rule) in rules.iter().enumerate() {
             for keyword in &rule.keywords {
@@ -90,7 +96,13 @@ impl Keywords {
                 add(bytes, Target::Rule { rule: at, exact });
                 if rule.form == Form::Token && bytes.len() >= MIN_ENCODED_KEYWORD {
                     for encoded in encodings(bytes) {
-                        add(&encoded, Target::Encoded { rule: at, exact: encoded.clone().into() });
+                        add(
+                            &encoded,
+                            Target::Encoded {
+                                rule: at,
+                                exact: encoded.clone().into(),
+                            },
+                        );
                     }
                 }
             }
@@ -107,7 +119,10 @@ impl Keywords {
             .kind(Some(AhoCorasickKind::DFA))
             .build(patterns.iter().map(|(p, _)| p))
             .map_err(|e| RuleError::Keywords(e.to_string()))?;
-        Ok(Self { automaton, targets: patterns.into_iter().map(|(_, t)| t).collect() })
+        Ok(Self {
+            automaton,
+            targets: patterns.into_iter().map(|(_, t)| t).collect(),
+        })
     }
 
     /// Reads a file once.
@@ -120,7 +135,12 @@ impl Keywords {
             if budget.is_spent() || pass.too_many {
                 break;
             }
-            for target in self.targets.get(hit.pattern().as_usize()).into_iter().flatten() {
+            for target in self
+                .targets
+                .get(hit.pattern().as_usize())
+                .into_iter()
+                .flatten()
+            {
                 match target {
                     Target::Name => {
                         if pass.names.last().is_none_or(|last| *last < hit.start()) {
@@ -134,7 +154,10 @@ impl Keywords {
                         }
                     }
                     Target::Rule { rule: at, exact } => {
-                        if exact.as_deref().is_some_and(|e| bytes.get(hit.range()) != Some(e)) {
+                        if exact
+                            .as_deref()
+                            .is_some_and(|e| bytes.get(hit.range()) != Some(e))
+                        {
                             continue;
                         }
                         let Some(rule) = rules.get(*at) else { continue };
@@ -182,14 +205,17 @@ impl Keywords {
 fn encodings(keyword: &[u8]) -> Vec<Vec<u8>> {
     (0..3_usize)
         .filter_map(|shift| {
-            let padded: Vec<u8> =
-                std::iter::repeat_n(0, shift).chain(keyword.iter().copied()).collect();
+            let padded: Vec<u8> = std::iter::repeat_n(0, shift)
+                .chain(keyword.iter().copied())
+                .collect();
             let text = STANDARD_NO_PAD.encode(&padded).into_bytes();
             // A character holds six bits: skip those that hold bits of the padding
             // in front, drop those that would hold bits of what follows.
             let from = (shift * 8).div_ceil(6);
             let to = padded.len() * 8 / 6;
-            text.get(from..to).filter(|t| t.len() >= 5).map(<[u8]>::to_vec)
+            text.get(from..to)
+                .filter(|t| t.len() >= 5)
+                .map(<[u8]>::to_vec)
         })
         .collect()
 }
@@ -210,7 +236,9 @@ fn look(at: usize, rule: &Rule, bytes: &[u8], window: Range<usize>, pass: &mut P
             let Some(whole) = captures.get(0).map(|m| m.range()) else {
                 break;
             };
-            let value = captures.name("value").map_or_else(|| whole.clone(), |m| m.range());
+            let value = captures
+                .name("value")
+                .map_or_else(|| whole.clone(), |m| m.range());
             (whole, value)
         } else {
             let Some(found) = regex.find_at(text, from) else {
@@ -265,39 +293,48 @@ fn accept(rule: &Rule, bytes: &[u8], span: &Range<usize>) -> bool {
     if rule.check == Check::Pem {
         return rule.check.holds(value);
     }
-    stands_free(bytes, span)
+    // The expression of the other forms says itself what stands in front.
+    let own_front = matches!(rule.form, Form::Regex | Form::Near);
+    (own_front || begins(bytes, span.start))
+        && ends(bytes, span)
+        && !in_blob(bytes, span)
         && rarity::entropy(value) >= rule.entropy
         && !placeholder::is_placeholder(value)
         && rule.check.holds(value)
 }
 
-/// True if the value is no part of a longer word.
-fn stands_free(bytes: &[u8], span: &Range<usize>) -> bool {
-    let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    let last_is_word = bytes.get(span.end.wrapping_sub(1)).is_some_and(word);
-    if last_is_word && bytes.get(span.end).is_some_and(word) {
-        return false;
-    }
-    let Some(before) = span.start.checked_sub(1).and_then(|p| bytes.get(p)) else {
+/// True if no word goes on behind the value.
+fn ends(bytes: &[u8], span: &Range<usize>) -> bool {
+    let last_is_word = bytes.get(span.end.wrapping_sub(1)).is_some_and(is_word);
+    !(last_is_word && bytes.get(span.end).is_some_and(is_word))
+}
+
+/// True if no word stands directly in front of the place.
+fn begins(bytes: &[u8], start: usize) -> bool {
+    let back = |n: usize| start.checked_sub(n).and_then(|p| bytes.get(p));
+    let Some(before) = back(1) else { return true };
+    if !is_word(before) {
         return true;
-    };
-    if word(before) {
-        let back = |n: usize| span.start.checked_sub(n).and_then(|p| bytes.get(p)).copied();
-        // `\n` in front of a value in a string, `%3D` in an address.
-        let escape = back(2) == Some(b'\\') && matches!(before, b'n' | b't' | b'r');
-        let percent = back(3) == Some(b'%') && before.is_ascii_hexdigit();
-        if !escape && !percent {
-            return false;
-        }
     }
-    !in_blob(bytes, span)
+    // `\n` in front of a value in a string, `%3D` in an address.
+    let escape = back(2) == Some(&b'\\') && matches!(before, b'n' | b't' | b'r');
+    let percent = back(3) == Some(&b'%') && before.is_ascii_hexdigit();
+    escape || percent
+}
+
+fn is_word(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || *b == b'_'
 }
 
 /// True for a place inside a long run of base64: chance makes keywords there.
 fn in_blob(bytes: &[u8], span: &Range<usize>) -> bool {
     let blob = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-    let before = bytes.get(span.start.saturating_sub(120)..span.start).unwrap_or_default();
-    let behind = bytes.get(span.end..bytes.len().min(span.end + 120)).unwrap_or_default();
+    let before = bytes
+        .get(span.start.saturating_sub(120)..span.start)
+        .unwrap_or_default();
+    let behind = bytes
+        .get(span.end..bytes.len().min(span.end + 120))
+        .unwrap_or_default();
     let run = before.iter().rev().take_while(|b| blob(b)).count()
         + behind.iter().take_while(|b| blob(b)).count();
     run >= 100
@@ -316,8 +353,12 @@ fn look_inside(
         return hit.end;
     };
     let alphabet = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
-    let before = bytes.get(hit.start.saturating_sub(MAX_ENCODED)..hit.start).unwrap_or_default();
-    let behind = bytes.get(hit.end..bytes.len().min(hit.end + MAX_ENCODED)).unwrap_or_default();
+    let before = bytes
+        .get(hit.start.saturating_sub(MAX_ENCODED)..hit.start)
+        .unwrap_or_default();
+    let behind = bytes
+        .get(hit.end..bytes.len().min(hit.end + MAX_ENCODED))
+        .unwrap_or_default();
     let start = hit.start - before.iter().rev().take_while(|b| alphabet(b)).count();
     let end = hit.end + behind.iter().take_while(|b| alphabet(b)).count();
     let run = bytes.get(start..end).unwrap_or_default();
@@ -340,9 +381,14 @@ fn pairs(rules: &[Rule], bytes: &[u8], pass: &mut Pass, budget: &mut Budget<'_>)
             continue;
         };
         let mut done = 0;
-        let places: Vec<_> =
-            pass.found.iter().filter(|f| f.rule == first).map(|f| f.span.clone()).collect();
-        for place in places {
+        let places: Vec<_> = pass
+            .found
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| f.rule == first)
+            .map(|(half, f)| (half, f.span.clone()))
+            .collect();
+        for (half, place) in places {
             if budget.is_spent() {
                 return;
             }
@@ -352,12 +398,14 @@ fn pairs(rules: &[Rule], bytes: &[u8], pass: &mut Pass, budget: &mut Budget<'_>)
                 continue;
             }
             done = window.end;
+            let before = pass.found.len();
             look(at, rule, bytes, window, pass);
-        }
-    }
-    for found in &mut pass.found {
-        if rules.get(found.rule).is_some_and(|r| matches!(r.form, Form::Pair(_))) {
-            found.confidence = found.confidence.max(Confidence::Medium);
+            // Both halves together are as bad as the second one.
+            if pass.found.len() > before
+                && let Some(half) = pass.found.get_mut(half)
+            {
+                half.severity = half.severity.max(rule.info.severity.min(Severity::High));
+            }
         }
     }
 }
@@ -367,11 +415,14 @@ fn lines_around(bytes: &[u8], place: &Range<usize>) -> Range<usize> {
     const MOST: usize = 2048;
     let before_from = place.start.saturating_sub(MOST);
     let before = bytes.get(before_from..place.start).unwrap_or_default();
-    let start =
-        memrchr_iter(b'\n', before).nth(PAIR_LINES).map_or(before_from, |p| before_from + p + 1);
+    let start = memrchr_iter(b'\n', before)
+        .nth(PAIR_LINES)
+        .map_or(before_from, |p| before_from + p + 1);
     let behind_to = bytes.len().min(place.end + MOST);
     let behind = bytes.get(place.end..behind_to).unwrap_or_default();
-    let end = memchr_iter(b'\n', behind).nth(PAIR_LINES).map_or(behind_to, |p| place.end + p);
+    let end = memchr_iter(b'\n', behind)
+        .nth(PAIR_LINES)
+        .map_or(behind_to, |p| place.end + p);
     start..end
 }
 
@@ -394,16 +445,17 @@ mod tests {
 
     #[test]
     fn words_around_a_value_refuse_it() {
-        assert!(stands_free(b"x=abc;", &(2..5)));
-        assert!(!stands_free(b"xabc", &(1..4)));
-        assert!(!stands_free(b"abcd", &(0..3)));
-        assert!(stands_free(b"\\nabc", &(2..5)));
-        assert!(stands_free(b"%3Dabc", &(3..6)));
+        assert!(begins(b"x=abc;", 2) && ends(b"x=abc;", &(2..5)));
+        assert!(!begins(b"xabc", 1));
+        assert!(!ends(b"abcd", &(0..3)));
+        assert!(begins(b"\\nabc", 2));
+        assert!(begins(b"%3Dabc", 3));
     }
 
     #[test]
     fn a_place_inside_a_blob_is_refused() {
         let blob = [vec![b'q'; 80], b"/abc/".to_vec(), vec![b'q'; 80]].concat();
-        assert!(!stands_free(&blob, &(81..84)));
+        assert!(in_blob(&blob, &(81..84)));
+        assert!(!in_blob(b"x = 'abc/def'", &(5..8)));
     }
 }

@@ -163,7 +163,7 @@ fn is_random(text: &[u8], classes: &Classes, different: usize) -> bool {
         // Letters of one case only: nothing but the pairs can tell.
         return letters == length && length >= 14 && surprise.is_some_and(|s| s >= 5.3);
     }
-    if different * 2 < length.min(32) || classes.symbol * 4 > length {
+    if different * 2 < length.min(32) || classes.symbol * 5 > length * 2 {
         return false;
     }
     // What letters there are tell more the rarer their pairs; without enough of

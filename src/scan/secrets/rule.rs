@@ -107,6 +107,9 @@ struct Entry {
     check: Check,
     /// Least Shannon entropy of the value, bits per byte.
     entropy: Option<f32>,
+    /// What a match in a test, a sample or a document is worth.
+    #[serde(default)]
+    samples: Samples,
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the tests"))]
     sample: String,
     #[serde(default)]
@@ -115,6 +118,19 @@ struct Entry {
     #[serde(default)]
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the tests"))]
     misses: Vec<String>,
+}
+
+/// What a match in a test, a sample or a document is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Samples {
+    /// As much as anywhere: only the provider can make such a value.
+    #[default]
+    Keep,
+    /// Tests make such values themselves: reported with low severity.
+    Low,
+    /// Documents and tests are full of them: not reported.
+    Drop,
 }
 
 /// Which of the four forms a rule has.
@@ -165,6 +181,8 @@ pub struct Rule {
     pub check: Check,
     /// Least entropy of the value.
     pub entropy: f32,
+    /// What a match in a test, a sample or a document is worth.
+    pub samples: Samples,
     /// True if the value has a prefix of its own behind the name of the provider:
     /// nothing is more specific.
     pub prefixed: bool,
@@ -329,6 +347,7 @@ fn build(provider: &Provider, entry: &Entry, earlier: &[Rule]) -> Result<Rule, R
         min_len,
         check: entry.check,
         entropy: entry.entropy.unwrap_or(2.6),
+        samples: entry.samples,
         prefixed: entry.value.as_deref().is_some_and(|v| {
             v.len() > 3 && v.bytes().take(3).all(|b| b.is_ascii_alphanumeric() || b == b'_')
         }),

@@ -102,7 +102,7 @@ impl Interpreter<'_> {
             self.modelled(&call, object, st)
         };
         if new && out.name.is_none() {
-            out.name = target.name.clone();
+            out.name.clone_from(&target.name);
         }
         if out.name.is_none()
             && let Some(f) = &call.full
@@ -213,7 +213,7 @@ impl Interpreter<'_> {
             let v = match call.keyword(&p.name) {
                 Some(v) => v.clone(),
                 None => match positional.next() {
-                    Some(a) if a.spread => self.element_of(&a.value),
+                    Some(a) if a.spread => Self::element_of(&a.value),
                     Some(a) => a.value.clone(),
                     None => p.default.map(|d| self.eval(d, st)).unwrap_or_default(),
                 },
@@ -245,7 +245,6 @@ impl Interpreter<'_> {
             let new = self.substitute(t, &this, &args, f, call, 0);
             self.update(root, &path, st, |v| v.elements = new.elements);
         }
-        let module = self.module;
         for (i, p) in s.params.iter().enumerate() {
             let (Some(p), Some(arg)) = (p, self.arg_node(call.id, i)) else {
                 continue;
@@ -255,7 +254,6 @@ impl Interpreter<'_> {
                 self.update(root, &path, st, |v| v.elements = new.elements);
             }
         }
-        let _ = module;
         if !s.returns {
             st.live = false;
         }
@@ -280,7 +278,7 @@ impl Interpreter<'_> {
         st: &State,
     ) {
         for p in &s.pending {
-            for mut fact in self.facts_of(&p.origin, this, args) {
+            for mut fact in Self::facts_of(&p.origin, this, args) {
                 fact.labels &= p.labels & !killed(&st.kills, &fact.origin);
                 fact.position = fact.position.max(p.position);
                 if fact.labels == 0 || !p.hit.accepts(fact.position) {
@@ -296,7 +294,7 @@ impl Interpreter<'_> {
     }
 
     /// Facts that the caller passes where the callee sees a parameter's.
-    fn facts_of(&self, origin: &Origin, this: &Value, args: &[Value]) -> Vec<Fact> {
+    fn facts_of(origin: &Origin, this: &Value, args: &[Value]) -> Vec<Fact> {
         let Origin::Param(i, path) = origin else {
             return Vec::new();
         };
@@ -379,7 +377,7 @@ impl Interpreter<'_> {
                 merge_facts(&mut facts, std::slice::from_ref(fact));
                 continue;
             }
-            for mut outer in self.facts_of(&fact.origin, this, args) {
+            for mut outer in Self::facts_of(&fact.origin, this, args) {
                 outer.labels &= fact.labels;
                 outer.position = outer.position.max(fact.position);
                 outer.container &= fact.container;
@@ -403,8 +401,7 @@ impl Interpreter<'_> {
                 list.iter()
                     .flat_map(|(o, l)| match o {
                         Origin::Source(_) => vec![(o.clone(), *l)],
-                        Origin::Param(..) => self
-                            .facts_of(o, this, args)
+                        Origin::Param(..) => Self::facts_of(o, this, args)
                             .into_iter()
                             .map(|f| (f.origin, *l))
                             .collect(),
@@ -436,6 +433,7 @@ impl Interpreter<'_> {
         }
         self.inline += 1;
         let kills = st.kills.clone();
+        st.enter();
         for (i, p) in func.params.iter().enumerate() {
             let mut v = match args.get(i) {
                 Some(v) => v.clone(),
@@ -450,7 +448,7 @@ impl Interpreter<'_> {
             if v.name.is_none() {
                 v.name = p.ty.as_ref().map(|t| self.canonical(t));
             }
-            st.vars.insert(p.var, v);
+            st.set(p.var, v);
         }
         let response = self.bind_entry(func, st, registered);
         let mut frame = Frame::new(f);
@@ -469,6 +467,7 @@ impl Interpreter<'_> {
             *st = end;
             result = frame.result.unwrap_or_default();
         }
+        st.leave();
         st.live = true;
         st.kills = kills;
         result
@@ -489,10 +488,37 @@ impl Interpreter<'_> {
         {
             return out;
         }
+        for s in models.iter().filter_map(|m| m.source.as_ref()) {
+            if let Some(i) = s.into
+                && let Some(node) = self.arg_node(call.id, i)
+                && let Some((root, path)) = self.path_of(node, st)
+            {
+                let step = Trace::step(
+                    None,
+                    self.span_of(call.id),
+                    format!("{} enters: `{}`", s.what, short(self.text_of(call.id))).into(),
+                );
+                let origin = super::report::digest(self.text_of(call.id));
+                let v = Value::tainted(vec![source_fact(origin, s.container, step)]);
+                self.update(root, &path, st, |o| o.facts = v.facts);
+            }
+        }
         if models.iter().any(|m| m.exits) {
             st.live = false;
         }
         let ty = models.iter().find_map(|m| m.ty.clone());
+        if let Some(becomes) = models
+            .iter()
+            .flat_map(|m| &m.configures)
+            .find(|c| c.when.iter().all(|w| self.holds(w, call)))
+            && let Some(o) = object
+            && let Some((root, path)) = self.path_of(o, st)
+        {
+            let name: Name = becomes.becomes.as_str().into();
+            self.update(root, &path, st, |v| v.name = Some(name));
+        }
+        // What is done with the data of the receiver gives other data.
+        let consumed = models.iter().any(|m| m.sinks.iter().any(|s| s.receiver));
         let clears = models.iter().fold(0, |a, m| a | m.clears);
         let props: Vec<&PropagatorDef> = models.iter().flat_map(|m| &m.propagates).collect();
 
@@ -534,6 +560,7 @@ impl Interpreter<'_> {
                 } else if props.is_empty()
                     && let Some(m) = call.method
                     && call.receiver.facts.is_some()
+                    && !consumed
                     && !containers::is_predicate(m)
                 {
                     out = call.receiver.only_facts();
@@ -544,7 +571,7 @@ impl Interpreter<'_> {
                         }
                     }
                     out.set_facts(facts);
-                    if !ty.is_some() {
+                    if ty.is_none() {
                         out.prefix.clone_from(&call.receiver.prefix);
                     }
                     out.html = call.receiver.html;
@@ -589,7 +616,7 @@ impl Interpreter<'_> {
             match inputs.split_first() {
                 Some((first, rest)) => {
                     let rest: Vec<Value> = rest.to_vec();
-                    self.format(first, &rest)
+                    Self::format(first, &rest)
                 }
                 None => Value::default(),
             }
@@ -659,7 +686,7 @@ impl Interpreter<'_> {
             };
             let registered: Vec<Name> = call.full.iter().map(|f| f.as_str().into()).collect();
             let method = call.method.unwrap_or_default();
-            let mut args = containers::callback_arguments(method, call, self);
+            let mut args = containers::callback_arguments(method, call);
             args.truncate(func.params.len());
             if func.nested || func.name.is_empty() {
                 out = Some(self.run_nested(f, &args, &registered, st));

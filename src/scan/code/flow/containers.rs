@@ -23,7 +23,10 @@ pub(super) enum Effect {
 /// A constructor of a container, called without arguments.
 pub(super) fn is_new_container(full: Option<&str>) -> bool {
     let Some(full) = full else { return false };
-    if matches!(full, "list" | "dict" | "set" | "collections.OrderedDict" | "collections.deque") {
+    if matches!(
+        full,
+        "list" | "dict" | "set" | "collections.OrderedDict" | "collections.deque"
+    ) {
         return true;
     }
     let Some(class) = full.strip_prefix("new ") else {
@@ -55,8 +58,14 @@ pub(super) fn is_new_container(full: Option<&str>) -> bool {
 
 /// A container that is known to be empty.
 pub(super) fn empty() -> Value {
-    let elements = Elements { len: Some(0), ..Elements::default() };
-    Value { elements: Some(std::rc::Rc::new(elements)), ..Value::default() }
+    let elements = Elements {
+        len: Some(0),
+        ..Elements::default()
+    };
+    Value {
+        elements: Some(std::rc::Rc::new(elements)),
+        ..Value::default()
+    }
 }
 
 /// The method gives its receiver, changed.
@@ -110,7 +119,11 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             None,
         ) => Effect::Receiver(Box::new(move |o| {
             o.push_element(v);
-            Value { elements: o.elements.clone(), facts: o.facts.clone(), ..Value::default() }
+            Value {
+                elements: o.elements.clone(),
+                facts: o.facts.clone(),
+                ..Value::default()
+            }
         })),
         ("add" | "insert", Some(_), Some(v)) => Effect::Receiver(Box::new(move |o| {
             o.add_element(v);
@@ -187,7 +200,12 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             if r.facts.is_some() {
                 parts.push(r.only_facts());
             }
-            parts.extend(call.args.iter().filter(|_| name == "concat").map(|a| a.value.clone()));
+            parts.extend(
+                call.args
+                    .iter()
+                    .filter(|_| name == "concat")
+                    .map(|a| a.value.clone()),
+            );
             let mut out = concat(&parts);
             out.constant = None;
             Effect::Value(out)
@@ -202,7 +220,11 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
         {
             let mut facts = r.facts().to_vec();
             merge_facts(&mut facts, v.facts());
-            let mut out = Value { html: r.html, prefix: r.prefix.clone(), ..Value::default() };
+            let mut out = Value {
+                html: r.html,
+                prefix: r.prefix.clone(),
+                ..Value::default()
+            };
             out.set_facts(facts);
             Effect::Value(out)
         }
@@ -211,16 +233,31 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             | "build",
             _,
             _,
-        ) if r.constant.is_some() || r.prefix.is_some() => {
-            Effect::Value(Value { name: None, ..r.clone() })
-        }
+        ) if r.constant.is_some() || r.prefix.is_some() => Effect::Value(Value {
+            name: None,
+            ..r.clone()
+        }),
         ("lower" | "toLowerCase", None, _) if r.constant.is_some() => {
-            let s = r.constant.as_ref().and_then(Const::as_str).map(str::to_lowercase);
-            Effect::Value(s.map(|s| Value::constant(Const::Str(s.into()))).unwrap_or_default())
+            let s = r
+                .constant
+                .as_ref()
+                .and_then(Const::as_str)
+                .map(str::to_lowercase);
+            Effect::Value(
+                s.map(|s| Value::constant(Const::Str(s.into())))
+                    .unwrap_or_default(),
+            )
         }
         ("upper" | "toUpperCase", None, _) if r.constant.is_some() => {
-            let s = r.constant.as_ref().and_then(Const::as_str).map(str::to_uppercase);
-            Effect::Value(s.map(|s| Value::constant(Const::Str(s.into()))).unwrap_or_default())
+            let s = r
+                .constant
+                .as_ref()
+                .and_then(Const::as_str)
+                .map(str::to_uppercase);
+            Effect::Value(
+                s.map(|s| Value::constant(Const::Str(s.into())))
+                    .unwrap_or_default(),
+            )
         }
         ("charAt", Some(i), _) => {
             let at = match (r.constant.as_ref(), i.constant) {
@@ -255,7 +292,9 @@ fn format_text(text: &Value, args: &[Value]) -> Value {
     match &text.constant {
         Some(Const::Str(s)) => {
             let at = s.find(['%', '{']).unwrap_or(s.len());
-            parts.push(Value::constant(Const::Str(s.get(..at).unwrap_or_default().into())));
+            parts.push(Value::constant(Const::Str(
+                s.get(..at).unwrap_or_default().into(),
+            )));
         }
         _ => parts.push(text.clone()),
     }
@@ -269,13 +308,13 @@ fn format_text(text: &Value, args: &[Value]) -> Value {
 }
 
 /// What a function gets that is passed to a method.
-pub(super) fn callback_arguments(method: &str, call: &Call<'_>, i: &Interpreter<'_>) -> Vec<Value> {
+pub(super) fn callback_arguments(method: &str, call: &Call<'_>) -> Vec<Value> {
     match method {
         "map" | "forEach" | "filter" | "flatMap" | "some" | "every" | "find" | "findIndex"
-        | "anyMatch" | "allMatch" => vec![i.element_of(&call.receiver)],
+        | "anyMatch" | "allMatch" => vec![Interpreter::element_of(&call.receiver)],
         "reduce" => {
             let start = call.arg(1).cloned().unwrap_or_default();
-            vec![start, i.element_of(&call.receiver)]
+            vec![start, Interpreter::element_of(&call.receiver)]
         }
         "then" | "ifPresent" | "apply" | "subscribe" | "replace" => vec![call.receiver.clone()],
         _ => Vec::new(),
@@ -324,7 +363,10 @@ pub(super) fn is_predicate(name: &str) -> bool {
             | "getcontentlength"
             | "isuserinrole"
     ) || (lower.starts_with("is")
-        && name.chars().nth(2).is_some_and(|c| c.is_uppercase() || c == '_'))
+        && name
+            .chars()
+            .nth(2)
+            .is_some_and(|c| c.is_uppercase() || c == '_'))
         || matches!(
             lower.as_str(),
             "isdigit"
@@ -341,13 +383,24 @@ pub(super) fn is_predicate(name: &str) -> bool {
 
 /// What the truth of a call says about its receiver and arguments.
 pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
-    let name = call.method.or(call.full.as_deref().map(|f| f.rsplit('.').next().unwrap_or(f)))?;
+    let name = call.method.or(call
+        .full
+        .as_deref()
+        .map(|f| f.rsplit('.').next().unwrap_or(f)))?;
     let r = &call.receiver;
     let first = call.arg(0);
     let kills = |v: &Value, labels: u32| -> Vec<Kill> {
-        v.facts().iter().map(|f| (f.origin.clone(), labels)).collect()
+        v.facts()
+            .iter()
+            .map(|f| (f.origin.clone(), labels))
+            .collect()
     };
-    let yes = |k: Vec<Kill>| (!k.is_empty()).then(|| Guard { yes: k, no: Vec::new() });
+    let yes = |k: Vec<Kill>| {
+        (!k.is_empty()).then(|| Guard {
+            yes: k,
+            no: Vec::new(),
+        })
+    };
     let text = |v: Option<&Value>| v.and_then(|v| v.constant.as_ref()?.as_str().map(String::from));
     match name {
         "includes" | "contains" | "containsKey" | "has" | "indexOf" | "Contains" | "contains?"
@@ -391,19 +444,28 @@ pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
             }
         }
         "startsWith" | "startswith" | "HasPrefix" | "is_relative_to" | "StartsWith" => {
-            let (whole, prefix) =
-                if r.facts.is_some() { (r, first?) } else { (first?, call.arg(1)?) };
+            let (whole, prefix) = if r.facts.is_some() {
+                (r, first?)
+            } else {
+                (first?, call.arg(1)?)
+            };
             if prefix.facts.is_some() {
                 return None;
             }
             let known = text(Some(prefix));
             let weak = known.as_deref().is_some_and(|p| {
                 p.len() <= 1
-                    || matches!(p, "http" | "http:" | "http://" | "https" | "https:" | "https://")
+                    || matches!(
+                        p,
+                        "http" | "http:" | "http://" | "https" | "https:" | "https://"
+                    )
             });
             if known.as_deref() == Some("..") || known.as_deref() == Some("../") {
                 let no = kills(whole, label("path"));
-                return Some(Guard { yes: Vec::new(), no });
+                return Some(Guard {
+                    yes: Vec::new(),
+                    no,
+                });
             }
             if known.as_deref() == Some("/") {
                 return yes(kills(whole, label("redirect")));
@@ -411,16 +473,30 @@ pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
             if weak {
                 return None;
             }
-            yes(kills(whole, label("path") | label("redirect") | label("ssrf")))
+            yes(kills(
+                whole,
+                label("path") | label("redirect") | label("ssrf"),
+            ))
         }
         "isAbs" | "IsAbs" | "isAbsolute" => None,
         "isinstance" => None,
         "IsLocal" => yes(kills(first?, label("path"))),
         "isInteger" | "isSafeInteger" | "isFinite" => yes(kills(first?, ALL_LABELS)),
-        "isNaN" => Some(Guard { yes: Vec::new(), no: kills(first?, ALL_LABELS) }),
+        "isNaN" => Some(Guard {
+            yes: Vec::new(),
+            no: kills(first?, ALL_LABELS),
+        }),
         _ => {
             let lower = name.to_ascii_lowercase();
-            let says = ["valid", "allow", "safe", "permit", "whitelist", "trusted", "is_known"];
+            let says = [
+                "valid",
+                "allow",
+                "safe",
+                "permit",
+                "whitelist",
+                "trusted",
+                "is_known",
+            ];
             if !says.iter().any(|s| lower.contains(s)) || lower.contains("invalid") {
                 return None;
             }

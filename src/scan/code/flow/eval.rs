@@ -34,7 +34,10 @@ impl Interpreter<'_> {
             }
             Op::Var(v) => self.read_var(*v, st),
             Op::Global(name) => self.global(id, name),
-            Op::Class(c) => Value { kind: Kind::Class(*c), ..Value::default() },
+            Op::Class(c) => Value {
+                kind: Kind::Class(*c),
+                ..Value::default()
+            },
             Op::This => st.this.clone(),
             Op::Field(object, name) => {
                 let v = self.eval(*object, st);
@@ -55,7 +58,13 @@ impl Interpreter<'_> {
                 let v = self.eval(*a, st);
                 Value {
                     constant: v.constant.as_ref().map(|c| Const::Bool(!c.truthy())),
-                    guard: v.guard.map(|g| Guard { yes: g.no.clone(), no: g.yes.clone() }.into()),
+                    guard: v.guard.map(|g| {
+                        Guard {
+                            yes: g.no.clone(),
+                            no: g.yes.clone(),
+                        }
+                        .into()
+                    }),
                     ..Value::default()
                 }
             }
@@ -79,13 +88,20 @@ impl Interpreter<'_> {
                 }
             }
             Op::Closure(f) => {
-                if self.module.functions.get(*f as usize).is_some_and(|f| f.nested)
+                if self
+                    .module
+                    .functions
+                    .get(*f as usize)
+                    .is_some_and(|f| f.nested)
                     || self.is_lambda(*f)
                 {
                     // Run where it stands, with nothing known of its arguments.
                     self.run_nested(*f, &[], &[], st);
                 }
-                Value { kind: Kind::Func(*f), ..Value::default() }
+                Value {
+                    kind: Kind::Func(*f),
+                    ..Value::default()
+                }
             }
             Op::Assign(place, value) => {
                 let v = self.eval(*value, st).without(&st.kills);
@@ -99,7 +115,10 @@ impl Interpreter<'_> {
                 let mut v = self.eval(*a, st);
                 if let Some(t) = ty {
                     if super::report::is_scalar_type(Some(t)) {
-                        return Value { constant: v.constant, ..Value::default() };
+                        return Value {
+                            constant: v.constant,
+                            ..Value::default()
+                        };
                     }
                     v.name = Some(t.clone());
                 } else if v.constant.is_some() {
@@ -110,7 +129,7 @@ impl Interpreter<'_> {
             }
             Op::Element(a) => {
                 let v = self.eval(*a, st);
-                self.element_of(&v)
+                Self::element_of(&v)
             }
             Op::Join(all) => {
                 let mut out: Option<Value> = None;
@@ -146,11 +165,14 @@ impl Interpreter<'_> {
     }
 
     pub(super) fn is_lambda(&self, f: FuncId) -> bool {
-        self.module.functions.get(f as usize).is_some_and(|f| f.name.is_empty())
+        self.module
+            .functions
+            .get(f as usize)
+            .is_some_and(|f| f.name.is_empty())
     }
 
     fn read_var(&self, v: VarId, st: &State) -> Value {
-        let mut out = match st.vars.get(&v).or_else(|| self.globals.get(&v)) {
+        let mut out = match st.get(v).or_else(|| self.globals.get(&v)) {
             Some(value) => value.clone(),
             None => Value::default(),
         };
@@ -191,10 +213,16 @@ impl Interpreter<'_> {
         if let Some(ty) = &model.ty {
             v.name = Some(ty.as_str().into());
         }
-        let Some(s) = &model.source else { return false };
+        let Some(s) = model.source.as_ref().filter(|s| s.into.is_none()) else {
+            return false;
+        };
         let text = self.text_of(id);
         let span = self.span_of(id);
-        let step = Trace::step(None, span, format!("{} enters: `{}`", s.what, short(text)).into());
+        let step = Trace::step(
+            None,
+            span,
+            format!("{} enters: `{}`", s.what, short(text)).into(),
+        );
         v.set_facts(vec![source_fact(digest(text), s.container, step)]);
         true
     }
@@ -230,7 +258,10 @@ impl Interpreter<'_> {
             }
             if matches!(v.kind, Kind::Class(_))
                 && out.constant.is_none()
-                && let Some(e) = self.class_base.get(c as usize).and_then(|b| b.element(&key))
+                && let Some(e) = self
+                    .class_base
+                    .get(c as usize)
+                    .and_then(|b| b.element(&key))
             {
                 out = e;
             }
@@ -273,7 +304,13 @@ impl Interpreter<'_> {
         f.container = false;
         if matches!(f.origin, Origin::Source(_)) {
             f.origin = Origin::Source(digest(text));
-            let what = f.trace.message.split(" enters").next().unwrap_or("input").to_string();
+            let what = f
+                .trace
+                .steps()
+                .first()
+                .map(|s| s.message.to_string())
+                .unwrap_or_default();
+            let what = what.split(" enters").next().unwrap_or("input").to_string();
             f.trace = Trace::step(
                 None,
                 self.span_of(id),
@@ -328,7 +365,7 @@ impl Interpreter<'_> {
     }
 
     /// Some element of a value.
-    pub(super) fn element_of(&self, v: &Value) -> Value {
+    pub(super) fn element_of(v: &Value) -> Value {
         let mut out = v.any_element().unwrap_or_default();
         let mut facts = out.facts().to_vec();
         let mut own = v.facts().to_vec();
@@ -342,7 +379,10 @@ impl Interpreter<'_> {
     }
 
     fn list(&mut self, items: &[NodeId], st: &mut State) -> Value {
-        let mut out = Value { elements: Some(std::rc::Rc::default()), ..Value::default() };
+        let mut out = Value {
+            elements: Some(std::rc::Rc::default()),
+            ..Value::default()
+        };
         if let Some(e) = out.elements.as_mut() {
             std::rc::Rc::make_mut(e).len = Some(0);
         }
@@ -354,7 +394,10 @@ impl Interpreter<'_> {
     }
 
     fn map(&mut self, items: &[(Option<NodeId>, NodeId)], id: NodeId, st: &mut State) -> Value {
-        let mut out = Value { elements: Some(std::rc::Rc::default()), ..Value::default() };
+        let mut out = Value {
+            elements: Some(std::rc::Rc::default()),
+            ..Value::default()
+        };
         for (k, v) in items {
             let key = k.map(|k| self.eval(k, st));
             let value = self.eval(*v, st).without(&st.kills);
@@ -401,10 +444,11 @@ impl Interpreter<'_> {
                 concat(&[x, y])
             }
             BinOp::Mod => match (&x.constant, &y.constant) {
-                (Some(Const::Int(i)), Some(Const::Int(j))) => {
-                    i.checked_rem(*j).map(|r| Value::constant(Const::Int(r))).unwrap_or_default()
-                }
-                _ => self.format(&x, &[y]),
+                (Some(Const::Int(i)), Some(Const::Int(j))) => i
+                    .checked_rem(*j)
+                    .map(|r| Value::constant(Const::Int(r)))
+                    .unwrap_or_default(),
+                _ => Self::format(&x, &[y]),
             },
             BinOp::Sub | BinOp::Mul | BinOp::Div => {
                 if let (Some(Const::Int(i)), Some(Const::Int(j))) = (&x.constant, &y.constant) {
@@ -413,12 +457,18 @@ impl Interpreter<'_> {
                         BinOp::Mul => Some(i.wrapping_mul(*j)),
                         _ => i.checked_div(*j),
                     };
-                    return r.map(|r| Value::constant(Const::Int(r))).unwrap_or_default();
+                    return r
+                        .map(|r| Value::constant(Const::Int(r)))
+                        .unwrap_or_default();
                 }
                 // `directory / name` of path objects.
-                if op == BinOp::Div { concat(&[x, y]) } else { Value::default() }
+                if op == BinOp::Div {
+                    concat(&[x, y])
+                } else {
+                    Value::default()
+                }
             }
-            BinOp::Eq | BinOp::Ne => self.equality(op, &x, &y),
+            BinOp::Eq | BinOp::Ne => Self::equality(op, &x, &y),
             BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge => {
                 let (Some(Const::Int(i)), Some(Const::Int(j))) = (&x.constant, &y.constant) else {
                     return Value::default();
@@ -459,20 +509,29 @@ impl Interpreter<'_> {
         };
         let all = |p: &[Kill], q: &[Kill]| p.iter().chain(q).cloned().collect::<Vec<_>>();
         let both = |p: &[Kill], q: &[Kill]| {
-            p.iter().filter(|k| q.contains(k)).cloned().collect::<Vec<_>>()
+            p.iter()
+                .filter(|k| q.contains(k))
+                .cloned()
+                .collect::<Vec<_>>()
         };
         out.guard = Some(
             if and {
-                Guard { yes: all(&g.yes, &h.yes), no: both(&g.no, &h.no) }
+                Guard {
+                    yes: all(&g.yes, &h.yes),
+                    no: both(&g.no, &h.no),
+                }
             } else {
-                Guard { yes: both(&g.yes, &h.yes), no: all(&g.no, &h.no) }
+                Guard {
+                    yes: both(&g.yes, &h.yes),
+                    no: all(&g.no, &h.no),
+                }
             }
             .into(),
         );
         out
     }
 
-    fn equality(&self, op: BinOp, x: &Value, y: &Value) -> Value {
+    fn equality(op: BinOp, x: &Value, y: &Value) -> Value {
         let equal = op == BinOp::Eq;
         if let (Some(a), Some(b)) = (&x.constant, &y.constant) {
             return Value::constant(Const::Bool((a == b) == equal));
@@ -483,26 +542,49 @@ impl Interpreter<'_> {
         if let (Some(g), Some(c)) = (&tested.guard, &against.constant) {
             let found = !matches!(c, Const::Int(-1) | Const::Bool(false));
             let g = (**g).clone();
-            let g = if found == equal { g } else { Guard { yes: g.no, no: g.yes } };
+            let g = if found == equal {
+                g
+            } else {
+                Guard {
+                    yes: g.no,
+                    no: g.yes,
+                }
+            };
             out.guard = Some(g.into());
             return out;
         }
         if let (Some(g), Some(c)) = (&against.guard, &tested.constant) {
             let found = !matches!(c, Const::Int(-1) | Const::Bool(false));
             let g = (**g).clone();
-            let g = if found == equal { g } else { Guard { yes: g.no, no: g.yes } };
+            let g = if found == equal {
+                g
+            } else {
+                Guard {
+                    yes: g.no,
+                    no: g.yes,
+                }
+            };
             out.guard = Some(g.into());
             return out;
         }
         // Equal to something that is no outside data: the value is known good. The
         // comparison with nothing (null, empty) says nothing about other values.
         if against.facts.is_none() && tested.facts.is_some() {
-            let kills: Vec<Kill> =
-                tested.facts().iter().map(|f| (f.origin.clone(), ALL_LABELS)).collect();
+            let kills: Vec<Kill> = tested
+                .facts()
+                .iter()
+                .map(|f| (f.origin.clone(), ALL_LABELS))
+                .collect();
             let g = if equal {
-                Guard { yes: kills, no: Vec::new() }
+                Guard {
+                    yes: kills,
+                    no: Vec::new(),
+                }
             } else {
-                Guard { yes: Vec::new(), no: kills }
+                Guard {
+                    yes: Vec::new(),
+                    no: kills,
+                }
             };
             out.guard = Some(g.into());
         }
@@ -511,13 +593,18 @@ impl Interpreter<'_> {
 
     /// A format string and its arguments, in the order of the text as far as it
     /// matters: the text before the first hole is known.
-    pub(super) fn format(&self, text: &Value, args: &[Value]) -> Value {
+    pub(super) fn format(text: &Value, args: &[Value]) -> Value {
         let mut parts = vec![];
         if let Some(Const::Str(s)) = &text.constant {
             let at = s.find(['%', '{']).unwrap_or(s.len());
-            parts.push(Value::constant(Const::Str(s.get(..at).unwrap_or_default().into())));
+            parts.push(Value::constant(Const::Str(
+                s.get(..at).unwrap_or_default().into(),
+            )));
         } else {
-            parts.push(Value { constant: None, ..text.clone() });
+            parts.push(Value {
+                constant: None,
+                ..text.clone()
+            });
         }
         for a in args {
             match a.elements.as_deref() {
@@ -535,7 +622,11 @@ impl Interpreter<'_> {
         out.html |= text.html;
         if !args.is_empty() && out.constant.is_some() {
             // The exact text would need a formatter; that it is constant is enough.
-            out.prefix = out.constant.as_ref().and_then(Const::as_str).map(Into::into);
+            out.prefix = out
+                .constant
+                .as_ref()
+                .and_then(Const::as_str)
+                .map(Into::into);
             out.constant = None;
         }
         out
@@ -554,8 +645,11 @@ impl Interpreter<'_> {
         if let Some(n) = name {
             let mut facts = v.facts().to_vec();
             for f in &mut facts {
-                f.trace =
-                    Trace::step(Some(&f.trace), span.clone(), format!("stored in `{n}`").into());
+                f.trace = Trace::step(
+                    Some(&f.trace),
+                    span.clone(),
+                    format!("stored in `{n}`").into(),
+                );
             }
             v.set_facts(facts);
         }
@@ -567,7 +661,12 @@ impl Interpreter<'_> {
         match place {
             Place::Var(x) => {
                 let mut v = v;
-                if let Some(ty) = self.module.vars.get(*x as usize).and_then(|x| x.ty.as_deref()) {
+                if let Some(ty) = self
+                    .module
+                    .vars
+                    .get(*x as usize)
+                    .and_then(|x| x.ty.as_deref())
+                {
                     if super::report::is_scalar_type(Some(ty)) {
                         v.facts = None;
                     }
@@ -576,7 +675,7 @@ impl Interpreter<'_> {
                         v.name = Some(self.canonical(&ty.into()));
                     }
                 }
-                st.vars.insert(*x, v);
+                st.set(*x, v);
             }
             Place::Field(object, name) => {
                 if let Some((root, mut path)) = self.path_of(*object, st) {
@@ -621,7 +720,7 @@ impl Interpreter<'_> {
                                     .collect(),
                             );
                             if i == 0 {
-                                o.name = v.name.clone();
+                                o.name.clone_from(&v.name);
                                 o.kind = v.kind;
                             }
                             o
@@ -644,7 +743,10 @@ impl Interpreter<'_> {
                 let both = if v.constant.is_none() && v.facts.is_none() && v.name.is_none() {
                     d
                 } else {
-                    Value { name: v.name.clone(), ..v.join(&d) }
+                    Value {
+                        name: v.name.clone(),
+                        ..v.join(&d)
+                    }
                 };
                 self.store(p, both, st);
             }
@@ -734,7 +836,9 @@ impl Interpreter<'_> {
         let last = last.clone();
         self.update(root, front, st, |o| {
             if matches!(last, Key::At(_))
-                && o.elements.as_deref().is_some_and(|e| e.len.is_none() && e.any.is_some())
+                && o.elements
+                    .as_deref()
+                    .is_some_and(|e| e.len.is_none() && e.any.is_some())
             {
                 o.add_element(v.clone());
             }
@@ -757,7 +861,7 @@ impl Interpreter<'_> {
         descend(&mut base, path, change);
         match root {
             Root::Var(v) => {
-                st.vars.insert(v, base);
+                st.set(v, base);
             }
             Root::This => st.this = base,
         }
@@ -814,8 +918,18 @@ fn joined_lists(x: &Value, y: &Value) -> Value {
 pub(super) fn membership(needle: &Value, haystack: &Value) -> Value {
     let mut out = Value::default();
     if needle.facts.is_some() && haystack.facts.is_none() && haystack.deep_facts().is_empty() {
-        let yes = needle.facts().iter().map(|f| (f.origin.clone(), ALL_LABELS)).collect();
-        out.guard = Some(Guard { yes, no: Vec::new() }.into());
+        let yes = needle
+            .facts()
+            .iter()
+            .map(|f| (f.origin.clone(), ALL_LABELS))
+            .collect();
+        out.guard = Some(
+            Guard {
+                yes,
+                no: Vec::new(),
+            }
+            .into(),
+        );
     } else if haystack.facts.is_some()
         && let Some(Const::Str(s)) = &needle.constant
     {
@@ -824,8 +938,18 @@ pub(super) fn membership(needle: &Value, haystack: &Value) -> Value {
             gone |= label("path");
         }
         if gone != 0 {
-            let no = haystack.facts().iter().map(|f| (f.origin.clone(), gone)).collect();
-            out.guard = Some(Guard { yes: Vec::new(), no }.into());
+            let no = haystack
+                .facts()
+                .iter()
+                .map(|f| (f.origin.clone(), gone))
+                .collect();
+            out.guard = Some(
+                Guard {
+                    yes: Vec::new(),
+                    no,
+                }
+                .into(),
+            );
         }
     }
     out

@@ -15,15 +15,17 @@ mod call;
 mod containers;
 mod eval;
 mod report;
+mod state;
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::ir::*;
 use super::lower::Deadline;
 use super::rules::{ALL_LABELS, Labels, Rules, Table, label};
 pub use report::Hit;
+use state::State;
 use value::*;
 
 /// Rounds of a loop after which its state is taken as stable.
@@ -36,36 +38,6 @@ const MAX_INLINE: usize = 4;
 const MAX_STEPS_FUNCTION: u64 = 200_000;
 /// Most evaluations of one file.
 const MAX_STEPS_FILE: u64 = 20_000_000;
-
-/// Variables and what was tested so far.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    vars: HashMap<VarId, Value>,
-    this: Value,
-    kills: Vec<Kill>,
-    live: bool,
-}
-
-impl State {
-    fn new() -> Self {
-        Self { vars: HashMap::new(), this: Value::default(), kills: Vec::new(), live: true }
-    }
-
-    /// Writes what was tested into the values, for tests that do not hold on the
-    /// other branch.
-    fn settle(&mut self, common: &[Kill]) {
-        let own: Vec<Kill> = self.kills.iter().filter(|k| !common.contains(k)).cloned().collect();
-        if own.is_empty() {
-            return;
-        }
-        for v in self.vars.values_mut() {
-            if v.facts.is_some() || v.elements.is_some() {
-                *v = v.without(&own);
-            }
-        }
-        self.kills.retain(|k| common.contains(k));
-    }
-}
 
 /// Data of a parameter that reaches a sink.
 #[derive(Debug, Clone)]
@@ -164,7 +136,14 @@ pub fn run<'m>(
         cut.push("Some code is so entangled that its analysis was cut short.".to_string());
     }
     let mut hits: Vec<Hit> = i.hits.into_values().collect();
-    hits.sort_by(|a, b| (a.span.start, a.rule).cmp(&(b.span.start, b.rule)));
+    // What data flow says more about needs no second word by a pattern.
+    let flows: HashSet<u32> = hits
+        .iter()
+        .filter(|h| !h.flow.is_empty())
+        .map(|h| h.span.start)
+        .collect();
+    hits.retain(|h| !h.flow.is_empty() || !flows.contains(&h.span.start));
+    hits.sort_by_key(|h| (h.span.start, h.rule));
     (hits, cut)
 }
 
@@ -181,20 +160,28 @@ impl Interpreter<'_> {
         self.frames.push(Frame::new(0));
         self.block(&f.body, &mut st);
         self.frames.pop();
-        for (v, value) in &mut st.vars {
-            let often = self.module.vars.get(*v as usize).is_none_or(|v| v.assignments > 1);
+        let mut vars = st.into_vars();
+        for (v, value) in &mut vars {
+            let often = self
+                .module
+                .vars
+                .get(*v as usize)
+                .is_none_or(|v| v.assignments > 1);
             if often {
                 value.constant = None;
                 value.prefix = None;
             }
         }
-        self.globals = st.vars;
+        self.globals = vars;
     }
 
     /// What fields hold before a method runs: initialisers, then the constructor.
     fn classes(&mut self) {
         for (id, class) in self.module.classes.iter().enumerate() {
-            let mut base = Value { kind: Kind::Instance(id as ClassId), ..Value::default() };
+            let mut base = Value {
+                kind: Kind::Instance(id as ClassId),
+                ..Value::default()
+            };
             base.name = class.bases.first().cloned();
             self.steps = 0;
             let mut st = State::new();
@@ -248,7 +235,10 @@ impl Interpreter<'_> {
                 .enumerate()
                 .filter(|(_, f)| f.class == Some(id as ClassId))
                 .filter(|(_, f)| matches!(&*f.name, "__init__" | "constructor" | "<init>"));
-            by_name.entry(&c.name).or_default().extend(made.map(|(i, _)| i as FuncId));
+            by_name
+                .entry(&c.name)
+                .or_default()
+                .extend(made.map(|(i, _)| i as FuncId));
         }
         let mut done = vec![false; self.module.functions.len()];
         let mut out = Vec::new();
@@ -280,7 +270,10 @@ impl Interpreter<'_> {
         }
         // Nested functions are interpreted where they stand.
         out.retain(|f| {
-            self.module.functions.get(*f as usize).is_some_and(|f| !f.nested && !f.name.is_empty())
+            self.module
+                .functions
+                .get(*f as usize)
+                .is_some_and(|f| !f.nested && !f.name.is_empty())
         });
         out
     }
@@ -299,17 +292,20 @@ impl Interpreter<'_> {
             && f.has_receiver
         {
             st.this = self.class_base.get(c as usize).cloned().unwrap_or_default();
-            st.this.set_facts(vec![self.param_fact(0, f)]);
+            st.this.set_facts(vec![Self::param_fact(0, f)]);
         }
         for (i, p) in f.params.iter().enumerate() {
-            let mut v = Value { name: p.ty.clone(), ..Value::default() };
+            let mut v = Value {
+                name: p.ty.as_ref().map(|t| self.canonical(t)),
+                ..Value::default()
+            };
             if !report::is_scalar_type(p.ty.as_deref()) {
-                v.set_facts(vec![self.param_fact(i + 1, f)]);
+                v.set_facts(vec![Self::param_fact(i + 1, f)]);
             }
             if let Some(c) = self.class_named(p.ty.as_deref()) {
                 v.kind = Kind::Instance(c);
             }
-            st.vars.insert(p.var, v);
+            st.set(p.var, v);
         }
         let response = self.bind_entry(f, &mut st, &[]);
         let outer = std::mem::take(&mut self.pending);
@@ -332,11 +328,16 @@ impl Interpreter<'_> {
             ..Summary::default()
         };
         if let Some(end) = end {
-            s.this = f.has_receiver.then_some(end.this);
+            s.this = f.has_receiver.then(|| end.this.clone());
             for p in &f.params {
-                let reassigned =
-                    self.module.vars.get(p.var as usize).is_none_or(|v| v.assignments > 0);
-                let v = end.vars.get(&p.var).filter(|v| v.elements.is_some() && !reassigned);
+                let reassigned = self
+                    .module
+                    .vars
+                    .get(p.var as usize)
+                    .is_none_or(|v| v.assignments > 0);
+                let v = end
+                    .get(p.var)
+                    .filter(|v| v.elements.is_some() && !reassigned);
                 s.params.push(v.cloned());
             }
         }
@@ -345,9 +346,12 @@ impl Interpreter<'_> {
         }
     }
 
-    fn param_fact(&self, i: usize, f: &Function) -> Fact {
+    fn param_fact(i: usize, f: &Function) -> Fact {
         let (name, span) = match i.checked_sub(1).and_then(|i| f.params.get(i)) {
-            Some(p) => (format!("parameter `{}`", p.name), f.span.start..f.span.start),
+            Some(p) => (
+                format!("parameter `{}`", p.name),
+                f.span.start..f.span.start,
+            ),
             None => ("the receiver".to_string(), f.span.start..f.span.start),
         };
         Fact {
@@ -361,7 +365,11 @@ impl Interpreter<'_> {
 
     fn class_named(&self, ty: Option<&str>) -> Option<ClassId> {
         let ty = ty?;
-        self.module.classes.iter().position(|c| &*c.name == ty).map(|i| i as ClassId)
+        self.module
+            .classes
+            .iter()
+            .position(|c| &*c.name == ty)
+            .map(|i| i as ClassId)
     }
 
     fn over(&mut self) -> bool {
@@ -414,10 +422,17 @@ impl Interpreter<'_> {
                     }
                 }
             }
-            Stmt::Loop { cond, body, step, post } => self.repeat(*cond, body, step, *post, st),
+            Stmt::Loop {
+                cond,
+                body,
+                step,
+                post,
+            } => self.repeat(*cond, body, step, *post, st),
             Stmt::Switch(subject, cases) => self.switch(*subject, cases, st),
             Stmt::Return(v, span) => {
-                let value = v.map(|v| self.eval(v, st).without(&st.kills)).unwrap_or_default();
+                let value = v
+                    .map(|v| self.eval(v, st).without(&st.kills))
+                    .unwrap_or_default();
                 self.check_response(&value, span, st);
                 if let Some(f) = self.frames.last_mut() {
                     f.result = Some(match f.result.take() {
@@ -487,7 +502,6 @@ impl Interpreter<'_> {
         st: &mut State,
     ) {
         let mut exits: Vec<State> = Vec::new();
-        let bounded = cond.is_some();
         for round in 0..ROUNDS {
             let mut inner = st.clone();
             if let Some(c) = cond
@@ -507,9 +521,10 @@ impl Interpreter<'_> {
             }
             self.block(body, &mut inner);
             let (breaks, continues) = match self.frames.last_mut() {
-                Some(f) => {
-                    (f.breaks.pop().unwrap_or_default(), f.continues.pop().unwrap_or_default())
-                }
+                Some(f) => (
+                    f.breaks.pop().unwrap_or_default(),
+                    f.continues.pop().unwrap_or_default(),
+                ),
                 None => Default::default(),
             };
             exits.extend(breaks);
@@ -520,9 +535,7 @@ impl Interpreter<'_> {
             let before = std::mem::replace(st, State::new());
             *st = self.join_states(before, inner);
         }
-        // An endless loop is left by its breaks only, but ends by an exception or
-        // iterator in all languages, so what is behind it is taken as reached.
-        let _ = bounded;
+        // What is behind an endless loop is taken as reached: exceptions leave it too.
         for e in exits {
             let a = std::mem::replace(st, State::new());
             *st = self.join_states(a, e);
@@ -531,9 +544,15 @@ impl Interpreter<'_> {
 
     fn switch(&mut self, subject: NodeId, cases: &[Case], st: &mut State) {
         let v = self.eval(subject, st);
-        let kills: Vec<Kill> = v.facts().iter().map(|f| (f.origin.clone(), ALL_LABELS)).collect();
-        let tests: Vec<Vec<Value>> =
-            cases.iter().map(|c| c.tests.iter().map(|t| self.eval(*t, st)).collect()).collect();
+        let kills: Vec<Kill> = v
+            .facts()
+            .iter()
+            .map(|f| (f.origin.clone(), ALL_LABELS))
+            .collect();
+        let tests: Vec<Vec<Value>> = cases
+            .iter()
+            .map(|c| c.tests.iter().map(|t| self.eval(*t, st)).collect())
+            .collect();
         if let Some(f) = self.frames.last_mut() {
             f.breaks.push(Vec::new());
         }
@@ -558,7 +577,9 @@ impl Interpreter<'_> {
                 None => {
                     let mut s = entry.clone();
                     if !c.tests.is_empty()
-                        && tests.get(i).is_some_and(|t| t.iter().all(|t| t.constant.is_some()))
+                        && tests
+                            .get(i)
+                            .is_some_and(|t| t.iter().all(|t| t.constant.is_some()))
                     {
                         s.kills.extend(kills.iter().cloned());
                     }
@@ -580,7 +601,11 @@ impl Interpreter<'_> {
                 });
             }
         }
-        let breaks = self.frames.last_mut().and_then(|f| f.breaks.pop()).unwrap_or_default();
+        let breaks = self
+            .frames
+            .last_mut()
+            .and_then(|f| f.breaks.pop())
+            .unwrap_or_default();
         let skipped = match chosen {
             Some(at) => at.is_none(),
             None => !has_default,
@@ -590,33 +615,16 @@ impl Interpreter<'_> {
             all.push(entry.clone());
         }
         let joined = all.into_iter().reduce(|a, b| self.join_states(a, b));
-        *st = joined.unwrap_or(State { live: false, ..entry });
+        *st = joined.unwrap_or_else(|| {
+            let mut dead = entry;
+            dead.live = false;
+            dead
+        });
     }
 
     /// What holds where two ways meet.
-    fn join_states(&self, mut a: State, mut b: State) -> State {
-        if !a.live {
-            return b;
-        }
-        if !b.live {
-            return a;
-        }
-        if a.kills != b.kills {
-            let common: Vec<Kill> =
-                a.kills.iter().filter(|k| b.kills.contains(k)).cloned().collect();
-            a.settle(&common);
-            b.settle(&common);
-        }
-        for (v, value) in b.vars {
-            let joined = match a.vars.get(&v).or_else(|| self.globals.get(&v)) {
-                Some(old) => old.join(&value),
-                // Declared on one way only.
-                None => value,
-            };
-            a.vars.insert(v, joined);
-        }
-        a.this = a.this.join(&b.this);
-        a
+    fn join_states(&self, a: State, b: State) -> State {
+        a.join(b, &self.globals)
     }
 
     /// Gives parameters the types and data that a framework passes, if this
@@ -640,9 +648,13 @@ impl Interpreter<'_> {
                 None => a == p || a.rsplit('.').next() == Some(p),
             };
             if !e.annotation.is_empty() {
-                let hit =
-                    f.annotations.iter().any(|a| e.annotation.iter().any(|p| named(&a.name, p)))
-                        || registered.iter().any(|a| e.annotation.iter().any(|p| named(a, p)));
+                let hit = f
+                    .annotations
+                    .iter()
+                    .any(|a| e.annotation.iter().any(|p| named(&a.name, p)))
+                    || registered
+                        .iter()
+                        .any(|a| e.annotation.iter().any(|p| named(a, p)));
                 if !hit {
                     continue;
                 }
@@ -661,11 +673,11 @@ impl Interpreter<'_> {
                         continue;
                     }
                     let v = if ty == "tainted" {
-                        self.param_source(f, p)
+                        Self::param_source(f, p)
                     } else {
                         Value::named(ty.as_str().into())
                     };
-                    st.vars.insert(p.var, v);
+                    st.set(p.var, v);
                 }
             }
             for p in &f.params {
@@ -677,9 +689,9 @@ impl Interpreter<'_> {
                     && !p.annotations.iter().any(|a| &*a.name == "Depends")
                     && !p.ty.as_deref().is_some_and(|t| table.knows_type(t));
                 if (marked || plain) && !report::is_scalar_type(p.ty.as_deref()) {
-                    let mut v = self.param_source(f, p);
-                    v.name = p.ty.clone();
-                    st.vars.insert(p.var, v);
+                    let mut v = Self::param_source(f, p);
+                    v.name.clone_from(&p.ty);
+                    st.set(p.var, v);
                 }
             }
             if let Some(c) = &e.returns {
@@ -689,7 +701,7 @@ impl Interpreter<'_> {
         response
     }
 
-    fn param_source(&self, f: &Function, p: &Param) -> Value {
+    fn param_source(f: &Function, p: &Param) -> Value {
         let at = f.span.start;
         let text = format!("request parameter `{}`", p.name);
         let trace = Trace::step(None, at..at, text.into());

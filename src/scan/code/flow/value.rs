@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::ir::{ByteSpan, ClassId, Const, FuncId, Name};
 use super::super::rules::{ALL_LABELS, Labels};
@@ -70,7 +71,12 @@ impl Trace {
         {
             return p.clone();
         }
-        Rc::new(Self { span, message, prev: prev.cloned(), len })
+        Rc::new(Self {
+            span,
+            message,
+            prev: prev.cloned(),
+            len,
+        })
     }
 
     /// All steps, first the source.
@@ -163,12 +169,19 @@ impl Value {
     /// A constant.
     pub fn constant(c: Const) -> Self {
         let html = c.as_str().is_some_and(|s| s.contains('<'));
-        Self { constant: Some(c), html, ..Self::default() }
+        Self {
+            constant: Some(c),
+            html,
+            ..Self::default()
+        }
     }
 
     /// Something with a qualified name.
     pub fn named(name: Name) -> Self {
-        Self { name: Some(name), ..Self::default() }
+        Self {
+            name: Some(name),
+            ..Self::default()
+        }
     }
 
     /// Carries facts.
@@ -181,7 +194,11 @@ impl Value {
     /// Replaces the facts; those without labels are dropped.
     pub fn set_facts(&mut self, mut facts: Vec<Fact>) {
         facts.retain(|f| f.labels != 0);
-        self.facts = if facts.is_empty() { None } else { Some(Rc::new(facts)) };
+        self.facts = if facts.is_empty() {
+            None
+        } else {
+            Some(Rc::new(facts))
+        };
     }
 
     /// Outside data in the value itself.
@@ -216,6 +233,14 @@ impl Value {
             (Some(Const::Int(i)), _) => i.to_string(),
             (_, Some(p)) => p.to_string(),
             _ => HOLE.to_string(),
+        }
+    }
+
+    fn known_prefix(&self) -> &str {
+        match (&self.constant, &self.prefix) {
+            (Some(Const::Str(s)), _) => s,
+            (_, Some(p)) => p,
+            _ => "",
         }
     }
 
@@ -285,13 +310,39 @@ impl Value {
         let len = e.len?;
         let at = if at < 0 { len + at } else { at };
         let taken = e.known.remove(&Key::At(at));
-        let moved: Vec<_> =
-            (at + 1..len).filter_map(|i| Some((i - 1, e.known.remove(&Key::At(i))?))).collect();
+        let moved: Vec<_> = (at + 1..len)
+            .filter_map(|i| Some((i - 1, e.known.remove(&Key::At(i))?)))
+            .collect();
         for (i, v) in moved {
             e.known.insert(Key::At(i), v);
         }
         e.len = Some((len - 1).max(0));
         taken
+    }
+
+    /// Nothing was changed since one was copied from the other. May say no for equal
+    /// values, never yes for others.
+    pub fn same(&self, other: &Self) -> bool {
+        fn ptr<T: ?Sized>(a: Option<&Rc<T>>, b: Option<&Rc<T>>) -> bool {
+            match (a, b) {
+                (Some(a), Some(b)) => Rc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            }
+        }
+        let name = |a: &Option<Name>, b: &Option<Name>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+            (None, None) => true,
+            _ => false,
+        };
+        ptr(self.facts.as_ref(), other.facts.as_ref())
+            && ptr(self.elements.as_ref(), other.elements.as_ref())
+            && ptr(self.guard.as_ref(), other.guard.as_ref())
+            && name(&self.name, &other.name)
+            && name(&self.prefix, &other.prefix)
+            && self.kind == other.kind
+            && self.html == other.html
+            && self.constant == other.constant
     }
 
     /// What holds of both.
@@ -306,7 +357,7 @@ impl Value {
         let prefix = if same {
             self.prefix.clone()
         } else {
-            common_prefix(&self.text_prefix(), &other.text_prefix())
+            common_prefix(self.known_prefix(), other.known_prefix())
         };
         let elements = match (&self.elements, &other.elements) {
             (Some(a), Some(b)) if Rc::ptr_eq(a, b) => Some(a.clone()),
@@ -348,7 +399,11 @@ impl Value {
             return self.clone();
         }
         let mut out = self.clone();
-        if self.facts().iter().any(|f| kills.iter().any(|k| k.0 == f.origin)) {
+        if self
+            .facts()
+            .iter()
+            .any(|f| kills.iter().any(|k| k.0 == f.origin))
+        {
             let facts = self
                 .facts()
                 .iter()
@@ -375,18 +430,26 @@ impl Value {
 
     /// Only the data, as one text.
     pub fn only_facts(&self) -> Self {
-        Self { facts: self.facts.clone(), ..Self::default() }
+        Self {
+            facts: self.facts.clone(),
+            ..Self::default()
+        }
     }
 }
 
 /// Labels that are gone for an origin.
 pub fn killed(kills: &[Kill], origin: &Origin) -> Labels {
-    kills.iter().filter(|k| k.0 == *origin).fold(0, |a, k| a | k.1)
+    kills
+        .iter()
+        .filter(|k| k.0 == *origin)
+        .fold(0, |a, k| a | k.1)
 }
 
 fn join_elements(a: &Elements, b: &Elements, depth: usize) -> Elements {
-    let mut out =
-        Elements { len: if a.len == b.len { a.len } else { None }, ..Elements::default() };
+    let mut out = Elements {
+        len: if a.len == b.len { a.len } else { None },
+        ..Elements::default()
+    };
     for (k, v) in &a.known {
         let joined = match b.known.get(k) {
             Some(w) => v.join_at(w, depth + 1),
@@ -420,7 +483,11 @@ pub fn merge_facts(into: &mut Vec<Fact>, more: &[Fact]) {
 }
 
 fn common_prefix(a: &str, b: &str) -> Option<Name> {
-    let n = a.chars().zip(b.chars()).take_while(|(x, y)| x == y && *x != HOLE);
+    let n = a
+        .chars()
+        .zip(b.chars())
+        .take(MAX_PREFIX)
+        .take_while(|(x, y)| x == y && *x != HOLE);
     let mut s: String = n.map(|(x, _)| x).collect();
     if s.is_empty() {
         return None;
@@ -465,7 +532,10 @@ pub fn concat(parts: &[Value]) -> Value {
             all_constant = false;
         }
     }
-    let mut out = Value { html, ..Value::default() };
+    let mut out = Value {
+        html,
+        ..Value::default()
+    };
     if all_constant {
         out.constant = Some(Const::Str(text.into()));
     } else {
@@ -492,7 +562,9 @@ fn position_behind(text: &str) -> Position {
     if text.starts_with(HOLE) {
         return Position::Later;
     }
-    let rest = text.split_once("://").map_or_else(|| text.strip_prefix("//"), |(_, r)| Some(r));
+    let rest = text
+        .split_once("://")
+        .map_or_else(|| text.strip_prefix("//"), |(_, r)| Some(r));
     match rest {
         Some(r) if r.contains(['/', '?', '#', HOLE]) => Position::Later,
         // `https://user` + data may still become `https://user@host`.

@@ -94,7 +94,7 @@ impl Go<'_> {
                 }
             }
             "var_declaration" | "const_declaration" => {
-                for s in self.specs(n) {
+                for s in Self::specs(n) {
                     for name in fields(s, "name") {
                         self.b.declare(self.b.text(name));
                     }
@@ -104,7 +104,7 @@ impl Go<'_> {
         }
     }
 
-    fn specs<'t>(&self, n: Syntax<'t>) -> Vec<Syntax<'t>> {
+    fn specs(n: Syntax<'_>) -> Vec<Syntax<'_>> {
         let mut out = Vec::new();
         for c in children(n) {
             if c.kind() == "var_spec_list" {
@@ -188,7 +188,7 @@ impl Go<'_> {
             "type_declaration" => self.types(n),
             "package_clause" | "import_declaration" => {}
             "var_declaration" | "const_declaration" => {
-                for s in self.specs(n) {
+                for s in Self::specs(n) {
                     self.var_spec(s, out);
                 }
             }

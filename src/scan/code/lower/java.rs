@@ -111,6 +111,10 @@ impl Java<'_> {
 
     fn type_of(&self, t: Syntax<'_>) -> Option<Name> {
         let text = self.b.text(t);
+        if text.ends_with(']') {
+            // An array is no scalar, whatever it holds.
+            return Some("array".into());
+        }
         (text != "var").then(|| self.qualify(text))
     }
 
@@ -431,11 +435,11 @@ impl Java<'_> {
                 "class_declaration"
                 | "interface_declaration"
                 | "enum_declaration"
-                | "record_declaration" => {
-                    if self.b.enter() {
-                        self.class(m);
-                        self.b.leave();
-                    }
+                | "record_declaration"
+                    if self.b.enter() =>
+                {
+                    self.class(m);
+                    self.b.leave();
                 }
                 _ => {}
             }

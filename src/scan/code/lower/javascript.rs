@@ -63,16 +63,16 @@ impl JavaScript<'_> {
     }
 
     fn statements(&mut self, n: Syntax<'_>, out: &mut Vec<Stmt>) {
-        // Function declarations are there before anything runs.
+        // Imports, then function declarations are there before anything runs.
         let all = children(n);
-        for pass in [true, false] {
+        let rank = |c: Syntax<'_>| match field(c, "declaration").unwrap_or(c).kind() {
+            "import_statement" => 0,
+            "function_declaration" | "generator_function_declaration" => 1,
+            _ => 2,
+        };
+        for pass in 0..3 {
             for c in &all {
-                let inner = field(*c, "declaration").unwrap_or(*c);
-                let function = matches!(
-                    inner.kind(),
-                    "function_declaration" | "generator_function_declaration"
-                );
-                if function == pass {
+                if rank(*c) == pass {
                     self.statement(*c, out);
                 }
             }
@@ -997,12 +997,11 @@ impl JavaScript<'_> {
             }
             return self.b.add(n, Op::Call { callee, args, new: false });
         }
-        if f.kind() == "identifier" && self.b.text(f) == "require" || f.kind() == "import" {
-            if let Some(s) = children(list).first().filter(|s| s.kind() == "string") {
-                let module = self.module_name(*s);
-                self.b.module.imports.push(module.as_str().into());
-                return self.b.add(n, Op::Global(module.into()));
-            }
+        let loads = f.kind() == "identifier" && self.b.text(f) == "require" || f.kind() == "import";
+        if loads && let Some(s) = children(list).first().filter(|s| s.kind() == "string") {
+            let module = self.module_name(*s);
+            self.b.module.imports.push(module.as_str().into());
+            return self.b.add(n, Op::Global(module.into()));
         }
         let callee = self.expr(f);
         let args = self.args(list);

@@ -371,7 +371,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Named children that are no comments.
-fn children<'t>(n: Syntax<'t>) -> Vec<Syntax<'t>> {
+fn children(n: Syntax<'_>) -> Vec<Syntax<'_>> {
     let mut cursor = n.walk();
     n.named_children(&mut cursor).filter(|c| !c.is_extra()).collect()
 }
@@ -388,7 +388,7 @@ fn field<'t>(n: Syntax<'t>, name: &str) -> Option<Syntax<'t>> {
 }
 
 /// The operator of an expression.
-fn operator<'t>(n: Syntax<'t>) -> &'t str {
+fn operator(n: Syntax<'_>) -> &str {
     n.child_by_field_name("operator").map_or("", |o| o.kind())
 }
 

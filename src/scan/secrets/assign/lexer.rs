@@ -93,7 +93,8 @@ pub fn lex(line: &[u8], format: Format) -> Vec<Token> {
     tokens
 }
 
-fn is_word(b: u8) -> bool {
+/// True for the characters of names.
+pub fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'@' | b'.' | b'-') || b >= 0x80
 }
 

@@ -6,8 +6,17 @@
 
 /// What is looked for in a file to find the lines worth reading. Each name that
 /// [`classify`] knows holds one of them.
-pub const TRIGGERS: [&str; 9] =
-    ["pass", "pwd", "psw", "secret", "token", "key", "cred", "auth", "identified by"];
+pub const TRIGGERS: [&str; 9] = [
+    "pass",
+    "pwd",
+    "psw",
+    "secret",
+    "token",
+    "key",
+    "cred",
+    "auth",
+    "identified by",
+];
 
 /// What kind of value a name promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,16 +246,24 @@ pub fn classify(name: &str) -> Option<Class> {
         words.pop();
     }
     let last = *words.last()?;
-    let before =
-        words.len().checked_sub(2).and_then(|at| words.get(at)).copied().unwrap_or_default();
+    let before = words
+        .len()
+        .checked_sub(2)
+        .and_then(|at| words.get(at))
+        .copied()
+        .unwrap_or_default();
     if PASSWORD.contains(&last) || JOINED_PASSWORD.iter().any(|w| last.ends_with(w)) {
         let harmless = matches!(before, "no" | "bad" | "forgot" | "reset" | "confirm" | "by");
         let lone = last == "pass" || last == "pw";
         // `pass` alone is a word of its own in many grammars, `by_pass` no password.
-        return (!harmless && !(lone && words.len() == 1 && name != "pass" && name != "PASS"))
-            .then_some(Class::Password);
+        let word_of_a_grammar =
+            lone && words.len() == 1 && !matches!(name, "pass" | "Pass" | "PASS");
+        return (!harmless && !word_of_a_grammar).then_some(Class::Password);
     }
-    if words.iter().any(|w| matches!(*w, "public" | "pub" | "publishable")) {
+    if words
+        .iter()
+        .any(|w| matches!(*w, "public" | "pub" | "publishable"))
+    {
         return None;
     }
     if HARMLESS_BEFORE.contains(&before) {
@@ -265,36 +282,34 @@ pub fn classify(name: &str) -> Option<Class> {
     }
 }
 
-/// The words of a name, in small letters, digits left out.
+/// The words of a name, in small letters. Digits separate, but for those behind a
+/// first letter: `b64`, `i18n`.
 fn words(name: &str) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
+    let mut all = Vec::new();
     let mut word = String::new();
-    let chars: Vec<char> = name.chars().collect();
-    for (at, c) in chars.iter().enumerate() {
-        if !c.is_ascii_alphabetic() {
-            // A digit belongs to the word if letters follow: `b64`, `i18n`.
-            if c.is_ascii_digit() && !word.is_empty() && word.len() == 1 {
-                word.push(*c);
-                continue;
-            }
-            if !word.is_empty()
-                && !(c.is_ascii_digit() && word.ends_with(|w: char| w.is_ascii_digit()))
-            {
-                all.push(std::mem::take(&mut word));
-            } else if c.is_ascii_digit() && !word.is_empty() {
-                word.push(*c);
-            }
+    let bytes = name.as_bytes();
+    for (at, b) in bytes.iter().enumerate() {
+        let numbered =
+            word.len() == 1 || word.bytes().skip(1).all(|w| w.is_ascii_digit()) && word.len() > 1;
+        if b.is_ascii_digit() && numbered {
+            word.push(char::from(*b));
             continue;
         }
-        let before = at.checked_sub(1).and_then(|p| chars.get(p)).copied().unwrap_or('_');
-        let behind = chars.get(at + 1).copied().unwrap_or('_');
-        let hump = c.is_ascii_uppercase()
+        let before = at
+            .checked_sub(1)
+            .and_then(|p| bytes.get(p))
+            .copied()
+            .unwrap_or(b'_');
+        let behind = bytes.get(at + 1).copied().unwrap_or(b'_');
+        let hump = b.is_ascii_uppercase()
             && (before.is_ascii_lowercase()
                 || (before.is_ascii_uppercase() && behind.is_ascii_lowercase()));
-        if hump && !word.is_empty() {
+        if (hump || !b.is_ascii_alphabetic()) && !word.is_empty() {
             all.push(std::mem::take(&mut word));
         }
-        word.push(c.to_ascii_lowercase());
+        if b.is_ascii_alphabetic() {
+            word.push(char::from(b.to_ascii_lowercase()));
+        }
     }
     if !word.is_empty() {
         all.push(word);

@@ -1,4 +1,4 @@
-//! Local object folders: one for each upload, a cache of its stored packs.
+//! Local bare repositories: one for each upload, a cache of its stored packs.
 //!
 //! Every reader of git objects (the check of a push, ingest, the history of a scan)
 //! works on such a folder. It may be deleted at any time while nobody uses it.
