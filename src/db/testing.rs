@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use uuid::Uuid;
 
-use super::{Db, Sql, args, new_id, now};
+use super::{Db, Sql, new_id, now};
 
 /// A migrated database; dropping it removes the file.
 pub(crate) struct TestDb {
