@@ -3,7 +3,9 @@
 
 use tempfile::TempDir;
 
-use super::{Db, new_id};
+use uuid::Uuid;
+
+use super::{Db, Sql, new_id, now};
 
 /// A migrated database; dropping it removes the file.
 pub(crate) struct TestDb {
@@ -44,4 +46,48 @@ pub(crate) async fn postgres() -> TestDb {
     let db = Db::open(&url).await.expect("PostgreSQL opens");
     db.migrate().await.expect("PostgreSQL migrates");
     TestDb { name: "postgres", db, url, dir: tempfile::tempdir().expect("a temporary folder") }
+}
+
+/// Somebody with a project and a repository that is ready to be scanned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tenant {
+    pub owner: Uuid,
+    pub project: Uuid,
+    pub repository: Uuid,
+}
+
+pub(crate) async fn tenant(db: &Db) -> Tenant {
+    let owner = new_id();
+    const USER: Sql = Sql::both(
+        "INSERT INTO users (id, email, name, password_hash, groups, created_at, updated_at) \
+         VALUES ($1, $2, 'Ada', '', $4, $3, $3)",
+    );
+    let mut tx = db.begin().await.expect("a transaction");
+    let email = format!("{owner}@example.org");
+    let groups = super::Value::json(&[""; 0]);
+    tx.execute(USER, args![owner, email, now(), groups]).await.expect("a user");
+    tx.commit().await.expect("a commit");
+    repository_of(db, owner).await
+}
+
+/// One more project and repository of somebody.
+pub(crate) async fn repository_of(db: &Db, owner: Uuid) -> Tenant {
+    const PROJECT: Sql = Sql::both(
+        "INSERT INTO projects (id, owner_id, name, description, is_default, created_at, \
+         updated_at) VALUES ($1, $2, 'project', '', $4, $3, $3)",
+    );
+    const REPOSITORY: Sql = Sql::both(
+        "INSERT INTO repositories (id, project_id, owner_id, name, description, source_type, \
+         ingest_status, default_branch, head_commit, languages, created_at, updated_at) \
+         VALUES ($1, $2, $3, 'repository', '', 'git_upload', 'ready', 'main', 'c0ffee', $5, $4, $4)",
+    );
+    let (project, repository) = (new_id(), new_id());
+    let mut tx = db.begin().await.expect("a transaction");
+    tx.execute(PROJECT, args![project, owner, now(), false]).await.expect("a project");
+    let languages = super::Value::json(&[""; 0]);
+    tx.execute(REPOSITORY, args![repository, project, owner, now(), languages])
+        .await
+        .expect("a repository");
+    tx.commit().await.expect("a commit");
+    Tenant { owner, project, repository }
 }
