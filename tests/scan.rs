@@ -28,24 +28,13 @@ fn packages(folder: &Path, args: &[&str]) -> Output {
 fn git(folder: &Path, args: &[&str]) {
     let done = Command::new("git")
         .current_dir(folder)
-        .args([
-            "-c",
-            "user.name=t",
-            "-c",
-            "user.email=t@example.org",
-            "-c",
-            "commit.gpgsign=false",
-        ])
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
         .args(args)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .output()
         .expect("git runs");
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 fn code(output: &Output) -> i32 {
@@ -76,20 +65,11 @@ fn exit_status_tells_what_was_found() {
     let found = packages(folder.path(), &[]);
     assert_eq!(code(&found), 1, "{}", err(&found));
     let text = out(&found);
-    assert!(
-        text.contains("web/yarn.lock:1") && text.contains("CVE-2021-23337"),
-        "{text}"
-    );
+    assert!(text.contains("web/yarn.lock:1") && text.contains("CVE-2021-23337"), "{text}");
     assert!(!text.contains("node_modules"), "{text}");
-    assert!(
-        !text.contains('\u{1b}'),
-        "no colours where nobody sees them"
-    );
+    assert!(!text.contains('\u{1b}'), "no colours where nobody sees them");
     assert_eq!(code(&packages(folder.path(), &["--fail-on", "high"])), 1);
-    assert_eq!(
-        code(&packages(folder.path(), &["--fail-on", "critical"])),
-        0
-    );
+    assert_eq!(code(&packages(folder.path(), &["--fail-on", "critical"])), 0);
     assert_eq!(code(&packages(folder.path(), &["--exclude", "web/"])), 0);
     assert_eq!(code(&packages(folder.path(), &["--include", "*.lock"])), 1);
 
@@ -107,11 +87,7 @@ fn exit_status_tells_what_was_found() {
     }
     let unknowing = sluice(folder.path(), &["--engines", "dependencies"]);
     assert_eq!(code(&unknowing), 0);
-    assert!(
-        err(&unknowing).contains("No advisories are loaded"),
-        "{}",
-        err(&unknowing)
-    );
+    assert!(err(&unknowing).contains("No advisories are loaded"), "{}", err(&unknowing));
 }
 
 #[test]
@@ -134,11 +110,8 @@ fn a_path_is_never_left_by_a_link() {
     let outside = folder_with(&[("yarn.lock", LOCK)]);
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).expect("linked");
-    std::os::unix::fs::symlink(
-        outside.path().join("yarn.lock"),
-        folder.path().join("yarn.lock"),
-    )
-    .expect("linked");
+    std::os::unix::fs::symlink(outside.path().join("yarn.lock"), folder.path().join("yarn.lock"))
+        .expect("linked");
     assert_eq!(code(&packages(folder.path(), &[])), 0);
 }
 
@@ -154,11 +127,7 @@ fn repositories_with_and_without_a_work_tree() {
         for args in [&[path][..], &[path, "--history"]] {
             let found = packages(folder.path(), args);
             assert_eq!(code(&found), 1, "{args:?}: {}", err(&found));
-            assert!(
-                out(&found).contains("web/yarn.lock:1"),
-                "{args:?}: {}",
-                out(&found)
-            );
+            assert!(out(&found).contains("web/yarn.lock:1"), "{args:?}: {}", out(&found));
         }
     }
     // What is not committed counts: the work tree is scanned as it lies on disk.
@@ -191,21 +160,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn archives() {
-    let plain = tar(&[
-        ("app/yarn.lock", LOCK.as_bytes()),
-        ("../../evil/yarn.lock", b"x\n"),
-    ]);
+    let plain = tar(&[("app/yarn.lock", LOCK.as_bytes()), ("../../evil/yarn.lock", b"x\n")]);
     let folder = tempfile::tempdir().expect("a folder");
     let zstd = zstd::encode_all(plain.as_slice(), 1).expect("written");
     for (name, bytes) in [("a.tar", plain.clone()), ("b", gzip(&plain)), ("c", zstd)] {
         fs::write(folder.path().join(name), bytes).expect("written");
         let found = packages(folder.path(), &[name]);
         assert_eq!(code(&found), 1, "{name}: {}", err(&found));
-        assert!(
-            out(&found).contains("app/yarn.lock:1"),
-            "{name}: {}",
-            out(&found)
-        );
+        assert!(out(&found).contains("app/yarn.lock:1"), "{name}: {}", out(&found));
         assert!(!out(&found).contains("evil") && !err(&found).contains("evil"));
     }
     // Half a GiB of zeros in half a MB.
@@ -219,11 +181,7 @@ fn archives() {
     for _ in 0..512 {
         encoder.write_all(&chunk).expect("written");
     }
-    fs::write(
-        folder.path().join("bomb"),
-        encoder.finish().expect("written"),
-    )
-    .expect("written");
+    fs::write(folder.path().join("bomb"), encoder.finish().expect("written")).expect("written");
     for (name, says) in [("bomb", "decompression bomb"), ("text", "neither a folder")] {
         if name == "text" {
             fs::write(folder.path().join(name), "just text").expect("written");

@@ -150,18 +150,12 @@ fn every_rule_is_complete() {
     assert!(a.rules().len() >= 80, "only {} rules", a.rules().len());
     for r in a.rules() {
         assert!(r.id.contains('/'), "{}: the id names no language", r.id);
-        for (what, text) in [
-            ("title", &r.title),
-            ("description", &r.description),
-            ("remediation", &r.remediation),
-        ] {
+        for (what, text) in
+            [("title", &r.title), ("description", &r.description), ("remediation", &r.remediation)]
+        {
             assert!(text.len() > 10, "{}: {what} is missing", r.id);
         }
-        assert!(
-            !r.cwe.is_empty() && !r.owasp.is_empty(),
-            "{}: no CWE or OWASP class",
-            r.id
-        );
+        assert!(!r.cwe.is_empty() && !r.owasp.is_empty(), "{}: no CWE or OWASP class", r.id);
     }
     let ids: Vec<&str> = a.rules().iter().map(|r| r.id.as_str()).collect();
     assert!(ids.is_sorted(), "rules are not ordered by id");
@@ -186,10 +180,7 @@ fn a_finding_tells_its_way_and_its_place() {
 
 #[test]
 fn identity_survives_moves_and_layout() {
-    let one = analyse(
-        "python",
-        "import os\ndef f():\n    eval(input(os.getcwd()))\n    hashlib\n",
-    );
+    let one = analyse("python", "import os\ndef f():\n    eval(input(os.getcwd()))\n    hashlib\n");
     assert!(one.findings.is_empty());
     let bad = "import tempfile\ndef f():\n    return tempfile.mktemp('a', 'b')\n";
     let moved = "import tempfile\n\n# more\n\ndef f():\n    return tempfile.mktemp(\n        'a',\n        'b')\n";
@@ -207,36 +198,21 @@ fn test_code_is_left_alone_and_facets_say_so() {
     assert_eq!(a.facet("node_modules/x/index.js"), None);
     assert_eq!(a.facet("bin/tool").as_deref(), Some("noext"));
     assert_eq!(a.facet("README.md"), None);
-    assert_eq!(
-        a.facet("docker/Dockerfile.prod").as_deref(),
-        Some("dockerfile")
-    );
-    assert_eq!(
-        a.facet(".github/workflows/ci.yml").as_deref(),
-        Some("github-workflow")
-    );
+    assert_eq!(a.facet("docker/Dockerfile.prod").as_deref(), Some("dockerfile"));
+    assert_eq!(a.facet(".github/workflows/ci.yml").as_deref(), Some("github-workflow"));
     let bad = "import tempfile\ntempfile.mktemp()\n";
     assert_eq!(ids(&analyse("python", bad)), ["python/insecure-temp-file"]);
     assert!(analyse("python/test", bad).findings.is_empty());
     let script = format!("#!/usr/bin/env python3\n{bad}");
-    assert_eq!(
-        ids(&analyse("noext", &script)),
-        ["python/insecure-temp-file"]
-    );
+    assert_eq!(ids(&analyse("noext", &script)), ["python/insecure-temp-file"]);
     assert!(analyse("noext", bad).findings.is_empty());
 }
 
 #[test]
 fn findings_are_limited_and_counted() {
     let code = format!("import tempfile\n{}", "tempfile.mktemp()\n".repeat(20));
-    let limits = Limits {
-        max_findings_per_rule_and_file: 5,
-        ..Limits::default()
-    };
-    let input = FileInput {
-        bytes: code.as_bytes(),
-        facet: "python",
-    };
+    let limits = Limits { max_findings_per_rule_and_file: 5, ..Limits::default() };
+    let input = FileInput { bytes: code.as_bytes(), facet: "python" };
     let r = ENGINE.analyse(&input, &limits, &Cancel::new());
     assert_eq!(r.findings.len(), 5);
     assert!(r.cut.iter().any(|c| c.contains("20 times")), "{:?}", r.cut);
@@ -248,31 +224,17 @@ fn a_cancelled_analysis_ends_and_says_so() {
     let cancel = Cancel::new();
     cancel.cancel();
     let start = Instant::now();
-    let input = FileInput {
-        bytes: code.as_bytes(),
-        facet: "python",
-    };
+    let input = FileInput { bytes: code.as_bytes(), facet: "python" };
     let r = ENGINE.analyse(&input, &Limits::default(), &cancel);
     assert!(!r.cut.is_empty());
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
 }
 
 #[test]
 fn broken_source_never_fails() {
-    for facet in [
-        "python",
-        "javascript",
-        "typescript",
-        "tsx",
-        "java",
-        "go",
-        "dockerfile",
-        "github-workflow",
-    ] {
+    for facet in
+        ["python", "javascript", "typescript", "tsx", "java", "go", "dockerfile", "github-workflow"]
+    {
         for code in [
             "",
             "\u{feff}",
@@ -283,10 +245,7 @@ fn broken_source_never_fails() {
             "run: |\n${{ github.event",
         ] {
             analyse(facet, code);
-            let input = FileInput {
-                bytes: b"\xff\xfe\x80 = eval(\xff)",
-                facet,
-            };
+            let input = FileInput { bytes: b"\xff\xfe\x80 = eval(\xff)", facet };
             ENGINE.analyse(&input, &Limits::default(), &Cancel::new());
         }
     }

@@ -29,12 +29,7 @@ impl Words {
             references: Vec::new(),
             aliases: vec![format!("{kind}/old-{word}")],
         };
-        Self {
-            kind,
-            word,
-            rules: vec![rule],
-            looked: Arc::default(),
-        }
+        Self { kind, word, rules: vec![rule], looked: Arc::default() }
     }
 }
 
@@ -117,14 +112,8 @@ struct Tree {
 
 impl Tree {
     fn new(files: &[(&str, &str)]) -> Self {
-        let files = files
-            .iter()
-            .map(|(p, t)| ((*p).to_owned(), (*t).to_owned()))
-            .collect();
-        Self {
-            files,
-            ..Self::default()
-        }
+        let files = files.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
+        Self { files, ..Self::default() }
     }
 }
 
@@ -152,9 +141,7 @@ impl Source for Tree {
             return Err(SourceError("the disk is gone".to_owned()));
         }
         let found = self.files.iter().find(|(p, _)| *p == entry.path);
-        Ok(found
-            .map(|(_, t)| t.clone().into_bytes())
-            .unwrap_or_default())
+        Ok(found.map(|(_, t)| t.clone().into_bytes()).unwrap_or_default())
     }
 
     fn history(&self, _: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
@@ -163,9 +150,7 @@ impl Source for Tree {
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {
         let found = self.history.iter().find(|(e, _)| e.blob == entry.blob);
-        Ok(found
-            .map(|(_, t)| t.clone().into_bytes())
-            .unwrap_or_default())
+        Ok(found.map(|(_, t)| t.clone().into_bytes()).unwrap_or_default())
     }
 }
 
@@ -192,20 +177,13 @@ struct Heard {
 impl Heard {
     fn of(&self, kind: &str) -> Vec<serde_json::Value> {
         let events = self.events.lock().unwrap();
-        events
-            .iter()
-            .filter(|(_, k, _)| k == kind)
-            .map(|(_, _, d)| d.clone())
-            .collect()
+        events.iter().filter(|(_, k, _)| k == kind).map(|(_, _, d)| d.clone()).collect()
     }
 }
 
 impl Observer for Heard {
     fn event(&self, level: Level, kind: &str, _: &str, data: serde_json::Value) {
-        self.events
-            .lock()
-            .unwrap()
-            .push((level, kind.to_owned(), data));
+        self.events.lock().unwrap().push((level, kind.to_owned(), data));
     }
 
     fn progress(&self, progress: &Progress) {
@@ -280,32 +258,17 @@ fn a_file_is_read_once_and_a_result_kept() {
     ]);
     let (first, heard) = bench.scan(&tree);
     let first = first.unwrap();
-    assert_eq!(
-        tree.reads.load(Ordering::Relaxed),
-        2,
-        "one read for each content"
-    );
+    assert_eq!(tree.reads.load(Ordering::Relaxed), 2, "one read for each content");
     assert_eq!((first.files_scanned, first.results_reused), (3, 0));
     assert_eq!(first.bytes_scanned, 18 + 18 + 7);
     // The code weakness twice, the secret once with two places.
     assert_eq!(first.findings.len(), 3);
-    let secret = first
-        .findings
-        .iter()
-        .find(|f| f.engine == EngineKind::Secrets)
-        .unwrap();
+    let secret = first.findings.iter().find(|f| f.engine == EngineKind::Secrets).unwrap();
     assert_eq!(secret.location.path, "a.txt");
     assert_eq!(secret.other_locations.len(), 1);
     assert_eq!(secret.flow[0].path.as_deref(), Some("a.txt"));
-    let phases: Vec<_> = heard
-        .of("phase")
-        .iter()
-        .map(|d| d["phase"].clone())
-        .collect();
-    assert_eq!(
-        phases,
-        ["inventory", "secrets", "code", "dependencies", "merge"]
-    );
+    let phases: Vec<_> = heard.of("phase").iter().map(|d| d["phase"].clone()).collect();
+    assert_eq!(phases, ["inventory", "secrets", "code", "dependencies", "merge"]);
     assert_eq!(heard.of("no_advisories").len(), 1);
     let last = heard.last.lock().unwrap()["secrets"].clone();
     assert_eq!((last.files_done, last.files_total), (3, 3));
@@ -314,11 +277,7 @@ fn a_file_is_read_once_and_a_result_kept() {
     let looked = bench.looked.load(Ordering::Relaxed);
     let (second, _) = bench.scan(&tree);
     let second = second.unwrap();
-    assert_eq!(
-        bench.looked.load(Ordering::Relaxed),
-        looked,
-        "nothing is looked at again"
-    );
+    assert_eq!(bench.looked.load(Ordering::Relaxed), looked, "nothing is looked at again");
     assert_eq!(tree.reads.load(Ordering::Relaxed), 2);
     assert_eq!(second.results_reused, 3);
     assert_eq!(second.findings, first.findings);
@@ -335,10 +294,7 @@ fn ids_outlive_moves_and_renames() {
         set.sort_unstable();
     }
     assert_eq!(sets[0].len(), 2);
-    assert_ne!(
-        sets[0][0], sets[0][1],
-        "another function is another finding"
-    );
+    assert_ne!(sets[0][0], sets[0][1], "another function is another finding");
     assert_eq!(sets[0], sets[1]);
     assert_eq!(sets[0], sets[2]);
     assert!(before.iter().all(|f| f.fingerprint.len() == 40));
@@ -350,10 +306,7 @@ fn one_more_of_the_same_brings_one_id() {
     let before = bench.findings(&[("m.txt", "fn f\nWEAK1")]);
     let mut after = bench.findings(&[("a.txt", "fn f\nWEAK1"), ("m.txt", "fn f\nWEAK1")]);
     assert_eq!(after.len(), 2);
-    assert!(
-        ids(&after).contains(&before[0].fingerprint.as_str()),
-        "no id is lost"
-    );
+    assert!(ids(&after).contains(&before[0].fingerprint.as_str()), "no id is lost");
     // Who remembers the place keeps the id at it.
     fingerprint::keep_places(&mut after, |id| (id == before[0].fingerprint).then_some("m.txt"));
     let kept = after.iter().find(|f| f.location.path == "m.txt").unwrap();
@@ -385,32 +338,13 @@ fn a_secret_in_the_history_is_the_same_finding() {
     let (outcome, heard) = bench.scan(&tree);
     let outcome = outcome.unwrap();
     assert_eq!(outcome.history_blobs, 2);
-    assert_eq!(
-        outcome.findings.len(),
-        2,
-        "the code engine does not look at the history"
-    );
-    let here = outcome
-        .findings
-        .iter()
-        .find(|f| !f.location.in_history)
-        .unwrap();
+    assert_eq!(outcome.findings.len(), 2, "the code engine does not look at the history");
+    let here = outcome.findings.iter().find(|f| !f.location.in_history).unwrap();
     assert_eq!(here.location.path, "now.txt");
     assert!(here.other_locations[0].in_history);
-    assert_eq!(
-        here.other_locations[0].commit.as_deref(),
-        Some("c0ffee0000000000")
-    );
-    let gone = outcome
-        .findings
-        .iter()
-        .find(|f| f.location.in_history)
-        .unwrap();
-    assert!(
-        gone.message.contains("removed by dead000000"),
-        "{}",
-        gone.message
-    );
+    assert_eq!(here.other_locations[0].commit.as_deref(), Some("c0ffee0000000000"));
+    let gone = outcome.findings.iter().find(|f| f.location.in_history).unwrap();
+    assert!(gone.message.contains("removed by dead000000"), "{}", gone.message);
     assert!(gone.priority < here.priority);
     assert!(heard.of("phase").iter().any(|d| d["phase"] == "history"));
     // The same id as in the days when it was in the tree.
@@ -422,14 +356,8 @@ fn a_secret_in_the_history_is_the_same_finding() {
 fn suppressions_are_kept_and_stale_ones_told() {
     let bench = Bench::new();
     let (outcome, heard) = bench.scan(&Tree::new(&[
-        (
-            "a.txt",
-            "WEAK1 sluice:ignore code/WEAK -- known\nWEAK2\nx sluice:ignore * -- stale",
-        ),
-        (
-            "b.txt",
-            "WEAK3 sluice:ignore code/old-WEAK -- by its old name",
-        ),
+        ("a.txt", "WEAK1 sluice:ignore code/WEAK -- known\nWEAK2\nx sluice:ignore * -- stale"),
+        ("b.txt", "WEAK3 sluice:ignore code/old-WEAK -- by its old name"),
         ("c.txt", "SECRETx sluice:ignore secrets/SECRET -- sample"),
         ("d.txt", "SECRETx"),
         ("e.txt", "WEAK4 sluice:ignore code/unknown -- no such rule"),
@@ -438,20 +366,12 @@ fn suppressions_are_kept_and_stale_ones_told() {
     let suppressed: BTreeMap<_, _> = outcome
         .findings
         .iter()
-        .map(|f| {
-            (
-                f.location.path.clone() + &f.location.span.start_line.to_string(),
-                f,
-            )
-        })
+        .map(|f| (f.location.path.clone() + &f.location.span.start_line.to_string(), f))
         .collect();
     assert_eq!(suppressed["a.txt1"].suppressed.as_deref(), Some("known"));
     assert!(suppressed["a.txt1"].priority <= 5);
     assert_eq!(suppressed["a.txt2"].suppressed, None);
-    assert_eq!(
-        suppressed["b.txt1"].suppressed.as_deref(),
-        Some("by its old name")
-    );
+    assert_eq!(suppressed["b.txt1"].suppressed.as_deref(), Some("by its old name"));
     // The same value stands elsewhere without a reason.
     assert_eq!(suppressed["c.txt1"].suppressed, None);
     assert!(suppressed["c.txt1"].priority > 5);
@@ -466,11 +386,7 @@ fn suppressions_are_kept_and_stale_ones_told() {
 #[test]
 fn a_panic_costs_one_file_and_is_not_kept() {
     let bench = Bench::new();
-    let tree = Tree::new(&[
-        ("bad.txt", "boom WEAK"),
-        ("good.txt", "WEAK"),
-        ("cut.txt", "cut"),
-    ]);
+    let tree = Tree::new(&[("bad.txt", "boom WEAK"), ("good.txt", "WEAK"), ("cut.txt", "cut")]);
     let (outcome, heard) = bench.scan(&tree);
     assert_eq!(outcome.unwrap().findings.len(), 1);
     let failed = heard.of("file_failed");
@@ -478,10 +394,7 @@ fn a_panic_costs_one_file_and_is_not_kept() {
     assert!(failed.iter().all(|d| d["path"] == "bad.txt"));
     assert_eq!(heard.of("file_cut").len(), 2);
     let kept = bench.store.0.lock().unwrap();
-    assert!(
-        kept.keys().all(|k| k.blob == blob_of("WEAK")),
-        "neither failed nor cut ones"
-    );
+    assert!(kept.keys().all(|k| k.blob == blob_of("WEAK")), "neither failed nor cut ones");
 }
 
 #[test]
@@ -499,13 +412,10 @@ fn caps_are_told() {
     bench.limits.max_findings = 3;
     bench.limits.max_file_bytes = 100;
     bench.limits.max_files = 6;
-    let texts: Vec<(String, String)> = (0..8)
-        .map(|n| (format!("{n}.txt"), format!("WEAK{n}")))
-        .collect();
-    let mut files: Vec<(&str, &str)> = texts
-        .iter()
-        .map(|(p, t)| (p.as_str(), t.as_str()))
-        .collect();
+    let texts: Vec<(String, String)> =
+        (0..8).map(|n| (format!("{n}.txt"), format!("WEAK{n}"))).collect();
+    let mut files: Vec<(&str, &str)> =
+        texts.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
     let large = "x".repeat(101);
     files.insert(0, ("0.large", &large));
     let (outcome, heard) = bench.scan(&Tree::new(&files));
@@ -528,25 +438,14 @@ fn cancelling_ends_soon_and_keeps_what_is_done() {
         }
     }
     let bench = Bench::new();
-    let texts: Vec<(String, String)> = (0..2000)
-        .map(|n| (format!("{n}.txt"), format!("WEAK {n}")))
-        .collect();
-    let files: Vec<(&str, &str)> = texts
-        .iter()
-        .map(|(p, t)| (p.as_str(), t.as_str()))
-        .collect();
+    let texts: Vec<(String, String)> =
+        (0..2000).map(|n| (format!("{n}.txt"), format!("WEAK {n}"))).collect();
+    let files: Vec<(&str, &str)> = texts.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
     let tree = Tree::new(&files);
     let cancel = Cancel::new();
     let observer = Stops(&cancel);
-    let outcome = run(
-        &bench.engines,
-        &tree,
-        &bench.store,
-        &bench.config,
-        &bench.limits,
-        &observer,
-        &cancel,
-    );
+    let outcome =
+        run(&bench.engines, &tree, &bench.store, &bench.config, &bench.limits, &observer, &cancel);
     assert!(matches!(outcome, Err(ScanError::Cancelled)));
     assert!(tree.reads.load(Ordering::Relaxed) < 100);
     assert!(!bench.store.0.lock().unwrap().is_empty());
@@ -572,20 +471,11 @@ fn vulnerable_packages() {
     ]));
     let outcome = outcome.unwrap();
     assert!(heard.of("no_advisories").is_empty());
-    assert_eq!(
-        outcome.components.len(),
-        5,
-        "what is vendored is not what we build from"
-    );
+    assert_eq!(outcome.components.len(), 5, "what is vendored is not what we build from");
     let found: Vec<_> = outcome
         .findings
         .iter()
-        .map(|f| {
-            (
-                f.package.as_ref().unwrap().name.as_str(),
-                f.location.span.start_line,
-            )
-        })
+        .map(|f| (f.package.as_ref().unwrap().name.as_str(), f.location.span.start_line))
         .collect();
     assert_eq!(found, [("smallvec", 1), ("pyyaml", 2), ("flask", 1)]);
     assert_eq!(outcome.findings[0].other_locations.len(), 1);
@@ -601,10 +491,8 @@ fn engines_and_globs_choose() {
     let mut bench = Bench::new();
     bench.config.engines = vec![EngineKind::Code];
     bench.config.exclude = vec!["skip/".to_owned()];
-    let (outcome, heard) = bench.scan(&Tree::new(&[
-        ("a.txt", "WEAK SECRET"),
-        ("skip/b.txt", "WEAK"),
-    ]));
+    let (outcome, heard) =
+        bench.scan(&Tree::new(&[("a.txt", "WEAK SECRET"), ("skip/b.txt", "WEAK")]));
     let outcome = outcome.unwrap();
     assert_eq!(outcome.findings.len(), 1);
     assert_eq!(outcome.findings[0].engine, EngineKind::Code);

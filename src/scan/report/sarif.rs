@@ -88,11 +88,8 @@ impl Serialize for Results<'_> {
 }
 
 fn log<'a>(outcome: &'a ScanOutcome, rules: &'a [RuleInfo], meta: &'a Meta) -> impl Serialize {
-    let at: HashMap<&str, usize> = rules
-        .iter()
-        .enumerate()
-        .map(|(n, r)| (r.id.as_str(), n))
-        .collect();
+    let at: HashMap<&str, usize> =
+        rules.iter().enumerate().map(|(n, r)| (r.id.as_str(), n)).collect();
     let provenance = meta.repository.as_ref().map(|uri| {
         let mut entry = Map::new();
         entry.insert("repositoryUri".to_owned(), json!(uri));
@@ -115,10 +112,7 @@ fn log<'a>(outcome: &'a ScanOutcome, rules: &'a [RuleInfo], meta: &'a Meta) -> i
                 "SRCROOT": { "description": { "text": "The root of the scanned tree." } }
             }),
             version_control_provenance: provenance,
-            results: Results {
-                findings: &outcome.findings,
-                rules: at,
-            },
+            results: Results { findings: &outcome.findings, rules: at },
         }],
     }
 }
@@ -126,16 +120,8 @@ fn log<'a>(outcome: &'a ScanOutcome, rules: &'a [RuleInfo], meta: &'a Meta) -> i
 fn rule(rule: &RuleInfo) -> Value {
     let mut tags: Vec<String> = vec!["security".to_owned(), rule.engine.to_string()];
     // The form that code hosts read weakness classes from.
-    tags.extend(
-        rule.cwe
-            .iter()
-            .map(|c| format!("external/cwe/{}", c.to_ascii_lowercase())),
-    );
-    tags.extend(
-        rule.owasp
-            .iter()
-            .map(|o| format!("external/owasp/{}", o.to_ascii_lowercase())),
-    );
+    tags.extend(rule.cwe.iter().map(|c| format!("external/cwe/{}", c.to_ascii_lowercase())));
+    tags.extend(rule.owasp.iter().map(|o| format!("external/owasp/{}", o.to_ascii_lowercase())));
     let mut out = json!({
         "id": rule.id,
         "name": rule.id,
@@ -239,10 +225,7 @@ fn result(finding: &Finding, rules: &HashMap<&str, usize>) -> Value {
             map.insert("ruleIndex".to_owned(), json!(index));
         }
         if !finding.other_locations.is_empty() {
-            map.insert(
-                "relatedLocations".to_owned(),
-                related(&finding.other_locations),
-            );
+            map.insert("relatedLocations".to_owned(), related(&finding.other_locations));
         }
         if !finding.flow.is_empty() {
             map.insert("codeFlows".to_owned(), code_flow(finding));

@@ -6,12 +6,7 @@ use crate::scan::model::*;
 fn location(path: &str, line: u32, in_history: bool) -> Location {
     Location {
         path: path.to_owned(),
-        span: Span {
-            start_line: line,
-            start_column: 3,
-            end_line: line,
-            end_column: 9,
-        },
+        span: Span { start_line: line, start_column: 3, end_line: line, end_column: 9 },
         commit: in_history.then(|| "c0ffee".to_owned()),
         in_history,
     }
@@ -74,10 +69,7 @@ fn outcome() -> ScanOutcome {
         rule_id: "dependencies/known-vulnerability".to_owned(),
         title: "lodash: command injection".to_owned(),
         severity: Severity::Medium,
-        location: Location {
-            span: Span::default(),
-            ..location("package-lock.json", 0, false)
-        },
+        location: Location { span: Span::default(), ..location("package-lock.json", 0, false) },
         snippet: String::new(),
         symbol: String::new(),
         flow: Vec::new(),
@@ -88,10 +80,7 @@ fn outcome() -> ScanOutcome {
             version: "4.17.20".to_owned(),
             purl: "pkg:npm/lodash@4.17.20".to_owned(),
             fixed_in: Some("4.17.21".to_owned()),
-            advisory_ids: vec![
-                "CVE-2021-23337".to_owned(),
-                "GHSA-35jh-r3h4-6jhm".to_owned(),
-            ],
+            advisory_ids: vec!["CVE-2021-23337".to_owned(), "GHSA-35jh-r3h4-6jhm".to_owned()],
         }),
         ..code.clone()
     };
@@ -110,18 +99,9 @@ fn outcome() -> ScanOutcome {
         findings: vec![secret, code, package],
         components: vec![
             lock(component("lodash", "4.17.20", false, false, &[])),
-            lock(component(
-                "@s/top",
-                "1.0.0",
-                true,
-                false,
-                &["lodash@4.17.20", "absent@1"],
-            )),
+            lock(component("@s/top", "1.0.0", true, false, &["lodash@4.17.20", "absent@1"])),
             lock(component("jest", "29.0.0", true, true, &[])),
-            (
-                "b/yarn.lock".to_owned(),
-                component("lodash", "4.17.20", false, true, &[]),
-            ),
+            ("b/yarn.lock".to_owned(), component("lodash", "4.17.20", false, true, &[])),
             lock(component("unpinned", "", true, false, &[])),
         ],
         files_scanned: 3,
@@ -166,24 +146,16 @@ fn sarif_is_what_the_schema_says() {
     assert_eq!(step(0)["artifactLocation"]["uri"], "src/a%20b%231.py");
     assert_eq!(step(1)["artifactLocation"]["uri"], "src/c.py");
     assert_eq!(step(1)["region"]["startLine"], 1, "lines count from 1");
-    let hash = code["partialFingerprints"]["primaryLocationLineHash"]
-        .as_str()
-        .expect("a hash");
+    let hash = code["partialFingerprints"]["primaryLocationLineHash"].as_str().expect("a hash");
     assert!(hash.ends_with(":2"), "{hash}");
 
     let secret = &value["runs"][0]["results"][0];
     assert_eq!(secret["relatedLocations"][0]["id"], 1);
     assert_eq!(secret["suppressions"], serde_json::json!([]));
     let package = &value["runs"][0]["results"][2];
-    assert_eq!(
-        package["locations"][0]["physicalLocation"]["region"]["startLine"],
-        1
-    );
+    assert_eq!(package["locations"][0]["physicalLocation"]["region"]["startLine"], 1);
     assert_eq!(package["properties"]["package"]["fixed_in"], "4.17.21");
-    assert_eq!(
-        value["runs"][0]["versionControlProvenance"][0]["revisionId"],
-        "0123"
-    );
+    assert_eq!(value["runs"][0]["versionControlProvenance"][0]["revisionId"], "0123");
 }
 
 #[test]
@@ -193,24 +165,12 @@ fn bill_of_materials() {
     let bom: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
     assert_eq!(bom, cyclonedx(&outcome(), &meta()));
     assert_eq!(bom["specVersion"], "1.6");
-    assert_eq!(
-        bom["serialNumber"],
-        "urn:uuid:00000000-0000-0000-0000-000000000000"
-    );
+    assert_eq!(bom["serialNumber"], "urn:uuid:00000000-0000-0000-0000-000000000000");
     let components = bom["components"].as_array().expect("components");
     assert_eq!(components.len(), 4, "one for each package and version");
     let find = |name: &str| components.iter().find(|c| c["name"] == name).expect(name);
-    assert_eq!(
-        find("lodash")["scope"],
-        "required",
-        "one mention is for production"
-    );
-    assert_eq!(
-        find("lodash")["evidence"]["occurrences"]
-            .as_array()
-            .map(Vec::len),
-        Some(2)
-    );
+    assert_eq!(find("lodash")["scope"], "required", "one mention is for production");
+    assert_eq!(find("lodash")["evidence"]["occurrences"].as_array().map(Vec::len), Some(2));
     assert_eq!(find("jest")["scope"], "excluded");
     assert_eq!(find("top")["group"], "@s");
     assert!(find("unpinned").get("version").is_none());
@@ -231,13 +191,7 @@ fn bill_of_materials() {
     assert_eq!(root.as_array().map(Vec::len), Some(3));
     let vulnerability = &bom["vulnerabilities"][0];
     assert_eq!(vulnerability["id"], "CVE-2021-23337");
-    assert!(
-        known.contains(
-            vulnerability["affects"][0]["ref"]
-                .as_str()
-                .expect("a reference")
-        )
-    );
+    assert!(known.contains(vulnerability["affects"][0]["ref"].as_str().expect("a reference")));
 }
 
 #[test]
@@ -245,10 +199,7 @@ fn text_for_people() {
     let mut bytes = Vec::new();
     text(&mut bytes, &outcome(), false).expect("written");
     let plain = String::from_utf8(bytes).expect("UTF-8");
-    assert!(
-        !plain.contains('\u{1b}') && !plain.contains('\u{7}'),
-        "{plain:?}"
-    );
+    assert!(!plain.contains('\u{1b}') && !plain.contains('\u{7}'), "{plain:?}");
     assert!(plain.contains("src/a b#1.py:12"));
     assert!(plain.contains("suppressed: checked above"));
     assert!(
