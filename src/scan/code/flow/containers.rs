@@ -67,9 +67,9 @@ pub(super) fn empty() -> Value {
     }
 }
 
-/// The method gives its receiver, changed.
+/// The method gives its receiver, or a part of it through which it is changed.
 pub(super) fn returns_receiver(method: &str) -> bool {
-    matches!(method, "append" | "insert" | "WriteString")
+    matches!(method, "append" | "insert" | "WriteString" | "Header")
 }
 
 /// What a method of a container does. `called` is what a function that was passed
