@@ -214,6 +214,12 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             let args: Vec<Value> = call.args.iter().map(|a| a.value.clone()).collect();
             Effect::Value(format_text(r, &args))
         }
+        // All but a few harmless characters are taken out.
+        ("replace" | "replaceAll" | "sub", Some(p), Some(v))
+            if v.facts.is_none() && is_allow_list(&p) =>
+        {
+            Effect::Value(Value::default())
+        }
         ("replace" | "replaceAll" | "sub", _, Some(v))
             if r.facts.is_some() || v.facts.is_some() =>
         {
@@ -276,6 +282,16 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
         },
         _ => Effect::None,
     }
+}
+
+/// A pattern for everything but letters, digits and the like.
+fn is_allow_list(pattern: &Value) -> bool {
+    let Some(Const::Str(p)) = &pattern.constant else {
+        return false;
+    };
+    p.strip_prefix("[^")
+        .and_then(|r| r.trim_end_matches(['+', '*']).strip_suffix(']'))
+        .is_some_and(|class| !class.contains(['/', '\'', '"', '<', ';', '$', '|', '&', '`', '(']))
 }
 
 fn text_of(v: &Value) -> Value {
