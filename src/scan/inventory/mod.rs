@@ -34,15 +34,9 @@ pub fn language_of_path(path: &str) -> Option<&'static str> {
 /// The role of a file, told by its path.
 pub fn role_of_path(path: &str) -> Role {
     let lower = path.to_ascii_lowercase();
-    if lower
-        .split('/')
-        .any(|c| matches!(c, "vendor" | "node_modules" | "third_party"))
-    {
+    if lower.split('/').any(|c| matches!(c, "vendor" | "node_modules" | "third_party")) {
         Role::Vendored
-    } else if lower
-        .split('/')
-        .any(|c| matches!(c, "test" | "tests" | "__tests__"))
-    {
+    } else if lower.split('/').any(|c| matches!(c, "test" | "tests" | "__tests__")) {
         Role::Test
     } else {
         Role::Source
