@@ -110,3 +110,80 @@ pub async fn after(
 ) -> Result<Vec<EventRow>> {
     conn.into().fetch_all(AFTER, args![scan_id, after, limit]).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing::{both, tenant};
+
+    /// Sixteen writers, each tenth transaction given up: neither hole nor double.
+    #[tokio::test]
+    async fn numbers_have_no_hole_and_no_double() {
+        for test in both().await {
+            let scan = scans::tests::new_scan(tenant(&test.db).await);
+            let mut tx = test.db.begin().await.unwrap();
+            let id = scans::create(&mut tx, &scan).await.unwrap();
+            tx.commit().await.unwrap();
+            let mut writers = tokio::task::JoinSet::new();
+            for writer in 0..16_u32 {
+                let db = test.db.clone();
+                writers.spawn(async move {
+                    for n in 0..10_u32 {
+                        let data = serde_json::json!({ "writer": writer, "n": n });
+                        let event = NewEvent::info("file_skipped", "Too large.", data);
+                        let mut tx = db.begin().await.unwrap();
+                        append(&mut tx, id, &[event.clone(), event]).await.unwrap();
+                        if (writer + n) % 10 == 0 {
+                            tx.rollback().await.unwrap();
+                        } else {
+                            tx.commit().await.unwrap();
+                        }
+                    }
+                });
+            }
+            writers.join_all().await;
+            let kept = 1 + 2 * (160 - 16);
+            let rows = after(&test.db, id, 0, 1_000).await.unwrap();
+            let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+            assert_eq!(seqs, (1..=kept).collect::<Vec<_>>(), "{}", test.name);
+            let page = after(&test.db, id, 5, 3).await.unwrap();
+            assert_eq!(page.iter().map(|row| row.seq).collect::<Vec<_>>(), [6, 7, 8]);
+            // Each writer finds its own in the order in which it wrote them.
+            for writer in 0..16 {
+                let order: Vec<i64> = rows
+                    .iter()
+                    .filter(|row| row.data["writer"] == writer)
+                    .filter_map(|row| row.data["n"].as_i64())
+                    .collect();
+                assert!(order.is_sorted(), "{}: {order:?}", test.name);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn many_events_at_once_keep_their_order() {
+        for test in both().await {
+            let scan = scans::tests::new_scan(tenant(&test.db).await);
+            let mut tx = test.db.begin().await.unwrap();
+            let id = scans::create(&mut tx, &scan).await.unwrap();
+            let many: Vec<NewEvent> = (0..1_201)
+                .map(|n| NewEvent::info("note", &n.to_string(), serde_json::json!({})))
+                .collect();
+            append(&mut tx, id, &many).await.unwrap();
+            tx.commit().await.unwrap();
+            let rows = after(&test.db, id, 1, 2_000).await.unwrap();
+            assert_eq!(rows.len(), 1_201, "{}", test.name);
+            assert!(rows.iter().all(|row| row.message == (row.seq - 2).to_string()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scan_that_is_gone_takes_no_event() {
+        for test in both().await {
+            let event = NewEvent::info("note", "Nobody hears this.", serde_json::json!({}));
+            let mut tx = test.db.begin().await.unwrap();
+            let outcome = append(&mut tx, crate::db::new_id(), &[event]).await;
+            assert!(matches!(outcome, Err(crate::db::DbError::Gone(_))), "{}", test.name);
+        }
+    }
+}

@@ -208,3 +208,97 @@ fn unhex(hex: &str) -> Vec<u8> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing::{both, tenant};
+    use crate::scan::Suppression;
+
+    fn key(n: usize, facet: &str) -> ResultKey {
+        ResultKey {
+            blob: format!("{n:040x}"),
+            engine: EngineKind::Code,
+            rule_set: "r1".into(),
+            facet: facet.into(),
+        }
+    }
+
+    fn result(n: usize) -> FileResult {
+        let suppression =
+            Suppression { line: n as u32, rule_id: "*".into(), reason: "\u{0}\"ü".into() };
+        FileResult { suppressions: vec![suppression], ..FileResult::default() }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_found_by_all_parts_of_its_key() {
+        for test in both().await {
+            let ada = tenant(&test.db).await.owner;
+            let eve = tenant(&test.db).await.owner;
+            let empty = FileResult::default();
+            let kept = [
+                (key(1, "python"), result(1)),
+                (key(1, "java"), result(2)),
+                (key(2, "python"), empty.clone()),
+            ];
+            put(&test.db, ada, &kept).await.unwrap();
+            let other_rules = ResultKey { rule_set: "r2".into(), ..key(1, "python") };
+            let other_engine = ResultKey { engine: EngineKind::Secrets, ..key(1, "python") };
+            let no_blob = ResultKey { blob: "x'; --".into(), ..key(1, "python") };
+            let asked = [
+                key(2, "python"),
+                key(1, "java"),
+                no_blob,
+                other_rules,
+                key(3, "python"),
+                other_engine,
+                key(1, "python"),
+                key(1, "python"),
+            ];
+            let found = get(&test.db, ada, &asked).await.unwrap();
+            let expected = [
+                Some(empty),
+                Some(result(2)),
+                None,
+                None,
+                None,
+                None,
+                Some(result(1)),
+                Some(result(1)),
+            ];
+            assert_eq!(found, expected, "{}", test.name);
+            let found = get(&test.db, eve, &asked).await.unwrap();
+            assert!(found.iter().all(Option::is_none), "{}: of somebody else", test.name);
+            // The first one stays.
+            put(&test.db, ada, &[(key(1, "python"), result(9))]).await.unwrap();
+            let found = get(&test.db, ada, &[key(1, "python")]).await.unwrap();
+            assert_eq!(found, [Some(result(1))]);
+        }
+    }
+
+    #[tokio::test]
+    async fn many_are_kept_and_found_at_once_by_several_workers() {
+        for test in both().await {
+            let owner = tenant(&test.db).await.owner;
+            let mut workers = tokio::task::JoinSet::new();
+            for worker in 0..4_usize {
+                let db = test.db.clone();
+                workers.spawn(async move {
+                    let rows: Vec<_> = (0..3_000)
+                        .map(|n| n + worker * 1_000)
+                        .rev()
+                        .map(|n| (key(n, if n % 2 == 0 { "a" } else { "b" }), result(n)))
+                        .collect();
+                    put(&db, owner, &rows).await.unwrap();
+                });
+            }
+            workers.join_all().await;
+            let keys: Vec<_> =
+                (0..7_000).map(|n| key(n, if n % 2 == 0 { "a" } else { "b" })).collect();
+            let found = get(&test.db, owner, &keys).await.unwrap();
+            for (n, found) in found.into_iter().enumerate() {
+                assert_eq!(found, (n < 6_000).then(|| result(n)), "{}: {n}", test.name);
+            }
+        }
+    }
+}

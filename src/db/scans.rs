@@ -461,4 +461,4 @@ pub(super) fn gone() -> DbError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,13 +3,23 @@
 
 use tempfile::TempDir;
 
-use super::{Db, new_id};
+use uuid::Uuid;
+
+use super::{Db, Sql, new_id, now};
 
 /// A migrated database; dropping it removes the file.
 pub(crate) struct TestDb {
     pub name: &'static str,
     pub db: Db,
-    _dir: TempDir,
+    pub url: String,
+    dir: TempDir,
+}
+
+impl TestDb {
+    /// A folder of this test, removed with it.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
 }
 
 /// One of each kind. Every test of this room runs on both.
@@ -19,9 +29,10 @@ pub(crate) async fn both() -> Vec<TestDb> {
 
 pub(crate) async fn sqlite() -> TestDb {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let db = Db::open(&super::sqlite_url(dir.path())).await.expect("SQLite opens");
+    let url = super::sqlite_url(dir.path());
+    let db = Db::open(&url).await.expect("SQLite opens");
     db.migrate().await.expect("SQLite migrates");
-    TestDb { name: "sqlite", db, _dir: dir }
+    TestDb { name: "sqlite", db, url, dir }
 }
 
 pub(crate) async fn postgres() -> TestDb {
@@ -31,7 +42,52 @@ pub(crate) async fn postgres() -> TestDb {
     let admin = sqlx::PgPool::connect(&format!("{server}/postgres")).await.expect("PostgreSQL");
     sqlx::query(&format!("CREATE DATABASE {name}")).execute(&admin).await.expect("a database");
     admin.close().await;
-    let db = Db::open(&format!("{server}/{name}")).await.expect("PostgreSQL opens");
+    let url = format!("{server}/{name}");
+    let db = Db::open(&url).await.expect("PostgreSQL opens");
     db.migrate().await.expect("PostgreSQL migrates");
-    TestDb { name: "postgres", db, _dir: tempfile::tempdir().expect("a temporary folder") }
+    TestDb { name: "postgres", db, url, dir: tempfile::tempdir().expect("a temporary folder") }
+}
+
+/// Somebody with a project and a repository that is ready to be scanned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tenant {
+    pub owner: Uuid,
+    pub project: Uuid,
+    pub repository: Uuid,
+}
+
+pub(crate) async fn tenant(db: &Db) -> Tenant {
+    let owner = new_id();
+    const USER: Sql = Sql::both(
+        "INSERT INTO users (id, email, name, password_hash, groups, created_at, updated_at) \
+         VALUES ($1, $2, 'Ada', '', $4, $3, $3)",
+    );
+    let mut tx = db.begin().await.expect("a transaction");
+    let email = format!("{owner}@example.org");
+    let groups = super::Value::json(&[""; 0]);
+    tx.execute(USER, args![owner, email, now(), groups]).await.expect("a user");
+    tx.commit().await.expect("a commit");
+    repository_of(db, owner).await
+}
+
+/// One more project and repository of somebody.
+pub(crate) async fn repository_of(db: &Db, owner: Uuid) -> Tenant {
+    const PROJECT: Sql = Sql::both(
+        "INSERT INTO projects (id, owner_id, name, description, is_default, created_at, \
+         updated_at) VALUES ($1, $2, 'project', '', $4, $3, $3)",
+    );
+    const REPOSITORY: Sql = Sql::both(
+        "INSERT INTO repositories (id, project_id, owner_id, name, description, source_type, \
+         ingest_status, default_branch, head_commit, languages, created_at, updated_at) \
+         VALUES ($1, $2, $3, 'repository', '', 'git_upload', 'ready', 'main', 'c0ffee', $5, $4, $4)",
+    );
+    let (project, repository) = (new_id(), new_id());
+    let mut tx = db.begin().await.expect("a transaction");
+    tx.execute(PROJECT, args![project, owner, now(), false]).await.expect("a project");
+    let languages = super::Value::json(&[""; 0]);
+    tx.execute(REPOSITORY, args![repository, project, owner, now(), languages])
+        .await
+        .expect("a repository");
+    tx.commit().await.expect("a commit");
+    Tenant { owner, project, repository }
 }

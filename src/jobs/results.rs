@@ -90,3 +90,44 @@ impl ResultStore for KeptResults {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing::{both, tenant};
+    use crate::scan::EngineKind;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_threads_of_a_scan_find_what_the_last_one_kept() {
+        for test in both().await {
+            let owner = tenant(&test.db).await.owner;
+            let key = |n: usize| ResultKey {
+                blob: format!("{n:040x}"),
+                engine: EngineKind::Secrets,
+                rule_set: "r".into(),
+                facet: "text".into(),
+            };
+            let keys: Vec<ResultKey> = (0..2_500).map(key).collect();
+            let store = KeptResults::new(test.db.clone(), owner);
+            let name = test.name;
+            tokio::task::spawn_blocking(move || {
+                std::thread::scope(|scope| {
+                    for part in keys.chunks(625) {
+                        let store = &store;
+                        scope.spawn(move || {
+                            for key in part {
+                                store.put(vec![(key.clone(), FileResult::default())]);
+                            }
+                        });
+                    }
+                });
+                let found = store.get(&keys).iter().filter(|r| r.is_some()).count();
+                assert_eq!(found, 2_000, "{name}: two full batches are written, the rest waits");
+                store.flush();
+                assert!(store.get(&keys).iter().all(Option::is_some), "{name}");
+            })
+            .await
+            .unwrap();
+        }
+    }
+}
