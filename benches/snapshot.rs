@@ -52,24 +52,13 @@ fn text(random: &mut Random, length: usize) -> Vec<u8> {
 }
 
 fn git(dir: &Path, arguments: &[&str]) -> Result<String> {
-    let output = Command::new("git")
-        .args(arguments)
-        .current_dir(dir)
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "git: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new("git").args(arguments).current_dir(dir).output()?;
+    ensure!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 fn path_of(number: u64) -> String {
-    format!(
-        "src/area{}/part{}/file_{number}.txt",
-        number % 40,
-        number / 40 % 25
-    )
+    format!("src/area{}/part{}/file_{number}.txt", number % 40, number / 40 % 25)
 }
 
 /// Two commits: all files, and three of them changed.
@@ -82,35 +71,19 @@ fn make_repository(dir: &Path, files: u64) -> Result<()> {
         .spawn()?;
     let mut out = BufWriter::new(import.stdin.take().context("no pipe")?);
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    writeln!(
-        out,
-        "commit refs/heads/main\ncommitter t <t@example.org> 0 +0000\ndata 1\nx"
-    )?;
+    writeln!(out, "commit refs/heads/main\ncommitter t <t@example.org> 0 +0000\ndata 1\nx")?;
     for number in 0..files {
         let length = 40 + random.next() % (2 * MEAN - 80);
         let content = text(&mut random, length as usize);
-        writeln!(
-            out,
-            "M 644 inline {}\ndata {}",
-            path_of(number),
-            content.len()
-        )?;
+        writeln!(out, "M 644 inline {}\ndata {}", path_of(number), content.len())?;
         out.write_all(&content)?;
         writeln!(out)?;
     }
-    writeln!(
-        out,
-        "commit refs/heads/next\ncommitter t <t@example.org> 0 +0000\ndata 1\nx"
-    )?;
+    writeln!(out, "commit refs/heads/next\ncommitter t <t@example.org> 0 +0000\ndata 1\nx")?;
     writeln!(out, "from refs/heads/main")?;
     for number in [1, files / 2, files - 1] {
         let content = format!("changed {number}");
-        writeln!(
-            out,
-            "M 644 inline {}\ndata {}\n{content}",
-            path_of(number),
-            content.len()
-        )?;
+        writeln!(out, "M 644 inline {}\ndata {}\n{content}", path_of(number), content.len())?;
     }
     out.flush()?;
     drop(out);
@@ -157,9 +130,7 @@ impl Bench<'_> {
     }
 
     fn open(&self, info: &SnapshotInfo) -> Result<Snapshot> {
-        Ok(self
-            .runtime
-            .block_on(Snapshot::open(self.storage, &info.key))?)
+        Ok(self.runtime.block_on(Snapshot::open(self.storage, &info.key))?)
     }
 }
 
@@ -194,20 +165,12 @@ fn main() -> Result<()> {
 
         // A new handle each time, as a push of a cold repository has.
         let odb = sluice::ingest::open_objects(&repository.join("objects"))?;
-        let bench = Bench {
-            runtime: &runtime,
-            storage: &storage,
-            odb,
-        };
+        let bench = Bench { runtime: &runtime, storage: &storage, odb };
         let (info, time) = bench.snapshot(&main, &format!("full{round}"), None)?;
         full.push(time);
         let snapshot = bench.open(&info)?;
         let (changed, time) = bench.snapshot(&next, &format!("next{round}"), Some(&snapshot))?;
-        ensure!(
-            changed.blobs_written == 3,
-            "{} blobs were written",
-            changed.blobs_written
-        );
+        ensure!(changed.blobs_written == 3, "{} blobs were written", changed.blobs_written);
         again.push(time);
         last = Some((info, archived, bench.open(&changed)?));
     }
@@ -237,9 +200,7 @@ fn main() -> Result<()> {
     let mut blocking = Vec::new();
     for path in &paths {
         let start = Instant::now();
-        let entry = snapshot
-            .entry_blocking(path.as_bytes())?
-            .context("missing")?;
+        let entry = snapshot.entry_blocking(path.as_bytes())?.context("missing")?;
         let bytes = snapshot.read_blocking(&entry, 1 << 20, &mut FrameCache::new(0))?;
         blocking.push(start.elapsed());
         ensure!(bytes.len() as u64 == entry.size);
@@ -265,9 +226,6 @@ fn main() -> Result<()> {
         list.push(start.elapsed());
         ensure!(page.items.len() as u64 == files);
     }
-    println!(
-        "list of all                 {:8.1} ms   goal <= 15 ms",
-        millis(median(list))
-    );
+    println!("list of all                 {:8.1} ms   goal <= 15 ms", millis(median(list)));
     Ok(())
 }

@@ -1,19 +1,16 @@
 //! The API on a real socket and a real database, for tests.
 
-use std::net::SocketAddr;
-
 use axum::Router;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Keys, password::Slot};
+use super::password::Slot;
 use crate::config::{Config, Secret, Sources};
+use crate::db;
 use crate::db::testing::TestDb;
 use crate::db::users::{self, NewUser};
-use crate::server::{App, State};
-use crate::{api, db};
+use crate::server::{self, App};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
@@ -46,19 +43,12 @@ impl TestServer {
         change(&mut config);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = App::new(State {
-            config,
-            db: test.db.clone(),
-            keys: Keys::derive(&Secret("a secret of the tests, and of nobody else".into())),
-            public_url: url.clone(),
-            stopping: CancellationToken::new(),
-        });
-        let layer = axum::middleware::from_fn_with_state(app.clone(), api::idempotency::layer);
-        let router = api::router().merge(more).layer(layer).with_state(app.clone());
-        tokio::spawn(async move {
-            let service = router.into_make_service_with_connect_info::<SocketAddr>();
-            axum::serve(listener, service).await.unwrap();
-        });
+        config.data_dir = test.dir().join("data");
+        config.storage = format!("file://{}", test.dir().join("objects").display());
+        config.jwt_secret = Some(Secret("a secret of the tests, and of nobody else".into()));
+        config.database_url.clone_from(&test.url);
+        let app = App::open(config, url.clone(), false).await.unwrap();
+        tokio::spawn(server::serve_with(app.clone(), listener, more));
         Self { name: test.name, app, url, client: reqwest::Client::new(), _db: test }
     }
 

@@ -11,7 +11,15 @@ use super::{Db, Sql, new_id, now};
 pub(crate) struct TestDb {
     pub name: &'static str,
     pub db: Db,
-    _dir: TempDir,
+    pub url: String,
+    dir: TempDir,
+}
+
+impl TestDb {
+    /// A folder of this test, removed with it.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
 }
 
 /// One of each kind. Every test of this room runs on both.
@@ -21,9 +29,10 @@ pub(crate) async fn both() -> Vec<TestDb> {
 
 pub(crate) async fn sqlite() -> TestDb {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let db = Db::open(&super::sqlite_url(dir.path())).await.expect("SQLite opens");
+    let url = super::sqlite_url(dir.path());
+    let db = Db::open(&url).await.expect("SQLite opens");
     db.migrate().await.expect("SQLite migrates");
-    TestDb { name: "sqlite", db, _dir: dir }
+    TestDb { name: "sqlite", db, url, dir }
 }
 
 pub(crate) async fn postgres() -> TestDb {
@@ -33,9 +42,10 @@ pub(crate) async fn postgres() -> TestDb {
     let admin = sqlx::PgPool::connect(&format!("{server}/postgres")).await.expect("PostgreSQL");
     sqlx::query(&format!("CREATE DATABASE {name}")).execute(&admin).await.expect("a database");
     admin.close().await;
-    let db = Db::open(&format!("{server}/{name}")).await.expect("PostgreSQL opens");
+    let url = format!("{server}/{name}");
+    let db = Db::open(&url).await.expect("PostgreSQL opens");
     db.migrate().await.expect("PostgreSQL migrates");
-    TestDb { name: "postgres", db, _dir: tempfile::tempdir().expect("a temporary folder") }
+    TestDb { name: "postgres", db, url, dir: tempfile::tempdir().expect("a temporary folder") }
 }
 
 /// Somebody with a project and a repository that is ready to be scanned.

@@ -15,11 +15,7 @@ fn git(folder: &Path, args: &[&str]) -> String {
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .output()
         .expect("git runs");
-    assert!(
-        output.status.success(),
-        "git {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -166,21 +162,12 @@ fn a_shallow_clone_and_packs() {
     let url = format!("file://{}", r.path().display());
     git(clone.path(), &["clone", "-q", "--depth=2", &url, "shallow"]);
     let shallow = Repository { folder: clone };
-    let objects = gix_odb::at(
-        shallow.path().join("shallow/.git/objects"),
-        gix_hash::Kind::Sha1,
-    )
-    .expect("an object database");
+    let objects = gix_odb::at(shallow.path().join("shallow/.git/objects"), gix_hash::Kind::Sha1)
+        .expect("an object database");
     let head = git(&shallow.path().join("shallow"), &["rev-parse", "HEAD"]);
     let head = ObjectId::from_hex(head.as_bytes()).expect("an id");
-    let walk = walk(
-        &objects,
-        &[head],
-        &HashSet::new(),
-        &HistoryLimits::default(),
-        &Cancel::new(),
-    )
-    .expect("a history that ends early");
+    let walk = walk(&objects, &[head], &HashSet::new(), &HistoryLimits::default(), &Cancel::new())
+        .expect("a history that ends early");
     assert_eq!(walk.commits, 2);
     assert_eq!(walk.entries.len(), 2);
 }
@@ -192,8 +179,7 @@ fn a_tree_that_holds_itself_a_million_times() {
     let blob = git(r.path(), &["hash-object", "-w", "payload"]);
     let mut line = format!("100644 blob {blob}\tf");
     for _ in 0..12 {
-        let rows: String =
-            (0..10).map(|n| line.replace("\tf", &format!("\t{n}")) + "\n").collect();
+        let rows: String = (0..10).map(|n| line.replace("\tf", &format!("\t{n}")) + "\n").collect();
         std::fs::write(r.path().join("rows"), rows).expect("written");
         let made = Command::new("git")
             .current_dir(r.path())
@@ -223,9 +209,8 @@ fn limits_and_cancelling() {
         r.write("a", &n.to_string());
         r.commit("more");
     }
-    let walk_with = |max_commits, max_blobs| {
-        r.walk(&["HEAD"], &HistoryLimits { max_commits, max_blobs })
-    };
+    let walk_with =
+        |max_commits, max_blobs| r.walk(&["HEAD"], &HistoryLimits { max_commits, max_blobs });
     let few = walk_with(2, 100);
     assert!(few.truncated && few.commits == 2);
     let few = walk_with(100, 2);
@@ -237,7 +222,6 @@ fn limits_and_cancelling() {
     let head = ObjectId::from_hex(head.as_bytes()).expect("an id");
     let cancel = Cancel::new();
     cancel.cancel();
-    let stopped =
-        walk(&objects, &[head], &HashSet::new(), &HistoryLimits::default(), &cancel);
+    let stopped = walk(&objects, &[head], &HashSet::new(), &HistoryLimits::default(), &cancel);
     assert!(matches!(stopped, Err(HistoryError::Cancelled)));
 }

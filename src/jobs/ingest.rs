@@ -56,8 +56,15 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     // 3. The outcome, all or nothing.
     match outcome {
         Ok(ingested) => {
-            let shown =
-                finish(context, &begun, &payload, upload.head_ref.as_deref(), ingested).await?;
+            let shown = finish(
+                context,
+                &begun,
+                &payload,
+                upload.head_ref.as_deref(),
+                snapshot_id,
+                ingested,
+            )
+            .await?;
             if !shown {
                 // A newer head came meanwhile and has a job of its own; what was written
                 // here belongs to no row.
@@ -169,11 +176,13 @@ async fn finish(
     begun: &Ingest,
     payload: &Payload,
     head_ref: Option<&str>,
+    snapshot_id: Uuid,
     ingested: Ingested,
 ) -> Result<bool, JobError> {
     let (app, job) = (&context.app, &context.job);
     let result = IngestResult {
         snapshot: NewSnapshot {
+            id: snapshot_id,
             commit_id: ingested.head.commit.clone(),
             manifest_key: ingested.snapshot.key,
             file_count: ingested.snapshot.file_count,

@@ -39,18 +39,10 @@ impl SnapshotSource {
         history: Option<History>,
         max_file: u64,
     ) -> Result<Self, SourceError> {
-        let mut entries = snapshot
-            .all_blocking()
-            .map_err(|e| SourceError(e.to_string()))?;
+        let mut entries = snapshot.all_blocking().map_err(|e| SourceError(e.to_string()))?;
         entries.retain(|e| matches!(e.kind, EntryKind::File | EntryKind::Executable));
         entries.sort_by_key(|entry| entry.place);
-        Ok(Self {
-            entries,
-            snapshot,
-            caches: CachePool::default(),
-            history,
-            max_file,
-        })
+        Ok(Self { entries, snapshot, caches: CachePool::default(), history, max_file })
     }
 }
 
@@ -83,9 +75,7 @@ impl Source for SnapshotSource {
     }
 
     fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
-        self.history
-            .as_ref()
-            .map_or_else(|| Ok(Vec::new()), |history| (history.walk)(cancel))
+        self.history.as_ref().map_or_else(|| Ok(Vec::new()), |history| (history.walk)(cancel))
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {
@@ -97,15 +87,11 @@ impl Source for SnapshotSource {
                 entry.blob, entry.size, self.max_file
             )));
         }
-        let id: gix_hash::ObjectId = entry
-            .blob
-            .parse()
-            .map_err(|_| SourceError(format!("{:?} is no id", entry.blob)))?;
+        let id: gix_hash::ObjectId =
+            entry.blob.parse().map_err(|_| SourceError(format!("{:?} is no id", entry.blob)))?;
         let mut buffer = Vec::new();
         let objects = history.objects.to_cache_arc();
-        let blob = objects
-            .find_blob(&id, &mut buffer)
-            .map_err(|e| SourceError(e.to_string()))?;
+        let blob = objects.find_blob(&id, &mut buffer).map_err(|e| SourceError(e.to_string()))?;
         Ok(blob.data.to_vec())
     }
 }

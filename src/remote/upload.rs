@@ -13,7 +13,7 @@ use sluice_git::{
 };
 
 use super::access::database;
-use super::cache;
+use crate::bare;
 use crate::db::uploads::{self, CommitPush, NewPack, PushOptions, PushOutcome, Upload};
 use crate::db::{DbError, now};
 use crate::server::App;
@@ -126,13 +126,13 @@ impl Repository for UploadRepository {
     }
 
     async fn objects_dir(&self) -> Result<PathBuf, Refusal> {
-        cache::objects(&self.app, self.upload.id)
+        bare::objects(&self.app, self.upload.id)
             .await
             .map_err(|error| Refusal::internal(format!("{error:#}")))
     }
 
     fn quarantine_root(&self) -> PathBuf {
-        cache::incoming(&self.app)
+        bare::incoming(&self.app)
     }
 
     fn policy(&self) -> Policy {
@@ -234,7 +234,7 @@ impl Repository for UploadRepository {
         // 3. The cache. It can be rebuilt, so a failure is not the client's concern.
         if outcome.moved {
             if let Some(pack) = push.pack {
-                let published = match cache::objects_root(&self.app, self.upload.id).await {
+                let published = match bare::objects_root(&self.app, self.upload.id).await {
                     Ok(objects) => tokio::task::spawn_blocking(move || pack.publish(&objects))
                         .await
                         .map_err(std::io::Error::other)

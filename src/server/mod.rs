@@ -164,7 +164,8 @@ impl Server {
     pub async fn serve(self, with_worker: bool) -> anyhow::Result<()> {
         let Self { app, listener, .. } = self;
         let workers = with_worker.then(|| Workers::start(&app));
-        listen::serve(listener, route::service(&app), &app.stopping, DRAIN).await;
+        listen::serve(listener, route::service(&app, axum::Router::new()), &app.stopping, DRAIN)
+            .await;
         if let Some(workers) = workers {
             workers.stopped().await;
         }
@@ -172,6 +173,12 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Serves the API and `more` until the runtime ends, for tests.
+#[cfg(test)]
+pub(crate) async fn serve_with(app: App, listener: TcpListener, more: axum::Router<App>) {
+    listen::serve(listener, route::service(&app, more), &app.stopping, DRAIN).await;
 }
 
 /// Waits for Ctrl-C or SIGTERM, then sets `stopping`. A second signal ends the

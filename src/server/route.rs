@@ -24,14 +24,16 @@ use crate::api::error::{ApiError, REQUEST_ID};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The whole server as one service.
+/// The whole server as one service, with routes of the caller's beside its own.
 pub fn service(
     app: &App,
+    more: Router<App>,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone
 + Send
 + 'static {
     let api: Router = crate::api::router()
+        .merge(more)
         .fallback(async || ApiError::not_found("address"))
         .method_not_allowed_fallback(async |method: Method| {
             ApiError::new(

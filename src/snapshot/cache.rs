@@ -17,11 +17,7 @@ pub struct FrameCache {
 impl FrameCache {
     /// Keeps up to `capacity` frames of at most [`FRAME_MAX`](super::FRAME_MAX) bytes each.
     pub fn new(capacity: usize) -> Self {
-        Self {
-            frames: VecDeque::new(),
-            capacity,
-            buffer: Vec::new(),
-        }
+        Self { frames: VecDeque::new(), capacity, buffer: Vec::new() }
     }
 
     pub(super) fn get(&self, object: u32, offset: u64) -> Option<Arc<Vec<u8>>> {

@@ -25,18 +25,12 @@ pub(super) struct Encoder {
 }
 
 fn corrupt(key: &str, what: &'static str) -> SnapshotError {
-    SnapshotError::Corrupt {
-        key: key.to_owned(),
-        what,
-    }
+    SnapshotError::Corrupt { key: key.to_owned(), what }
 }
 
 impl Encoder {
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            zstd: zstd::bulk::Compressor::new(LEVEL)?,
-            scratch: Vec::new(),
-        })
+        Ok(Self { zstd: zstd::bulk::Compressor::new(LEVEL)?, scratch: Vec::new() })
     }
 
     /// True if compressing is worth the time of whoever reads: told by a sample.
@@ -62,9 +56,7 @@ impl Encoder {
             let target = self.scratch.get_mut(..room).unwrap_or_default();
             compressed = self.zstd.compress_to_buffer(content, target).ok();
         }
-        let stored = compressed
-            .and_then(|n| self.scratch.get(..n))
-            .unwrap_or(content);
+        let stored = compressed.and_then(|n| self.scratch.get(..n)).unwrap_or(content);
         let method = u8::from(compressed.is_some());
         let start = out.len();
         out.extend_from_slice(&(content.len() as u32).to_le_bytes());
@@ -90,18 +82,11 @@ impl Decoder {
         let damaged = || corrupt(key, "a frame is malformed");
         let (header, stored) = frame.split_at_checked(HEADER).ok_or_else(damaged)?;
         let number = |at: usize| -> Option<u32> {
-            header
-                .get(at..at + 4)?
-                .try_into()
-                .ok()
-                .map(u32::from_le_bytes)
+            header.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
         };
         let raw = number(0).ok_or_else(damaged)? as usize;
         if number(4).ok_or_else(damaged)? as usize != stored.len() {
-            return Err(corrupt(
-                key,
-                "a frame has another length than the manifest says",
-            ));
+            return Err(corrupt(key, "a frame has another length than the manifest says"));
         }
         if number(8) != Some(crc32fast::hash(stored)) {
             return Err(corrupt(key, "the checksum of a frame is wrong"));
@@ -136,13 +121,7 @@ mod tests {
         let noise: Vec<u8> = (0..200_000u64)
             .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) >> 13) as u8)
             .collect();
-        for content in [
-            &b""[..],
-            b"x",
-            &vec![7; 100_000],
-            &vec![b'a'; FRAME_MAX],
-            &noise,
-        ] {
+        for content in [&b""[..], b"x", &vec![7; 100_000], &vec![b'a'; FRAME_MAX], &noise] {
             for compress in [true, false] {
                 let frame = coded(content, compress);
                 assert!(frame.len() <= content.len() + HEADER);

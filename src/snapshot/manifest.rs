@@ -289,13 +289,11 @@ impl Foot {
     /// The digest in hex.
     pub(super) fn digest_hex(&self) -> String {
         use std::fmt::Write;
-        self.digest
-            .iter()
-            .fold(String::with_capacity(64), |mut hex, byte| {
-                // Writing to a string cannot fail.
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
+        self.digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 
     /// Reads the foot of a manifest of `size` bytes; `None` if it is none.

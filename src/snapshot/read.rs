@@ -72,10 +72,7 @@ thread_local! {
 impl Snapshot {
     /// Opens the snapshot whose manifest has this key.
     pub async fn open(storage: &Storage, key: &str) -> Result<Self, SnapshotError> {
-        let corrupt = |what| SnapshotError::Corrupt {
-            key: key.to_owned(),
-            what,
-        };
+        let corrupt = |what| SnapshotError::Corrupt { key: key.to_owned(), what };
         let prefix = key
             .strip_suffix("/manifest")
             .and_then(|folder| folder.rsplit_once('/'))
@@ -88,9 +85,7 @@ impl Snapshot {
             .filter(|end| *end >= MAGIC.len() as u64)
             .ok_or_else(|| corrupt("it is too short"))?;
         if manifest.read(0..MAGIC.len() as u64).await? != MAGIC.as_slice() {
-            return Err(corrupt(
-                "it is no manifest of a version that this server reads",
-            ));
+            return Err(corrupt("it is no manifest of a version that this server reads"));
         }
         let foot = manifest.read(end..manifest.size()).await?;
         let foot =
@@ -107,15 +102,7 @@ impl Snapshot {
             files.push(file);
         }
         let key = key.to_owned();
-        Ok(Self(Arc::new(Inner {
-            key,
-            prefix,
-            manifest,
-            foot,
-            blocks,
-            objects,
-            files,
-        })))
+        Ok(Self(Arc::new(Inner { key, prefix, manifest, foot, blocks, objects, files })))
     }
 
     /// Key of the manifest.
@@ -150,11 +137,7 @@ impl Snapshot {
 
     /// Keys of all data objects that this snapshot needs.
     pub fn objects(&self) -> Vec<String> {
-        self.0
-            .objects
-            .iter()
-            .map(|o| format!("{}/{}", self.0.prefix, o.name))
-            .collect()
+        self.0.objects.iter().map(|o| format!("{}/{}", self.0.prefix, o.name)).collect()
     }
 
     pub(super) fn object_refs(&self) -> &[ObjectRef] {
@@ -162,10 +145,7 @@ impl Snapshot {
     }
 
     fn corrupt(&self, what: &'static str) -> SnapshotError {
-        SnapshotError::Corrupt {
-            key: self.0.key.clone(),
-            what,
-        }
+        SnapshotError::Corrupt { key: self.0.key.clone(), what }
     }
 
     /// Runs a read on a thread that may block.
@@ -209,9 +189,7 @@ impl Snapshot {
     pub async fn read_path(&self, path: &[u8], max: u64) -> Result<(Entry, Bytes), SnapshotError> {
         let path = path.to_owned();
         self.blocking(move |s| {
-            let entry = s
-                .entry_blocking(&path)?
-                .filter(|e| e.kind != EntryKind::Submodule);
+            let entry = s.entry_blocking(&path)?.filter(|e| e.kind != EntryKind::Submodule);
             let entry = entry.ok_or_else(|| SnapshotError::NotFound {
                 path: String::from_utf8_lossy(&path).into_owned(),
             })?;
@@ -224,11 +202,8 @@ impl Snapshot {
     /// All bytes of an entry, refused if these are more than `max`.
     pub async fn read(&self, entry: &Entry, max: u64) -> Result<Bytes, SnapshotError> {
         let entry = entry.clone();
-        self.blocking(move |s| {
-            Ok(s.read_blocking(&entry, max, &mut FrameCache::new(0))?
-                .into())
-        })
-        .await
+        self.blocking(move |s| Ok(s.read_blocking(&entry, max, &mut FrameCache::new(0))?.into()))
+            .await
     }
 
     /// As [`Snapshot::read`], for threads that may block.
@@ -239,10 +214,7 @@ impl Snapshot {
         cache: &mut FrameCache,
     ) -> Result<Vec<u8>, SnapshotError> {
         if entry.size > max {
-            return Err(SnapshotError::TooLarge {
-                size: entry.size,
-                max,
-            });
+            return Err(SnapshotError::TooLarge { size: entry.size, max });
         }
         self.read_range_blocking(entry, 0..entry.size, cache)
     }
@@ -256,10 +228,7 @@ impl Snapshot {
     ) -> Result<Bytes, SnapshotError> {
         let entry = entry.clone();
         self.blocking(move |s| {
-            Ok(
-                s.read_range_blocking(&entry, range, &mut FrameCache::new(0))?
-                    .into(),
-            )
+            Ok(s.read_range_blocking(&entry, range, &mut FrameCache::new(0))?.into())
         })
         .await
     }
@@ -302,9 +271,7 @@ impl Snapshot {
             let frame = self.frame(object, entry.place.offset, entry.place.length, cache)?;
             let within = u64::from(entry.place.within);
             let part = frame.get((within + start) as usize..(within + end) as usize);
-            return Ok(part
-                .ok_or_else(|| self.corrupt("a file leaves its frame"))?
-                .to_vec());
+            return Ok(part.ok_or_else(|| self.corrupt("a file leaves its frame"))?.to_vec());
         }
         let pieces = entry.size.div_ceil(frame_max);
         let table = entry.place.length;
@@ -315,9 +282,7 @@ impl Snapshot {
         let mut content = Vec::new();
         for piece in start / frame_max..end.div_ceil(frame_max) {
             let at = piece as usize * 12;
-            let line = table
-                .get(at..at + 12)
-                .and_then(|line| line.split_first_chunk::<8>());
+            let line = table.get(at..at + 12).and_then(|line| line.split_first_chunk::<8>());
             let (offset, length) = line
                 .and_then(|(offset, length)| Some((offset, length.first_chunk::<4>()?)))
                 .map(|(offset, length)| (u64::from_le_bytes(*offset), u32::from_le_bytes(*length)))
@@ -353,9 +318,7 @@ impl Snapshot {
         if length > MAX_SEEK_TABLE + HEADER as u32 {
             return Err(self.corrupt("a frame is too long"));
         }
-        let end = offset
-            .checked_add(length.into())
-            .ok_or_else(|| self.corrupt("an offset"))?;
+        let end = offset.checked_add(length.into()).ok_or_else(|| self.corrupt("an offset"))?;
         file.read_blocking(offset..end, &mut cache.buffer)?;
         let content = DECODER.with_borrow_mut(|decoder| {
             if decoder.is_none() {
@@ -374,10 +337,7 @@ impl Snapshot {
 
     /// The block that may hold a path: the last one that begins at or before it.
     fn block_of(&self, path: &[u8]) -> Option<usize> {
-        self.0
-            .blocks
-            .partition_point(|block| block.first.as_slice() <= path)
-            .checked_sub(1)
+        self.0.blocks.partition_point(|block| block.first.as_slice() <= path).checked_sub(1)
     }
 
     fn each_in(
@@ -429,8 +389,7 @@ impl Snapshot {
         limit: usize,
     ) -> Result<Listing, SnapshotError> {
         let (folder, after) = (folder.to_owned(), after.map(<[u8]>::to_owned));
-        self.blocking(move |s| s.list_blocking(&folder, recursive, after.as_deref(), limit))
-            .await
+        self.blocking(move |s| s.list_blocking(&folder, recursive, after.as_deref(), limit)).await
     }
 
     /// One page of a folder (empty: the root; no slash behind it): its entries and
@@ -515,11 +474,7 @@ impl Snapshot {
             at = next;
         }
         let digest: [u8; 32] = digest.finalize().into();
-        if digest == self.0.foot.digest {
-            Ok(())
-        } else {
-            Err(self.corrupt("its digest"))
-        }
+        if digest == self.0.foot.digest { Ok(()) } else { Err(self.corrupt("its digest")) }
     }
 
     /// SHA-256 of the manifest as its foot gives it, hex.

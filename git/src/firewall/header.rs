@@ -88,11 +88,7 @@ fn distance(bytes: &[u8]) -> Result<Option<u64>, Violation> {
         }
         value = (value << 7) | u64::from(byte & 0x7f);
         if byte & 0x80 == 0 {
-            return if value == 0 {
-                Err(Violation::BadBase)
-            } else {
-                Ok(Some(value))
-            };
+            return if value == 0 { Err(Violation::BadBase) } else { Ok(Some(value)) };
         }
     }
     Ok(None)

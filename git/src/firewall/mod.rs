@@ -241,18 +241,11 @@ impl Scanner {
         }
         let found = u32::from_be_bytes([n0, n1, n2, n3]);
         if found > self.limits.objects {
-            return Err(Violation::Objects {
-                found,
-                limit: self.limits.objects,
-            });
+            return Err(Violation::Objects { found, limit: self.limits.objects });
         }
         self.declared_objects = found;
         self.partial.clear();
-        self.state = if found == 0 {
-            State::Trailer
-        } else {
-            State::EntryHeader
-        };
+        self.state = if found == 0 { State::Trailer } else { State::EntryHeader };
         Ok(used)
     }
 
@@ -280,10 +273,7 @@ impl Scanner {
     fn begin(&mut self, offset: u64, header: &EntryHeader) -> Result<(), Violation> {
         let limit = self.limits.object_bytes;
         if header.size > limit {
-            return Err(Violation::ObjectBytes {
-                found: header.size,
-                limit,
-            });
+            return Err(Violation::ObjectBytes { found: header.size, limit });
         }
         let depth = match header.base {
             Base::None => 0,
@@ -291,10 +281,7 @@ impl Scanner {
             Base::Id => 1,
             Base::Distance(distance) => {
                 let base = offset.checked_sub(distance).ok_or(Violation::BadBase)?;
-                let at = self
-                    .offsets
-                    .binary_search(&base)
-                    .map_err(|_| Violation::BadBase)?;
+                let at = self.offsets.binary_search(&base).map_err(|_| Violation::BadBase)?;
                 self.depths[at].saturating_add(1)
             }
         };
@@ -324,10 +311,7 @@ impl Scanner {
             return Err(Violation::ResolvedBytes(self.limits.resolved_bytes));
         }
         let ratio = self.limits.resolved_ratio;
-        let allowed = self
-            .position
-            .saturating_mul(ratio)
-            .saturating_add(RATIO_FLOOR);
+        let allowed = self.position.saturating_mul(ratio).saturating_add(RATIO_FLOOR);
         if self.resolved > allowed {
             return Err(Violation::ResolvedRatio(ratio));
         }
@@ -362,26 +346,15 @@ impl Scanner {
             }
             if status == Status::StreamEnd {
                 if total != declared {
-                    return Err(Violation::WrongSize {
-                        declared,
-                        found: total,
-                    });
+                    return Err(Violation::WrongSize { declared, found: total });
                 }
                 let last = self.objects() == self.declared_objects;
-                self.state = if last {
-                    State::Trailer
-                } else {
-                    State::EntryHeader
-                };
+                self.state = if last { State::Trailer } else { State::EntryHeader };
                 return Ok(used);
             }
             if read == 0 && written == 0 {
                 // Nothing moves: either all input is used, or the stream is broken.
-                return if used == input.len() {
-                    Ok(used)
-                } else {
-                    Err(Violation::Deflate)
-                };
+                return if used == input.len() { Ok(used) } else { Err(Violation::Deflate) };
             }
         }
     }

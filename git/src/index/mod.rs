@@ -236,14 +236,8 @@ mod tests {
     #[test]
     fn a_full_disk_is_not_a_damaged_pack() {
         let fail = |kind: io::ErrorKind| guarded(|| Err::<(), _>(io::Error::from(kind)));
-        assert!(matches!(
-            fail(io::ErrorKind::StorageFull),
-            Err(Error::Io(_))
-        ));
-        assert!(matches!(
-            fail(io::ErrorKind::UnexpectedEof),
-            Err(Error::Pack(_))
-        ));
+        assert!(matches!(fail(io::ErrorKind::StorageFull), Err(Error::Io(_))));
+        assert!(matches!(fail(io::ErrorKind::UnexpectedEof), Err(Error::Pack(_))));
     }
 
     #[test]

@@ -22,11 +22,7 @@ pub(super) fn short(message: &str) -> &str {
 }
 
 pub(super) fn same_for_all(request: &Request, why: &str) -> Vec<CommandOutcome> {
-    request
-        .commands
-        .iter()
-        .map(|_| CommandOutcome::Rejected(why.to_owned()))
-        .collect()
+    request.commands.iter().map(|_| CommandOutcome::Rejected(why.to_owned())).collect()
 }
 
 pub(super) fn outcomes(rejected: &[Option<&'static str>]) -> Vec<CommandOutcome> {
@@ -48,22 +44,14 @@ pub(super) fn in_band(
     if let (Some(message), true) = (message, capabilities.side_band) {
         out.extend_from_slice(&stream::encode(message));
     }
-    out.extend_from_slice(&report::encode(
-        capabilities,
-        unpack,
-        &request.commands,
-        outcomes,
-    ));
+    out.extend_from_slice(&report::encode(capabilities, unpack, &request.commands, outcomes));
     respond::full(StatusCode::OK, respond::RESULT, out.freeze())
 }
 
 pub(super) fn refusal_in_band(request: &Request, refusal: &Refusal) -> Response<ResponseBody> {
     let outcomes = same_for_all(request, short(&refusal.message));
     // One line is shown behind each ref anyway.
-    let message = refusal
-        .message
-        .contains('\n')
-        .then_some(refusal.message.as_str());
+    let message = refusal.message.contains('\n').then_some(refusal.message.as_str());
     in_band(request, message, None, &outcomes)
 }
 
@@ -77,21 +65,11 @@ pub(super) async fn protocol_error(
 ) -> Response<ResponseBody> {
     tracing::info!(%error, "push not understood");
     let sentence = error.to_string();
-    let Capabilities {
-        side_band,
-        report_status,
-        report_status_v2,
-        ..
-    } = known.capabilities;
+    let Capabilities { side_band, report_status, report_status_v2, .. } = known.capabilities;
     let answer = if side_band {
         respond::full(StatusCode::OK, respond::RESULT, report::fatal(&sentence))
     } else if report_status || report_status_v2 {
-        in_band(
-            known,
-            None,
-            Some(&sentence),
-            &same_for_all(known, reason::UNPACKER),
-        )
+        in_band(known, None, Some(&sentence), &same_for_all(known, reason::UNPACKER))
     } else {
         respond::text(StatusCode::BAD_REQUEST, &sentence)
     };

@@ -96,10 +96,7 @@ impl<R: Repository> Push<R> {
             return sender.finish(last).await;
         }
         if sender.is_closed() {
-            tracing::info!(
-                session,
-                "push abandoned before it was stored: the client is gone"
-            );
+            tracing::info!(session, "push abandoned before it was stored: the client is gone");
             return;
         }
         let push = CheckedPush {
@@ -114,9 +111,8 @@ impl<R: Repository> Push<R> {
             session: session.clone(),
             bytes_received,
         };
-        let committed = AssertUnwindSafe(repository.commit(push, messages.clone()))
-            .catch_unwind()
-            .await;
+        let committed =
+            AssertUnwindSafe(repository.commit(push, messages.clone())).catch_unwind().await;
         let outcomes = match committed {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(refusal)) => {
@@ -128,25 +124,9 @@ impl<R: Repository> Push<R> {
                 same_for_all(&request, reason::FAILED)
             }
         };
-        let done = outcomes
-            .iter()
-            .filter(|o| !matches!(o, CommandOutcome::Rejected(_)))
-            .count();
-        tracing::info!(
-            session,
-            done,
-            of = request.commands.len(),
-            bytes_received,
-            "push ends"
-        );
-        sender
-            .finish(report::encode(
-                capabilities,
-                None,
-                &request.commands,
-                &outcomes,
-            ))
-            .await;
+        let done = outcomes.iter().filter(|o| !matches!(o, CommandOutcome::Rejected(_))).count();
+        tracing::info!(session, done, of = request.commands.len(), bytes_received, "push ends");
+        sender.finish(report::encode(capabilities, None, &request.commands, &outcomes)).await;
     }
 }
 
@@ -186,15 +166,11 @@ async fn verdict(
         Ok(Err(pack::Error::Cancelled)) => Err(Stop::ClientGone),
         Ok(Err(pack::Error::Internal(cause))) => {
             tracing::error!(cause, "a pack could not be received");
-            Err(Stop::Refused(
-                "the server failed while it received the pack; push again".into(),
-            ))
+            Err(Stop::Refused("the server failed while it received the pack; push again".into()))
         }
         Err(error) => {
             tracing::error!(%error, "receiving a pack panicked");
-            Err(Stop::Refused(
-                "the server failed while it received the pack; push again".into(),
-            ))
+            Err(Stop::Refused("the server failed while it received the pack; push again".into()))
         }
     }
 }

@@ -76,12 +76,7 @@ pub(crate) async fn receive<R: Repository>(
     config: &ServiceConfig,
     workers: &Workers,
 ) -> Response<ResponseBody> {
-    let Incoming {
-        version,
-        user_agent,
-        session,
-        mut body,
-    } = incoming;
+    let Incoming { version, user_agent, session, mut body } = incoming;
     let policy = repository.policy();
     let ceiling = policy.limits.pack_bytes.saturating_add(policy.drain_bytes);
     let deadline = Instant::now() + policy.limits.wall_time;
@@ -122,16 +117,8 @@ pub(crate) async fn receive<R: Repository>(
     let guard = CancelOnDrop::new(cancel.clone());
     let mut job = None;
     if request.expects_pack() {
-        let started = start(
-            &repository,
-            &request,
-            &policy,
-            &prepared,
-            &cancel,
-            config,
-            workers,
-        )
-        .await;
+        let started =
+            start(&repository, &request, &policy, &prepared, &cancel, config, workers).await;
         let (handle, chunks, counters) = match started {
             Ok(started) => started,
             Err(refusal) => {
@@ -139,11 +126,7 @@ pub(crate) async fn receive<R: Repository>(
                 return after_drain(body, answer, ceiling, version).await;
             }
         };
-        let fed = timeout_at(
-            deadline,
-            feed(&mut body, rest, chunks, &counters, &repository),
-        )
-        .await;
+        let fed = timeout_at(deadline, feed(&mut body, rest, chunks, &counters, &repository)).await;
         match fed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return broken(body, &error, ceiling, version).await,
@@ -183,9 +166,7 @@ pub(crate) async fn refuse(
     refusal: &Refusal,
     ceiling: u64,
 ) -> Option<Response<ResponseBody>> {
-    let (request, _) = read_commands(&mut body, command::Limits::default())
-        .await
-        .ok()?;
+    let (request, _) = read_commands(&mut body, command::Limits::default()).await.ok()?;
     if request.commands.is_empty() {
         return None;
     }
@@ -206,11 +187,7 @@ async fn start<R: Repository>(
     workers: &Workers,
 ) -> Result<Started, Refusal> {
     let objects = repository.objects_dir().await?;
-    let permit = timeout(
-        config.receive_wait,
-        workers.receives.clone().acquire_owned(),
-    )
-    .await;
+    let permit = timeout(config.receive_wait, workers.receives.clone().acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {
         let message = "the server receives as many pushes as it can; push again in a minute";
         return Err(Refusal::unavailable(message, Duration::from_mins(1)));

@@ -33,16 +33,8 @@ pub(super) async fn prepare<R: Repository>(
         .await?;
     let refs = repository.refs().await?;
     let known_shallow = repository.shallow().await?;
-    let creations = request
-        .commands
-        .iter()
-        .filter(|command| command.creates())
-        .count();
-    let deletions = request
-        .commands
-        .iter()
-        .filter(|command| command.deletes())
-        .count();
+    let creations = request.commands.iter().filter(|command| command.creates()).count();
+    let deletions = request.commands.iter().filter(|command| command.deletes()).count();
     let too_many = (refs.len() + creations).saturating_sub(deletions) > policy.max_refs;
 
     let rejected: Vec<Option<&'static str>> = request
@@ -72,12 +64,7 @@ pub(super) async fn prepare<R: Repository>(
         .filter(|reference| needed.includes(&reference.name))
         .map(|reference| (reference.name, reference.id))
         .collect();
-    let decisions = refs::plan(
-        &current,
-        &request.commands,
-        &rejected,
-        request.capabilities.atomic,
-    );
+    let decisions = refs::plan(&current, &request.commands, &rejected, request.capabilities.atomic);
     let warnings = request
         .commands
         .iter()
@@ -86,9 +73,5 @@ pub(super) async fn prepare<R: Repository>(
         .map(|(command, _)| format!("warning: deleting a non-existent ref {}", command.name))
         .collect();
     let rejected = decisions.into_iter().map(Decision::rejection).collect();
-    Ok(Prepared {
-        rejected,
-        warnings,
-        known_shallow,
-    })
+    Ok(Prepared { rejected, warnings, known_shallow })
 }

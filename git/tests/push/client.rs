@@ -298,15 +298,9 @@ fn thousands_of_refs_at_once() {
             packed.push_str(&format!("{tip} refs/heads/{name}/{number:04}\n"));
         }
         std::fs::write(clone.folder.path().join(".git/packed-refs"), packed).unwrap();
-        clone
-            .push(&server.url(), &["--all"])
-            .succeeds()
-            .says("/1499");
+        clone.push(&server.url(), &["--all"]).succeeds().says("/1499");
         assert_eq!(server.ref_names().len(), 1501);
-        clone
-            .push(&server.url(), &["--all"])
-            .succeeds()
-            .says("Everything up-to-date");
+        clone.push(&server.url(), &["--all"]).succeeds().says("Everything up-to-date");
     });
 }
 
@@ -314,13 +308,8 @@ fn thousands_of_refs_at_once() {
 fn another_object_format_is_told_apart() {
     each(|git| {
         let server = Server::start();
-        let clone = Clone {
-            git: git.clone(),
-            folder: tempfile::tempdir().unwrap(),
-        };
-        clone
-            .git(&["init", "-q", "-b", "main", "--object-format=sha256", "."])
-            .succeeds();
+        let clone = Clone { git: git.clone(), folder: tempfile::tempdir().unwrap() };
+        clone.git(&["init", "-q", "-b", "main", "--object-format=sha256", "."]).succeeds();
         clone.commit("first");
         // An empty advertisement is read by the client itself, in words that differ by version.
         clone.push(&server.url(), &["main"]).fails();
@@ -346,13 +335,9 @@ fn a_merge_a_rename_and_every_kind_of_entry() {
         clone.commit("more");
         let tip = clone.ask(&["rev-parse", "HEAD"]);
         let entry = format!("160000,{tip},module");
-        clone
-            .git(&["update-index", "--add", "--cacheinfo", &entry])
-            .succeeds();
+        clone.git(&["update-index", "--add", "--cacheinfo", &entry]).succeeds();
         clone.git(&["commit", "-q", "-m", "a submodule"]).succeeds();
-        clone
-            .git(&["checkout", "-q", "-b", "side", "main~1"])
-            .succeeds();
+        clone.git(&["checkout", "-q", "-b", "side", "main~1"]).succeeds();
         clone.git(&["mv", "first", "renamed"]).succeeds();
         clone.commit("side");
         clone.git(&["merge", "-q", "--no-edit", "main"]).succeeds();

@@ -21,11 +21,7 @@ fn push_to(server: &Server, tip: &ObjectId, body: &[u8]) -> String {
     let push = [&raw::create(tip, "report-status side-band-64k quiet"), body].concat();
     let response = raw::post(server, &push);
     assert_eq!(response.status, 200);
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "it took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
     response.text()
 }
 
@@ -106,19 +102,11 @@ fn a_bomb_of_four_gibibytes() {
     let mut honest = Pack::new();
     honest.header(3, 4 << 30);
     honest.raw(&bomb);
-    refused(
-        &tip,
-        &honest.finish(),
-        "holds an object of 4 GiB and the limit is 128 MiB",
-    );
+    refused(&tip, &honest.finish(), "holds an object of 4 GiB and the limit is 128 MiB");
     let mut lying = Pack::new();
     lying.header(3, 10);
     lying.raw(&bomb);
-    refused(
-        &tip,
-        &lying.finish(),
-        "says it has 10 bytes but inflates to more",
-    );
+    refused(&tip, &lying.finish(), "says it has 10 bytes but inflates to more");
     // With objects of that size allowed, the sum of all objects still has its limit.
     let mut options = Options::default();
     options.policy.limits.object_bytes = 8 << 30;
@@ -129,10 +117,7 @@ fn a_bomb_of_four_gibibytes() {
     allowed.header(3, 4 << 30);
     allowed.raw(&bomb);
     let text = push_to(&server, &tip, &allowed.finish());
-    assert!(
-        text.contains("inflates to more than 64 MiB, the limit"),
-        "{text:?}"
-    );
+    assert!(text.contains("inflates to more than 64 MiB, the limit"), "{text:?}");
     server.assert_untouched();
 }
 
@@ -176,14 +161,7 @@ fn a_long_chain_of_deltas_by_id() {
     let mut data = b"x".to_vec();
     let mut base = pack.add(Kind::Blob, &data);
     for number in 0..100_u8 {
-        let delta = [
-            data.len() as u8,
-            data.len() as u8 + 1,
-            0x90,
-            data.len() as u8,
-            1,
-            number,
-        ];
+        let delta = [data.len() as u8, data.len() as u8 + 1, 0x90, data.len() as u8, 1, number];
         pack.ref_delta(&base, &delta);
         data.push(number);
         base = pack::id(Kind::Blob, &data);
@@ -240,10 +218,7 @@ fn an_incomplete_pack_does_not_stop_refs_that_need_nothing_of_it() {
     ]
     .concat();
     let text = raw::post(&server, &[commands, pack.finish()].concat()).text();
-    assert!(
-        text.contains("ng refs/heads/bad missing necessary objects"),
-        "{text}"
-    );
+    assert!(text.contains("ng refs/heads/bad missing necessary objects"), "{text}");
     assert!(text.contains("ok refs/heads/copy"), "{text}");
     assert_eq!(server.packs(), 1);
     server.fsck();
@@ -254,11 +229,7 @@ fn a_shallow_line_forgives_parents_and_nothing_else() {
     let nowhere = ObjectId::from_hex(&[b'1'; 40]).unwrap();
     let send = |server: &Server, tip: &ObjectId, body: Vec<u8>| {
         let shallow = line(&format!("shallow {tip}"));
-        raw::post(
-            server,
-            &[shallow, raw::create(tip, "report-status"), body].concat(),
-        )
-        .text()
+        raw::post(server, &[shallow, raw::create(tip, "report-status"), body].concat()).text()
     };
     let server = Server::start();
     let mut pack = Pack::new();
@@ -319,15 +290,7 @@ fn dangerous_but_harmless_to_keep_is_recorded() {
     let mut seen: Vec<Oddity> =
         server.state(|state| state.observations.iter().map(|o| o.kind).collect());
     seen.sort_by_key(|kind| format!("{kind:?}"));
-    assert_eq!(
-        seen,
-        [
-            Oddity::DotGit,
-            Oddity::DotGit,
-            Oddity::SubmoduleName,
-            Oddity::SubmoduleUrl
-        ]
-    );
+    assert_eq!(seen, [Oddity::DotGit, Oddity::DotGit, Oddity::SubmoduleName, Oddity::SubmoduleUrl]);
 }
 
 #[test]
@@ -336,25 +299,17 @@ fn limits_are_told_and_kept() {
     options.policy.limits.pack_bytes = 200;
     let server = Server::with(options);
     let mut pack = Pack::new();
-    let noise: Vec<u8> = (0..2000_u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect();
+    let noise: Vec<u8> =
+        (0..2000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let tip = pack.add(Kind::Blob, &noise);
     let text = push_to(&server, &tip, &pack.finish());
-    assert!(
-        text.contains("unpack the pack is larger than 200 bytes, the limit"),
-        "{text:?}"
-    );
+    assert!(text.contains("unpack the pack is larger than 200 bytes, the limit"), "{text:?}");
 
     let mut options = Options::default();
     options.policy.commands.commands = 2;
     let server = Server::with(options);
     let commands: Vec<u8> = (0..3)
-        .flat_map(|n| {
-            line(&format!(
-                "{ZERO} {tip} refs/heads/b{n}\0report-status side-band-64k"
-            ))
-        })
+        .flat_map(|n| line(&format!("{ZERO} {tip} refs/heads/b{n}\0report-status side-band-64k")))
         .collect();
     let text = raw::post(&server, &commands).text();
     assert!(text.contains("more than 2 refs in one push"), "{text:?}");
@@ -399,18 +354,13 @@ fn a_gzip_bomb_is_read_no_further_than_its_first_lie() {
     let server = Server::start();
     let (_, tip) = pack::good();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::best());
-    encoder
-        .write_all(&raw::create(&tip, "report-status"))
-        .unwrap();
+    encoder.write_all(&raw::create(&tip, "report-status")).unwrap();
     encoder.write_all(b"PACK\0\0\0\x02\0\0\0\x01").unwrap();
     encoder.write_all(&vec![0; 64 << 20]).unwrap();
     let headers = format!("{}Content-Encoding: gzip\r\n", raw::authorization());
     let started = Instant::now();
     let text = raw::post_with(&server, &headers, &encoder.finish().unwrap()).text();
-    assert!(
-        text.contains("unpack the pack has an entry of the unknown type 0"),
-        "{text:?}"
-    );
+    assert!(text.contains("unpack the pack has an entry of the unknown type 0"), "{text:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
     server.assert_untouched();
 }

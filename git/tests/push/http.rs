@@ -347,10 +347,7 @@ fn a_push_over_http_2() {
     let server = Server::start();
     let (body, tip) = pack::good();
     let push = [raw::create(&tip, "report-status side-band-64k quiet"), body].concat();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let send = |token: &str, push: Vec<u8>| {
         let request = hyper::Request::post(format!("http://{}{}", server.address, raw::PUSH))
             .header("content-type", "application/x-git-receive-pack-request")
@@ -358,14 +355,11 @@ fn a_push_over_http_2() {
             .body(Full::new(bytes::Bytes::from(push)))
             .unwrap();
         runtime.block_on(async {
-            let socket = tokio::net::TcpStream::connect(server.address)
-                .await
-                .unwrap();
+            let socket = tokio::net::TcpStream::connect(server.address).await.unwrap();
             let executor = hyper_util::rt::TokioExecutor::new();
             let io = hyper_util::rt::TokioIo::new(socket);
-            let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io)
-                .await
-                .unwrap();
+            let (mut client, connection) =
+                hyper::client::conn::http2::handshake(executor, io).await.unwrap();
             let connection = tokio::spawn(connection);
             let response = client.send_request(request).await.unwrap();
             let status = response.status().as_u16();
@@ -400,9 +394,7 @@ fn a_client_that_leaves_during_the_checks_stops_them() {
         push.len()
     );
     let mut stream = raw::connect(&server);
-    stream
-        .write_all(&[head.as_bytes(), &push].concat())
-        .unwrap();
+    stream.write_all(&[head.as_bytes(), &push].concat()).unwrap();
     stream.shutdown(std::net::Shutdown::Both).unwrap();
     drop(stream);
     server.assert_untouched();

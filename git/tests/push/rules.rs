@@ -123,10 +123,8 @@ fn a_push_that_was_overtaken_is_refused() {
 #[test]
 fn of_two_pushes_to_one_ref_one_wins() {
     each(|git| {
-        let options = Options {
-            commit_delay: std::time::Duration::from_millis(100),
-            ..Options::default()
-        };
+        let options =
+            Options { commit_delay: std::time::Duration::from_millis(100), ..Options::default() };
         let server = Server::with(options);
         let clones: Vec<Clone> = (0..4)
             .map(|number| {
@@ -141,14 +139,8 @@ fn of_two_pushes_to_one_ref_one_wins() {
                 let url = url.clone();
                 move || Clone::push(clone, &url, &["main"])
             };
-            let threads: Vec<_> = clones
-                .iter()
-                .map(|clone| scope.spawn(push(clone)))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            let threads: Vec<_> = clones.iter().map(|clone| scope.spawn(push(clone))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let won = runs.iter().filter(|run| run.ok).count();
         assert_eq!(won, 1, "{runs:?}");

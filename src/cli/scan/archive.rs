@@ -60,7 +60,7 @@ impl Archive {
                  or zstd)"
             );
         };
-        let allowed = packed.saturating_mul(MAX_RATIO).max(FREE).min(MAX_TOTAL);
+        let allowed = packed.saturating_mul(MAX_RATIO).clamp(FREE, MAX_TOTAL);
         unpack(reader, allowed, limits).with_context(|| format!("cannot unpack {shown}"))
     }
 }

@@ -6,13 +6,16 @@
 //! tables keyed by qualified callee, so that a call costs a look-up however many
 //! rules there are.
 
+mod format;
+
 use std::collections::{HashMap, HashSet};
 
 use regex::Regex;
-use serde::Deserialize;
 
+use self::format::{ConditionDef, RuleDef, RuleFile};
+pub use self::format::{EntryDef, PropagatorDef, Shape, SourceDef};
 use super::ir::Const;
-use crate::scan::model::{Confidence, EngineKind, RuleInfo, Severity};
+use crate::scan::model::{Confidence, EngineKind, RuleInfo};
 
 /// Front ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,103 +99,6 @@ pub enum RuleError {
     },
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleFile {
-    #[serde(default)]
-    source: Vec<SourceDef>,
-    #[serde(default)]
-    entry: Vec<EntryDef>,
-    #[serde(default)]
-    sanitizer: Vec<SanitizerDef>,
-    #[serde(default)]
-    propagator: Vec<PropagatorDef>,
-    #[serde(default)]
-    types: HashMap<String, String>,
-    #[serde(default)]
-    configure: Vec<ConfigureDef>,
-    #[serde(default)]
-    exits: Vec<String>,
-    #[serde(default)]
-    rule: Vec<RuleDef>,
-}
-
-/// Where outside data enters.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceDef {
-    /// Qualified names whose reading or calling gives outside data.
-    name: Vec<String>,
-    /// What it is, for the first step of the flow.
-    pub what: String,
-    /// The value holds several independent inputs (all parameters of a request).
-    #[serde(default)]
-    pub container: bool,
-    /// The call writes it into this argument instead of giving it back.
-    #[serde(default)]
-    pub into: Option<usize>,
-}
-
-/// Functions that a framework calls with outside data.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EntryDef {
-    /// Decorator or annotation that makes a function an entry, `*.route`.
-    #[serde(default)]
-    pub annotation: Vec<String>,
-    /// A name that the file has to import.
-    #[serde(default)]
-    pub import: Vec<String>,
-    /// Names of the first parameters; alternatives separated by `|`, `*` for any.
-    #[serde(default)]
-    pub params: Vec<String>,
-    /// Types that these parameters then have, `tainted` for outside data itself.
-    #[serde(default)]
-    pub types: Vec<String>,
-    /// Annotation of a parameter that makes it outside data.
-    #[serde(default)]
-    pub param_annotation: Vec<String>,
-    /// All parameters of plain types are outside data.
-    #[serde(default)]
-    pub all_params: bool,
-    /// What a text that the function returns becomes, a class such as `xss`.
-    #[serde(default)]
-    pub returns: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SanitizerDef {
-    call: Vec<String>,
-    clears: Vec<String>,
-}
-
-/// Calls that pass data on.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PropagatorDef {
-    call: Vec<String>,
-    /// Arguments whose data goes on; empty: all of them and the receiver.
-    #[serde(default)]
-    pub from: Vec<usize>,
-    /// `return`, `receiver`, `identity` or the number of an argument.
-    #[serde(default = "to_return")]
-    pub to: String,
-    /// Build the text of the arguments in order (formatting), so that a known
-    /// beginning stays known.
-    #[serde(default)]
-    pub concat: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigureDef {
-    call: Vec<String>,
-    #[serde(default)]
-    when: Vec<ConditionDef>,
-    becomes: String,
-}
-
 /// A call after which its receiver is something else to the rules.
 #[derive(Debug)]
 pub struct Configure {
@@ -200,118 +106,6 @@ pub struct Configure {
     pub when: Vec<Condition>,
     /// Name of the receiver from then on.
     pub becomes: String,
-}
-
-fn to_return() -> String {
-    "return".into()
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleDef {
-    id: String,
-    title: String,
-    message: String,
-    description: String,
-    remediation: String,
-    cwe: Vec<String>,
-    owasp: Vec<String>,
-    severity: Severity,
-    confidence: Confidence,
-    #[serde(default)]
-    references: Vec<String>,
-    #[serde(default)]
-    aliases: Vec<String>,
-    #[serde(default)]
-    class: Option<String>,
-    #[serde(default)]
-    tests: bool,
-    #[serde(default)]
-    sink: Vec<SinkDef>,
-    #[serde(default, rename = "match")]
-    matches: Vec<MatchDef>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SinkDef {
-    call: Vec<String>,
-    #[serde(default)]
-    args: Vec<usize>,
-    #[serde(default)]
-    keywords: Vec<String>,
-    #[serde(default)]
-    any_arg: bool,
-    #[serde(default)]
-    from_arg: Option<usize>,
-    #[serde(default)]
-    joined: bool,
-    #[serde(default)]
-    receiver: bool,
-    #[serde(default)]
-    only: Option<Shape>,
-    #[serde(default)]
-    direct: bool,
-    #[serde(default)]
-    when: Vec<ConditionDef>,
-    #[serde(default)]
-    fields: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MatchDef {
-    #[serde(default)]
-    call: Vec<String>,
-    #[serde(default)]
-    assign: Vec<String>,
-    #[serde(default)]
-    object: bool,
-    #[serde(default)]
-    when: Vec<ConditionDef>,
-    #[serde(default)]
-    unless: Vec<ConditionDef>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConditionDef {
-    #[serde(default)]
-    arg: Option<usize>,
-    #[serde(default)]
-    keyword: Option<String>,
-    #[serde(default)]
-    field: Option<String>,
-    #[serde(default)]
-    equals: Option<toml::Value>,
-    #[serde(default)]
-    matches: Option<String>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    literal: Option<bool>,
-    #[serde(default)]
-    missing: Option<bool>,
-    #[serde(default)]
-    context: Option<String>,
-}
-
-/// What a text has to look like for a sink to care.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shape {
-    /// Markup, or a text that outside data begins.
-    Html,
-    /// A text whose host outside data may choose.
-    Host,
-    /// Outside data chooses the beginning.
-    Start,
-    /// A list that runs a shell.
-    Shell,
-    /// Markup that stands in the code.
-    Markup,
-    /// The name of a view that redirects.
-    View,
 }
 
 /// A compiled sink.
@@ -505,7 +299,11 @@ impl Rules {
 
     fn compile(&mut self, file: RuleFile) -> Result<Table, RuleError> {
         let mut t = Table { entries: file.entry, ..Table::default() };
-        for s in file.source {
+        for mut s in file.source {
+            s.labels = s.causes.iter().fold(0, |a, c| a | label(c));
+            if s.causes.is_empty() {
+                s.labels = ALL_LABELS;
+            }
             for n in &s.name {
                 t.at(n).source = Some(s.clone());
             }
@@ -535,10 +333,7 @@ impl Rules {
         for c in file.configure {
             for call in &c.call {
                 let when = conditions(&c.when, call)?;
-                t.at(call).configures.push(Configure {
-                    when,
-                    becomes: c.becomes.clone(),
-                });
+                t.at(call).configures.push(Configure { when, becomes: c.becomes.clone() });
             }
         }
         for (call, ty) in file.types {

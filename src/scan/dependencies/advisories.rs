@@ -102,6 +102,15 @@ struct Affected {
     severity: Option<Severity>,
 }
 
+/// What a record says about one version.
+enum Verdict {
+    Unaffected,
+    Affected {
+        /// Lowest fix above it.
+        fixed: Option<String>,
+    },
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Introduced(String),
@@ -258,7 +267,7 @@ impl Database {
             let Some(record) = self.records.get(*number as usize) else {
                 continue;
             };
-            let Some(fixed) = affected.affects(ecosystem, version) else {
+            let Verdict::Affected { fixed } = affected.judge(ecosystem, version) else {
                 continue;
             };
             let severity = affected.severity.or(record.severity);
@@ -323,8 +332,7 @@ fn order(ecosystem: &str, a: &str, b: &str) -> Ordering {
 }
 
 impl Affected {
-    /// `None` if the version is not affected, else the lowest fix above it, if any.
-    fn affects(&self, ecosystem: &str, version: &str) -> Option<Option<String>> {
+    fn judge(&self, ecosystem: &str, version: &str) -> Verdict {
         let compare = |other: &str| order(ecosystem, version, other);
         let listed = self.versions.iter().any(|v| v == version || compare(v).is_eq());
         let in_range = self.ranges.iter().any(|events| {
@@ -339,17 +347,20 @@ impl Affected {
             }
             affected
         });
-        (listed || in_range).then(|| {
-            self.ranges
-                .iter()
-                .flatten()
-                .filter_map(|event| match event {
-                    Event::Fixed(v) if compare(v).is_lt() => Some(v),
-                    _ => None,
-                })
-                .min_by(|a, b| order(ecosystem, a, b))
-                .cloned()
-        })
+        if !listed && !in_range {
+            return Verdict::Unaffected;
+        }
+        let fixed = self
+            .ranges
+            .iter()
+            .flatten()
+            .filter_map(|event| match event {
+                Event::Fixed(v) if compare(v).is_lt() => Some(v),
+                _ => None,
+            })
+            .min_by(|a, b| order(ecosystem, a, b))
+            .cloned();
+        Verdict::Affected { fixed }
     }
 }
 

@@ -418,19 +418,9 @@ fn join(
         .iter()
         .filter(|(m, _)| m.place.in_history != in_tree)
         .all(|(_, reason)| reason.is_some());
-    let shown = members.remove(best);
-    let shown_at = location_of(&shown.0);
-    let mut finding = join_one(run, shown);
-    if !all_suppressed && finding.suppressed.take().is_some() {
-        finding.priority = priority(Weights {
-            severity: finding.severity,
-            confidence: finding.confidence,
-            role: role_of_path(&finding.location.path),
-            in_history: finding.location.in_history,
-            dev: false,
-            suppressed: false,
-        });
-    }
+    let (shown, reason) = members.remove(best);
+    let shown_at = location_of(&shown);
+    let mut finding = join_one(run, (shown, reason.filter(|_| all_suppressed)));
     finding.fingerprint = fingerprint::with_ordinal(group, 0);
     let mut others: Vec<Location> = members.iter().map(|(m, _)| location_of(m)).collect();
     others.dedup();

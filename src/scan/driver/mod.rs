@@ -14,7 +14,7 @@
 //!
 //! # Bounds
 //!
-//! Contents in flight are bounded in bytes and in number ([`gate`]), whatever the
+//! Contents in flight are bounded in bytes and in number, whatever the
 //! number of threads and files; what stays is findings, packages and one record a
 //! file. An engine that panics on a file costs that engine's view of that file and
 //! a warning, never the scan. A file that cannot be read does end the scan: with

@@ -308,7 +308,10 @@ fn line_hash(finding: &Finding) -> String {
     for part in line.split_whitespace() {
         hash.update(part.as_bytes());
     }
-    let digest: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let mut digest = String::with_capacity(16);
+    for byte in hash.finalize().iter().take(8) {
+        digest.push_str(&format!("{byte:02x}"));
+    }
     // The last digits of the fingerprint number equal matches from 0.
     let ordinal = finding
         .fingerprint

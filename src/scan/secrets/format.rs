@@ -97,6 +97,7 @@ impl Facet {
             || name.contains("sample")
             || name.contains("template")
             || name.ends_with(".dist")
+            || is_test_name(name.split('.').next().unwrap_or(name))
             || name.starts_with("test_")
             || name.contains("_test.")
             || name.contains(".test.")
@@ -125,6 +126,11 @@ impl Facet {
         let format = Format::ALL.iter().find(|(_, n)| *n == name).map_or(Format::Text, |(f, _)| *f);
         Self { format, lenient }
     }
+}
+
+/// `tests.rs`, `conftest.py`, `LedgerTest.java`.
+fn is_test_name(stem: &str) -> bool {
+    stem.ends_with("test") || stem.ends_with("tests")
 }
 
 /// Folders that hold tests and samples in most languages.
@@ -246,6 +252,7 @@ mod tests {
     fn paths_tell() {
         let of = |path| Facet::of_path(path).map(Facet::to_text);
         assert_eq!(of("src/app.py").as_deref(), Some("script"));
+        assert_eq!(of("src/LedgerTest.java").as_deref(), Some("code/sample"));
         assert_eq!(of("tests/app.py").as_deref(), Some("script/sample"));
         assert_eq!(of("conf/.env.production").as_deref(), Some("env"));
         assert_eq!(of(".env.example").as_deref(), Some("env/sample"));

@@ -129,11 +129,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_a_terminal() {
         let place = 11..18;
-        let shown = snippet(
-            b"x\x1b[31mpass=hunter2",
-            place.clone(),
-            std::slice::from_ref(&place),
-        );
+        let shown = snippet(b"x\x1b[31mpass=hunter2", place.clone(), std::slice::from_ref(&place));
         assert!(!shown.contains('\x1b'));
     }
 }

@@ -106,17 +106,15 @@ impl Detector {
         let pass = self.keywords.pass(&self.rules, bytes, budget);
         let mut all = pass.found;
         if facet.lenient {
-            all.retain_mut(
-                |found| match self.rules.get(found.rule).map(|r| r.samples) {
-                    Some(Samples::Drop) => false,
-                    Some(Samples::Low) => {
-                        found.severity = found.severity.min(Severity::Low);
-                        found.confidence = Confidence::Low;
-                        true
-                    }
-                    _ => true,
-                },
-            );
+            all.retain_mut(|found| match self.rules.get(found.rule).map(|r| r.samples) {
+                Some(Samples::Drop) => false,
+                Some(Samples::Low) => {
+                    found.severity = found.severity.min(Severity::Low);
+                    found.confidence = Confidence::Low;
+                    true
+                }
+                _ => true,
+            });
         }
         if facet.format == Format::Data || binary {
             return (all, pass.too_many);

@@ -3,7 +3,7 @@
 //!
 //! One automaton over the keywords of all rules reads the file once. A hit opens a
 //! window as wide as the rule's longest match; windows that touch are joined, up to
-//! [`MAX_JOINED`] bytes, so every byte is looked at a bounded number of times by each
+//! `MAX_JOINED` bytes, so every byte is looked at a bounded number of times by each
 //! rule. Rules without a longest match read the whole file, once.
 //!
 //! The automaton also knows each keyword as it looks inside base64 at each of the
@@ -46,10 +46,7 @@ const MIN_ENCODED_KEYWORD: usize = 5;
 #[derive(Debug, Clone)]
 enum Target {
     /// A rule, and whether the keyword counts in this case only.
-    Rule {
-        rule: usize,
-        exact: Option<Box<[u8]>>,
-    },
+    Rule { rule: usize, exact: Option<Box<[u8]>> },
     /// A rule, its keyword inside base64.
     Encoded { rule: usize, exact: Box<[u8]> },
     /// A word that names of secrets hold.
@@ -83,10 +80,7 @@ impl Keywords {
     pub fn new(rules: &[Rule]) -> Result<Self, RuleError> {
         let mut patterns: HashMap<Vec<u8>, Vec<Target>> = HashMap::new();
         let mut add = |pattern: &[u8], target: Target| {
-            patterns
-                .entry(pattern.to_ascii_lowercase())
-                .or_default()
-                .push(target);
+            patterns.entry(pattern.to_ascii_lowercase()).or_default().push(target);
         };
         for (at, rule) in rules.iter().enumerate() {
             for keyword in &rule.keywords {
@@ -96,13 +90,7 @@ impl Keywords {
                 add(bytes, Target::Rule { rule: at, exact });
                 if rule.form == Form::Token && bytes.len() >= MIN_ENCODED_KEYWORD {
                     for encoded in encodings(bytes) {
-                        add(
-                            &encoded,
-                            Target::Encoded {
-                                rule: at,
-                                exact: encoded.clone().into(),
-                            },
-                        );
+                        add(&encoded, Target::Encoded { rule: at, exact: encoded.clone().into() });
                     }
                 }
             }
@@ -119,10 +107,7 @@ impl Keywords {
             .kind(Some(AhoCorasickKind::DFA))
             .build(patterns.iter().map(|(p, _)| p))
             .map_err(|e| RuleError::Keywords(e.to_string()))?;
-        Ok(Self {
-            automaton,
-            targets: patterns.into_iter().map(|(_, t)| t).collect(),
-        })
+        Ok(Self { automaton, targets: patterns.into_iter().map(|(_, t)| t).collect() })
     }
 
     /// Reads a file once.
@@ -135,12 +120,7 @@ impl Keywords {
             if budget.is_spent() || pass.too_many {
                 break;
             }
-            for target in self
-                .targets
-                .get(hit.pattern().as_usize())
-                .into_iter()
-                .flatten()
-            {
+            for target in self.targets.get(hit.pattern().as_usize()).into_iter().flatten() {
                 match target {
                     Target::Name => {
                         if pass.names.last().is_none_or(|last| *last < hit.start()) {
@@ -154,10 +134,7 @@ impl Keywords {
                         }
                     }
                     Target::Rule { rule: at, exact } => {
-                        if exact
-                            .as_deref()
-                            .is_some_and(|e| bytes.get(hit.range()) != Some(e))
-                        {
+                        if exact.as_deref().is_some_and(|e| bytes.get(hit.range()) != Some(e)) {
                             continue;
                         }
                         let Some(rule) = rules.get(*at) else { continue };
@@ -205,17 +182,14 @@ impl Keywords {
 fn encodings(keyword: &[u8]) -> Vec<Vec<u8>> {
     (0..3_usize)
         .filter_map(|shift| {
-            let padded: Vec<u8> = std::iter::repeat_n(0, shift)
-                .chain(keyword.iter().copied())
-                .collect();
+            let padded: Vec<u8> =
+                std::iter::repeat_n(0, shift).chain(keyword.iter().copied()).collect();
             let text = STANDARD_NO_PAD.encode(&padded).into_bytes();
             // A character holds six bits: skip those that hold bits of the padding
             // in front, drop those that would hold bits of what follows.
             let from = (shift * 8).div_ceil(6);
             let to = padded.len() * 8 / 6;
-            text.get(from..to)
-                .filter(|t| t.len() >= 5)
-                .map(<[u8]>::to_vec)
+            text.get(from..to).filter(|t| t.len() >= 5).map(<[u8]>::to_vec)
         })
         .collect()
 }
@@ -236,9 +210,7 @@ fn look(at: usize, rule: &Rule, bytes: &[u8], window: Range<usize>, pass: &mut P
             let Some(whole) = captures.get(0).map(|m| m.range()) else {
                 break;
             };
-            let value = captures
-                .name("value")
-                .map_or_else(|| whole.clone(), |m| m.range());
+            let value = captures.name("value").map_or_else(|| whole.clone(), |m| m.range());
             (whole, value)
         } else {
             let Some(found) = regex.find_at(text, from) else {
@@ -329,12 +301,8 @@ fn is_word(b: &u8) -> bool {
 /// True for a place inside a long run of base64: chance makes keywords there.
 fn in_blob(bytes: &[u8], span: &Range<usize>) -> bool {
     let blob = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-    let before = bytes
-        .get(span.start.saturating_sub(120)..span.start)
-        .unwrap_or_default();
-    let behind = bytes
-        .get(span.end..bytes.len().min(span.end + 120))
-        .unwrap_or_default();
+    let before = bytes.get(span.start.saturating_sub(120)..span.start).unwrap_or_default();
+    let behind = bytes.get(span.end..bytes.len().min(span.end + 120)).unwrap_or_default();
     let run = before.iter().rev().take_while(|b| blob(b)).count()
         + behind.iter().take_while(|b| blob(b)).count();
     run >= 100
@@ -353,12 +321,8 @@ fn look_inside(
         return hit.end;
     };
     let alphabet = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
-    let before = bytes
-        .get(hit.start.saturating_sub(MAX_ENCODED)..hit.start)
-        .unwrap_or_default();
-    let behind = bytes
-        .get(hit.end..bytes.len().min(hit.end + MAX_ENCODED))
-        .unwrap_or_default();
+    let before = bytes.get(hit.start.saturating_sub(MAX_ENCODED)..hit.start).unwrap_or_default();
+    let behind = bytes.get(hit.end..bytes.len().min(hit.end + MAX_ENCODED)).unwrap_or_default();
     let start = hit.start - before.iter().rev().take_while(|b| alphabet(b)).count();
     let end = hit.end + behind.iter().take_while(|b| alphabet(b)).count();
     let run = bytes.get(start..end).unwrap_or_default();
@@ -415,14 +379,11 @@ fn lines_around(bytes: &[u8], place: &Range<usize>) -> Range<usize> {
     const MOST: usize = 2048;
     let before_from = place.start.saturating_sub(MOST);
     let before = bytes.get(before_from..place.start).unwrap_or_default();
-    let start = memrchr_iter(b'\n', before)
-        .nth(PAIR_LINES)
-        .map_or(before_from, |p| before_from + p + 1);
+    let start =
+        memrchr_iter(b'\n', before).nth(PAIR_LINES).map_or(before_from, |p| before_from + p + 1);
     let behind_to = bytes.len().min(place.end + MOST);
     let behind = bytes.get(place.end..behind_to).unwrap_or_default();
-    let end = memchr_iter(b'\n', behind)
-        .nth(PAIR_LINES)
-        .map_or(behind_to, |p| place.end + p);
+    let end = memchr_iter(b'\n', behind).nth(PAIR_LINES).map_or(behind_to, |p| place.end + p);
     start..end
 }
 

@@ -15,10 +15,7 @@ fn detector() -> Detector {
 
 fn scan_as(detector: &Detector, path: &str, bytes: &[u8]) -> FileResult {
     let facet = detector.facet(path).unwrap();
-    let input = FileInput {
-        bytes,
-        facet: &facet,
-    };
+    let input = FileInput { bytes, facet: &facet };
     detector.analyse(&input, &Limits::default(), &Cancel::new())
 }
 
@@ -46,19 +43,13 @@ fn the_anchor_depends_on_value_and_key_only() {
         let detector = Detector::new([key; 32]).unwrap();
         let result = scan_as(&detector, "a.env", text.as_bytes());
         assert_eq!(result.findings.len(), 1, "{result:?}");
-        (
-            result.findings[0].anchor.clone(),
-            detector.rule_set().to_owned(),
-        )
+        (result.findings[0].anchor.clone(), detector.rule_set().to_owned())
     };
     let first = of(1, "DB_PASSWORD=kX92mfPq7R\n");
     assert_eq!(first, of(1, "\n\n  OTHER_PASSWORD='kX92mfPq7R'\n"));
     let second = of(2, "DB_PASSWORD=kX92mfPq7R\n");
     assert_ne!(first.0, second.0);
-    assert_ne!(
-        first.1, second.1,
-        "kept results of another key are of no use"
-    );
+    assert_ne!(first.1, second.1, "kept results of another key are of no use");
 }
 
 #[test]
@@ -85,17 +76,11 @@ fn a_key_that_is_indented_anew_is_the_same() {
 fn one_layer_of_base64_is_read() {
     let detector = detector();
     for front in ["", "x", "xy"] {
-        let token = fill("<<crc:github_>>", 1, false);
-        assert!(token.starts_with("github_"));
         let token = fill("dckr_pat_<<b64u:27>>", 9, false);
         let text = format!("{front} token: {token} end");
         let encoded = base64::engine::general_purpose::STANDARD.encode(&text);
         let result = scan_as(&detector, "a.yaml", format!("data: {encoded}\n").as_bytes());
-        assert_eq!(
-            ids(&result),
-            ["secrets/docker-personal-access-token"],
-            "{text}"
-        );
+        assert_eq!(ids(&result), ["secrets/docker-personal-access-token"], "{text}");
         assert!(!result.findings[0].message.contains(&token));
         assert!(!result.findings[0].snippet.contains(&encoded));
         let plain = scan_as(&detector, "b.txt", token.as_bytes());
@@ -124,20 +109,14 @@ fn lock_files_get_provider_rules_only() {
     );
     let result = scan_as(&detector, "package-lock.json", text.as_bytes());
     assert_eq!(ids(&result), ["secrets/npm-access-token"]);
-    assert_eq!(
-        scan_as(&detector, "a.json", text.as_bytes()).findings.len(),
-        3
-    );
+    assert_eq!(scan_as(&detector, "a.json", text.as_bytes()).findings.len(), 3);
 }
 
 #[test]
 fn harmless_files_are_silent() {
     let detector = detector();
     for (path, text) in [
-        (
-            "go.sum",
-            "github.com/a/b v1.0.0 h1:3VyHrQ2Wq0sVpR7KtGgZxkXbGvNmY1cPq8sL5tUoEwI=\n",
-        ),
+        ("go.sum", "github.com/a/b v1.0.0 h1:3VyHrQ2Wq0sVpR7KtGgZxkXbGvNmY1cPq8sL5tUoEwI=\n"),
         (
             "a.html",
             "<script src=x integrity=\"sha384-oqVuAfXRKap7fdgcCY5uykM6+R9GqQ8KuxQr6y8zH7p1Wq0sVpR7KtGgZxkXbGvN\"></script>",
@@ -150,10 +129,7 @@ fn harmless_files_are_silent() {
             "a.css",
             ".a { background: url(data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4) }",
         ),
-        (
-            "id_rsa.pub",
-            "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC7vbqajDhA2bQx3dWJq5 me@host\n",
-        ),
+        ("id_rsa.pub", "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC7vbqajDhA2bQx3dWJq5 me@host\n"),
         (
             ".env",
             "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE\nAWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
@@ -166,10 +142,7 @@ fn harmless_files_are_silent() {
             "a.js",
             "const password = process.env.DB_PASSWORD;\nconst token = getToken(user, 'bearer');\n",
         ),
-        (
-            "a.tf",
-            "password = var.db_password\nsecret = data.vault_generic_secret.x.data[\"y\"]\n",
-        ),
+        ("a.tf", "password = var.db_password\nsecret = data.vault_generic_secret.x.data[\"y\"]\n"),
         (
             "README.md",
             "Set `password = \"Kd83!sommer\"` in the file, then use `https://user:hunter22x@host.io`.\n",
@@ -192,11 +165,7 @@ fn harmless_files_are_silent() {
 fn no_snippet_shows_a_neighbour() {
     let detector = detector();
     let values: Vec<String> = (0..6).map(|n| fill("<<crc:ghp_>>", n, false)).collect();
-    let line = values
-        .iter()
-        .map(|v| format!("t=\"{v}\""))
-        .collect::<Vec<_>>()
-        .join("; ");
+    let line = values.iter().map(|v| format!("t=\"{v}\"")).collect::<Vec<_>>().join("; ");
     let text = format!("{line}; password=\"kX92mfPq7R\"\n");
     let result = scan_as(&detector, "a.py", text.as_bytes());
     assert_eq!(result.findings.len(), 7);
@@ -205,10 +174,7 @@ fn no_snippet_shows_a_neighbour() {
         for value in values.iter().map(String::as_str).chain(["kX92mfPq7R"]) {
             // Neither whole nor more of it than the mask leaves.
             assert!(!finding.snippet.contains(&value[..8]), "{finding:?}");
-            assert!(
-                !finding.snippet.contains(&value[value.len() - 6..]),
-                "{finding:?}"
-            );
+            assert!(!finding.snippet.contains(&value[value.len() - 6..]), "{finding:?}");
         }
     }
 }
@@ -216,18 +182,10 @@ fn no_snippet_shows_a_neighbour() {
 #[test]
 fn limits_are_kept_and_told() {
     let detector = detector();
-    let text: String = (0..50)
-        .map(|n| fill("t = '<<crc:ghp_>>'\n", n, false))
-        .collect();
+    let text: String = (0..50).map(|n| fill("t = '<<crc:ghp_>>'\n", n, false)).collect();
     let facet = detector.facet("a.py").unwrap();
-    let input = FileInput {
-        bytes: text.as_bytes(),
-        facet: &facet,
-    };
-    let limits = Limits {
-        max_findings_per_rule_and_file: 10,
-        ..Limits::default()
-    };
+    let input = FileInput { bytes: text.as_bytes(), facet: &facet };
+    let limits = Limits { max_findings_per_rule_and_file: 10, ..Limits::default() };
     let result = detector.analyse(&input, &limits, &Cancel::new());
     assert_eq!(result.findings.len(), 10);
     assert_eq!(
@@ -247,10 +205,7 @@ fn inline_suppressions_are_handed_over() {
     let result = scan_as(&detector(), "a.py", text.as_bytes());
     assert_eq!(result.findings.len(), 1, "kept, to be shown as suppressed");
     assert_eq!(result.suppressions.len(), 1);
-    assert_eq!(
-        result.suppressions[0].line,
-        result.findings[0].span.start_line
-    );
+    assert_eq!(result.suppressions[0].line, result.findings[0].span.start_line);
     assert_eq!(result.suppressions[0].reason, "rotated");
 }
 
@@ -267,21 +222,9 @@ fn binary_files_are_read_for_provider_rules() {
 fn every_rule_can_be_explained() {
     for rule in detector().rules() {
         assert!(rule.id.starts_with("secrets/"), "{}", rule.id);
-        assert!(
-            !rule.title.is_empty() && !rule.references.is_empty(),
-            "{}",
-            rule.id
-        );
-        assert!(
-            rule.description.len() > 60 && rule.remediation.len() > 60,
-            "{}",
-            rule.id
-        );
-        assert!(
-            !rule.remediation.contains(".,") && !rule.title.ends_with('.'),
-            "{}",
-            rule.id
-        );
+        assert!(!rule.title.is_empty() && !rule.references.is_empty(), "{}", rule.id);
+        assert!(rule.description.len() > 60 && rule.remediation.len() > 60, "{}", rule.id);
+        assert!(!rule.remediation.contains(".,") && !rule.title.ends_with('.'), "{}", rule.id);
     }
 }
 
@@ -290,17 +233,11 @@ fn every_rule_can_be_explained() {
 #[test]
 fn hostile_files_end_soon() {
     let detector = detector();
-    let keywords: String = detector
-        .rules
-        .iter()
-        .flat_map(|r| r.keywords.clone())
-        .collect();
+    let keywords: String = detector.rules.iter().flat_map(|r| r.keywords.clone()).collect();
     let mut chance = 1_u64;
     let noise: Vec<u8> = (0..128 << 10)
         .map(|_| {
-            chance = chance
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (chance >> 56) as u8
         })
         .collect();
@@ -330,10 +267,7 @@ fn hostile_files_end_soon() {
             let started = Instant::now();
             scan_as(&detector, path, input);
             let spent = started.elapsed();
-            assert!(
-                spent < Duration::from_secs(2),
-                "input {at} as {path} took {spent:?}"
-            );
+            assert!(spent < Duration::from_secs(2), "input {at} as {path} took {spent:?}");
         }
     }
 }
@@ -343,15 +277,8 @@ fn both_halves_of_a_key_pair_are_found() {
     let detector = detector();
     let text = fill("ID = '<<aws>>'\nOTHER = '<<b64:40>>'\n", 4, false);
     let result = scan_as(&detector, "config.py", text.as_bytes());
-    assert_eq!(
-        ids(&result),
-        ["secrets/aws-access-key-id", "secrets/aws-secret-access-key"]
-    );
-    assert_eq!(
-        result.findings[0].severity,
-        Severity::High,
-        "with its other half"
-    );
+    assert_eq!(ids(&result), ["secrets/aws-access-key-id", "secrets/aws-secret-access-key"]);
+    assert_eq!(result.findings[0].severity, Severity::High, "with its other half");
     assert_eq!(result.findings[1].severity, Severity::Critical);
     let alone = fill("ID = '<<aws>>'\n", 4, false);
     let result = scan_as(&detector, "config.py", alone.as_bytes());

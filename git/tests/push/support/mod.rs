@@ -83,25 +83,14 @@ impl Remote for Folder {
             return Err(Refusal::gone("this upload has expired; create a new one"));
         }
         let path = self.root.join(format!("{}.git", access.path));
-        Ok(Bare {
-            path,
-            state,
-            options: self.options.clone(),
-        })
+        Ok(Bare { path, state, options: self.options.clone() })
     }
 }
 
 impl Repository for Bare {
     async fn refs(&self) -> Result<Vec<Ref>, Refusal> {
         let state = self.state.lock().unwrap();
-        Ok(state
-            .refs
-            .iter()
-            .map(|(name, id)| Ref {
-                name: name.clone(),
-                id: *id,
-            })
-            .collect())
+        Ok(state.refs.iter().map(|(name, id)| Ref { name: name.clone(), id: *id }).collect())
     }
 
     async fn shallow(&self) -> Result<Vec<ObjectId>, Refusal> {
@@ -124,11 +113,7 @@ impl Repository for Bare {
         if let Some(sentence) = self.options.refuse_push {
             return Err(Refusal::forbidden(sentence));
         }
-        match push
-            .options
-            .iter()
-            .find(|option| option.starts_with("unknown"))
-        {
+        match push.options.iter().find(|option| option.starts_with("unknown")) {
             Some(option) => Err(Refusal::forbidden(format!("unknown push option {option}"))),
             None => Ok(()),
         }
@@ -150,12 +135,9 @@ impl Repository for Bare {
         }
         let mut state = self.state.lock().unwrap();
         let decisions = refs::plan(&state.refs, &push.commands, &push.rejected, push.atomic);
-        let nothing_left = decisions
-            .iter()
-            .all(|decision| decision.rejection().is_some());
+        let nothing_left = decisions.iter().all(|decision| decision.rejection().is_some());
         if let Some(pack) = push.pack.filter(|_| !nothing_left) {
-            pack.publish(&self.path.join("objects"))
-                .map_err(Refusal::internal)?;
+            pack.publish(&self.path.join("objects")).map_err(Refusal::internal)?;
         }
         for (command, decision) in push.commands.iter().zip(&decisions) {
             match decision {
@@ -218,11 +200,7 @@ impl Server {
             }
             std::fs::write(path.join("HEAD"), "ref: refs/heads/main\n").unwrap();
             std::fs::write(path.join("config"), "[core]\n\tbare = true\n").unwrap();
-            remote
-                .repositories
-                .lock()
-                .unwrap()
-                .insert(name.into(), Arc::default());
+            remote.repositories.lock().unwrap().insert(name.into(), Arc::default());
             quarantine::sweep(&path.join("quarantine")).unwrap();
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -231,9 +209,7 @@ impl Server {
             .build()
             .unwrap();
         let service = Service::new(remote.clone(), options.config);
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -251,12 +227,7 @@ impl Server {
                 });
             }
         });
-        Self {
-            address,
-            folder,
-            remote,
-            _runtime: runtime,
-        }
+        Self { address, folder, remote, _runtime: runtime }
     }
 
     /// The address with the token in it.
@@ -295,13 +266,7 @@ impl Server {
     pub fn packs(&self) -> usize {
         let entries = std::fs::read_dir(self.path().join("objects/pack")).unwrap();
         entries
-            .filter(|e| {
-                e.as_ref()
-                    .unwrap()
-                    .path()
-                    .extension()
-                    .is_some_and(|x| x == "pack")
-            })
+            .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "pack"))
             .count()
     }
 
@@ -330,10 +295,7 @@ impl Server {
     pub fn fsck(&self) {
         self.assert_clean();
         for git in git::versions() {
-            let run = git.run(
-                &self.path(),
-                &["fsck", "--full", "--strict", "--no-dangling"],
-            );
+            let run = git.run(&self.path(), &["fsck", "--full", "--strict", "--no-dangling"]);
             assert!(run.ok, "{run:?}");
         }
     }

@@ -2,10 +2,9 @@
 //! in, what comes out, and which of them are tests.
 
 use super::super::ir::Const;
-use super::super::rules::{ALL_LABELS, label};
 use super::Interpreter;
 use super::call::Call;
-use super::eval::membership;
+use super::text::concat;
 use super::value::*;
 
 /// What a method does.
@@ -23,10 +22,7 @@ pub(super) enum Effect {
 /// A constructor of a container, called without arguments.
 pub(super) fn is_new_container(full: Option<&str>) -> bool {
     let Some(full) = full else { return false };
-    if matches!(
-        full,
-        "list" | "dict" | "set" | "collections.OrderedDict" | "collections.deque"
-    ) {
+    if matches!(full, "list" | "dict" | "set" | "collections.OrderedDict" | "collections.deque") {
         return true;
     }
     let Some(class) = full.strip_prefix("new ") else {
@@ -58,14 +54,8 @@ pub(super) fn is_new_container(full: Option<&str>) -> bool {
 
 /// A container that is known to be empty.
 pub(super) fn empty() -> Value {
-    let elements = Elements {
-        len: Some(0),
-        ..Elements::default()
-    };
-    Value {
-        elements: Some(std::rc::Rc::new(elements)),
-        ..Value::default()
-    }
+    let elements = Elements { len: Some(0), ..Elements::default() };
+    Value { elements: Some(std::rc::Rc::new(elements)), ..Value::default() }
 }
 
 /// The method gives its receiver, changed.
@@ -119,11 +109,7 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             None,
         ) => Effect::Receiver(Box::new(move |o| {
             o.push_element(v);
-            Value {
-                elements: o.elements.clone(),
-                facts: o.facts.clone(),
-                ..Value::default()
-            }
+            Value { elements: o.elements.clone(), facts: o.facts.clone(), ..Value::default() }
         })),
         ("add" | "insert", Some(_), Some(v)) => Effect::Receiver(Box::new(move |o| {
             o.add_element(v);
@@ -200,12 +186,7 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             if r.facts.is_some() {
                 parts.push(r.only_facts());
             }
-            parts.extend(
-                call.args
-                    .iter()
-                    .filter(|_| name == "concat")
-                    .map(|a| a.value.clone()),
-            );
+            parts.extend(call.args.iter().filter(|_| name == "concat").map(|a| a.value.clone()));
             let mut out = concat(&parts);
             out.constant = None;
             Effect::Value(out)
@@ -220,11 +201,7 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
         {
             let mut facts = r.facts().to_vec();
             merge_facts(&mut facts, v.facts());
-            let mut out = Value {
-                html: r.html,
-                prefix: r.prefix.clone(),
-                ..Value::default()
-            };
+            let mut out = Value { html: r.html, prefix: r.prefix.clone(), ..Value::default() };
             out.set_facts(facts);
             Effect::Value(out)
         }
@@ -233,31 +210,16 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             | "build",
             _,
             _,
-        ) if r.constant.is_some() || r.prefix.is_some() => Effect::Value(Value {
-            name: None,
-            ..r.clone()
-        }),
+        ) if r.constant.is_some() || r.prefix.is_some() => {
+            Effect::Value(Value { name: None, ..r.clone() })
+        }
         ("lower" | "toLowerCase", None, _) if r.constant.is_some() => {
-            let s = r
-                .constant
-                .as_ref()
-                .and_then(Const::as_str)
-                .map(str::to_lowercase);
-            Effect::Value(
-                s.map(|s| Value::constant(Const::Str(s.into())))
-                    .unwrap_or_default(),
-            )
+            let s = r.constant.as_ref().and_then(Const::as_str).map(str::to_lowercase);
+            Effect::Value(s.map(|s| Value::constant(Const::Str(s.into()))).unwrap_or_default())
         }
         ("upper" | "toUpperCase", None, _) if r.constant.is_some() => {
-            let s = r
-                .constant
-                .as_ref()
-                .and_then(Const::as_str)
-                .map(str::to_uppercase);
-            Effect::Value(
-                s.map(|s| Value::constant(Const::Str(s.into())))
-                    .unwrap_or_default(),
-            )
+            let s = r.constant.as_ref().and_then(Const::as_str).map(str::to_uppercase);
+            Effect::Value(s.map(|s| Value::constant(Const::Str(s.into()))).unwrap_or_default())
         }
         ("charAt", Some(i), _) => {
             let at = match (r.constant.as_ref(), i.constant) {
@@ -292,9 +254,7 @@ fn format_text(text: &Value, args: &[Value]) -> Value {
     match &text.constant {
         Some(Const::Str(s)) => {
             let at = s.find(['%', '{']).unwrap_or(s.len());
-            parts.push(Value::constant(Const::Str(
-                s.get(..at).unwrap_or_default().into(),
-            )));
+            parts.push(Value::constant(Const::Str(s.get(..at).unwrap_or_default().into())));
         }
         _ => parts.push(text.clone()),
     }
@@ -363,10 +323,7 @@ pub(super) fn is_predicate(name: &str) -> bool {
             | "getcontentlength"
             | "isuserinrole"
     ) || (lower.starts_with("is")
-        && name
-            .chars()
-            .nth(2)
-            .is_some_and(|c| c.is_uppercase() || c == '_'))
+        && name.chars().nth(2).is_some_and(|c| c.is_uppercase() || c == '_'))
         || matches!(
             lower.as_str(),
             "isdigit"
@@ -379,132 +336,4 @@ pub(super) fn is_predicate(name: &str) -> bool {
                 | "isblank"
         )
         || lower.starts_with("has_")
-}
-
-/// What the truth of a call says about its receiver and arguments.
-pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
-    let name = call.method.or(call
-        .full
-        .as_deref()
-        .map(|f| f.rsplit('.').next().unwrap_or(f)))?;
-    let r = &call.receiver;
-    let first = call.arg(0);
-    let kills = |v: &Value, labels: u32| -> Vec<Kill> {
-        v.facts()
-            .iter()
-            .map(|f| (f.origin.clone(), labels))
-            .collect()
-    };
-    let yes = |k: Vec<Kill>| {
-        (!k.is_empty()).then(|| Guard {
-            yes: k,
-            no: Vec::new(),
-        })
-    };
-    let text = |v: Option<&Value>| v.and_then(|v| v.constant.as_ref()?.as_str().map(String::from));
-    match name {
-        "includes" | "contains" | "containsKey" | "has" | "indexOf" | "Contains" | "contains?"
-        | "HasKey" | "hasOwnProperty" | "hasOwn" => {
-            // `strings.Contains(x, s)` and `slices.Contains(list, x)` have no receiver.
-            let (haystack, needle) =
-                if r.facts.is_none() && r.elements.is_none() && call.args.len() == 2 {
-                    (first?, call.arg(1)?)
-                } else {
-                    (r, first?)
-                };
-            membership(needle, haystack).guard.map(|g| (*g).clone())
-        }
-        "isdigit" | "isalnum" | "isalpha" | "isnumeric" | "isdecimal" | "isidentifier" => {
-            yes(kills(r, ALL_LABELS))
-        }
-        "equals" | "equalsIgnoreCase" => {
-            let a = first?;
-            match (r.facts.is_some(), a.facts.is_some()) {
-                (true, false) => yes(kills(r, ALL_LABELS)),
-                (false, true) => yes(kills(a, ALL_LABELS)),
-                _ => None,
-            }
-        }
-        "test" | "fullmatch" | "match" | "matches" | "MatchString" | "search" | "Match" => {
-            // Pattern and text, in either order; only an anchored pattern without
-            // wildcards says something.
-            let mut values = vec![r];
-            values.extend(call.args.iter().map(|a| &a.value));
-            let tested: Vec<&&Value> = values.iter().filter(|v| v.facts.is_some()).collect();
-            let [tested] = tested.as_slice() else {
-                return None;
-            };
-            let pattern = values.iter().find_map(|v| text(Some(v)));
-            let whole = matches!(name, "fullmatch" | "matches");
-            match pattern {
-                Some(p) if p.contains(".*") || p.contains(".+") => None,
-                Some(p) if !whole && !p.ends_with(['$', 'z', 'Z']) => None,
-                // An unknown pattern is a test that somebody thought about.
-                _ => yes(kills(tested, ALL_LABELS)),
-            }
-        }
-        "startsWith" | "startswith" | "HasPrefix" | "is_relative_to" | "StartsWith" => {
-            let (whole, prefix) = if r.facts.is_some() {
-                (r, first?)
-            } else {
-                (first?, call.arg(1)?)
-            };
-            if prefix.facts.is_some() {
-                return None;
-            }
-            let known = text(Some(prefix));
-            let weak = known.as_deref().is_some_and(|p| {
-                p.len() <= 1
-                    || matches!(
-                        p,
-                        "http" | "http:" | "http://" | "https" | "https:" | "https://"
-                    )
-            });
-            if known.as_deref() == Some("..") || known.as_deref() == Some("../") {
-                let no = kills(whole, label("path"));
-                return Some(Guard {
-                    yes: Vec::new(),
-                    no,
-                });
-            }
-            if known.as_deref() == Some("/") {
-                return yes(kills(whole, label("redirect")));
-            }
-            if weak {
-                return None;
-            }
-            yes(kills(
-                whole,
-                label("path") | label("redirect") | label("ssrf"),
-            ))
-        }
-        "isAbs" | "IsAbs" | "isAbsolute" => None,
-        "isinstance" => None,
-        "IsLocal" => yes(kills(first?, label("path"))),
-        "isInteger" | "isSafeInteger" | "isFinite" => yes(kills(first?, ALL_LABELS)),
-        "isNaN" => Some(Guard {
-            yes: Vec::new(),
-            no: kills(first?, ALL_LABELS),
-        }),
-        _ => {
-            let lower = name.to_ascii_lowercase();
-            let says = [
-                "valid",
-                "allow",
-                "safe",
-                "permit",
-                "whitelist",
-                "trusted",
-                "is_known",
-            ];
-            if !says.iter().any(|s| lower.contains(s)) || lower.contains("invalid") {
-                return None;
-            }
-            let mut all = kills(r, ALL_LABELS);
-            for a in &call.args {
-                all.extend(kills(&a.value, ALL_LABELS));
-            }
-            yes(all)
-        }
-    }
 }

@@ -6,10 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::ir::{ByteSpan, ClassId, Const, FuncId, Name};
-use super::super::rules::{ALL_LABELS, Labels};
+use super::super::rules::{ALL_LABELS, Labels, SourceDef};
 
-/// Longest known beginning of a text that is kept, in bytes.
-const MAX_PREFIX: usize = 256;
 /// Most facts of one value.
 const MAX_FACTS: usize = 8;
 /// Most elements that a container is tracked by.
@@ -71,12 +69,7 @@ impl Trace {
         {
             return p.clone();
         }
-        Rc::new(Self {
-            span,
-            message,
-            prev: prev.cloned(),
-            len,
-        })
+        Rc::new(Self { span, message, prev: prev.cloned(), len })
     }
 
     /// All steps, first the source.
@@ -169,19 +162,12 @@ impl Value {
     /// A constant.
     pub fn constant(c: Const) -> Self {
         let html = c.as_str().is_some_and(|s| s.contains('<'));
-        Self {
-            constant: Some(c),
-            html,
-            ..Self::default()
-        }
+        Self { constant: Some(c), html, ..Self::default() }
     }
 
     /// Something with a qualified name.
     pub fn named(name: Name) -> Self {
-        Self {
-            name: Some(name),
-            ..Self::default()
-        }
+        Self { name: Some(name), ..Self::default() }
     }
 
     /// Carries facts.
@@ -194,11 +180,7 @@ impl Value {
     /// Replaces the facts; those without labels are dropped.
     pub fn set_facts(&mut self, mut facts: Vec<Fact>) {
         facts.retain(|f| f.labels != 0);
-        self.facts = if facts.is_empty() {
-            None
-        } else {
-            Some(Rc::new(facts))
-        };
+        self.facts = if facts.is_empty() { None } else { Some(Rc::new(facts)) };
     }
 
     /// Outside data in the value itself.
@@ -310,9 +292,8 @@ impl Value {
         let len = e.len?;
         let at = if at < 0 { len + at } else { at };
         let taken = e.known.remove(&Key::At(at));
-        let moved: Vec<_> = (at + 1..len)
-            .filter_map(|i| Some((i - 1, e.known.remove(&Key::At(i))?)))
-            .collect();
+        let moved: Vec<_> =
+            (at + 1..len).filter_map(|i| Some((i - 1, e.known.remove(&Key::At(i))?))).collect();
         for (i, v) in moved {
             e.known.insert(Key::At(i), v);
         }
@@ -357,7 +338,7 @@ impl Value {
         let prefix = if same {
             self.prefix.clone()
         } else {
-            common_prefix(self.known_prefix(), other.known_prefix())
+            super::text::common_prefix(self.known_prefix(), other.known_prefix())
         };
         let elements = match (&self.elements, &other.elements) {
             (Some(a), Some(b)) if Rc::ptr_eq(a, b) => Some(a.clone()),
@@ -399,11 +380,7 @@ impl Value {
             return self.clone();
         }
         let mut out = self.clone();
-        if self
-            .facts()
-            .iter()
-            .any(|f| kills.iter().any(|k| k.0 == f.origin))
-        {
+        if self.facts().iter().any(|f| kills.iter().any(|k| k.0 == f.origin)) {
             let facts = self
                 .facts()
                 .iter()
@@ -430,26 +407,18 @@ impl Value {
 
     /// Only the data, as one text.
     pub fn only_facts(&self) -> Self {
-        Self {
-            facts: self.facts.clone(),
-            ..Self::default()
-        }
+        Self { facts: self.facts.clone(), ..Self::default() }
     }
 }
 
 /// Labels that are gone for an origin.
 pub fn killed(kills: &[Kill], origin: &Origin) -> Labels {
-    kills
-        .iter()
-        .filter(|k| k.0 == *origin)
-        .fold(0, |a, k| a | k.1)
+    kills.iter().filter(|k| k.0 == *origin).fold(0, |a, k| a | k.1)
 }
 
 fn join_elements(a: &Elements, b: &Elements, depth: usize) -> Elements {
-    let mut out = Elements {
-        len: if a.len == b.len { a.len } else { None },
-        ..Elements::default()
-    };
+    let mut out =
+        Elements { len: if a.len == b.len { a.len } else { None }, ..Elements::default() };
     for (k, v) in &a.known {
         let joined = match b.known.get(k) {
             Some(w) => v.join_at(w, depth + 1),
@@ -482,99 +451,13 @@ pub fn merge_facts(into: &mut Vec<Fact>, more: &[Fact]) {
     }
 }
 
-fn common_prefix(a: &str, b: &str) -> Option<Name> {
-    let n = a
-        .chars()
-        .zip(b.chars())
-        .take(MAX_PREFIX)
-        .take_while(|(x, y)| x == y && *x != HOLE);
-    let mut s: String = n.map(|(x, _)| x).collect();
-    if s.is_empty() {
-        return None;
-    }
-    s.push(HOLE);
-    Some(s.into())
+/// Outside data of a source.
+pub fn source_fact(origin: u64, source: &SourceDef, trace: Rc<Trace>) -> Fact {
+    Fact { labels: source.labels, ..plain_fact(origin, source.container, trace) }
 }
 
-/// Puts texts one behind the other.
-pub fn concat(parts: &[Value]) -> Value {
-    let mut text = String::new();
-    let mut all_constant = true;
-    let mut facts: Vec<Fact> = Vec::new();
-    let mut html = false;
-    for p in parts {
-        html |= p.html;
-        let here = position_behind(&text);
-        let mut own = p.facts().to_vec();
-        if p.facts.is_none() && p.elements.is_some() {
-            own = p.deep_facts();
-        }
-        for f in &mut own {
-            f.position = f.position.max(here);
-            f.container = false;
-        }
-        merge_facts(&mut facts, &own);
-        match &p.constant {
-            Some(Const::Str(s)) => text.push_str(s),
-            Some(Const::Int(i)) => text.push_str(&i.to_string()),
-            Some(Const::Bool(b)) => text.push_str(if *b { "true" } else { "false" }),
-            _ => {
-                all_constant = false;
-                if text.len() < MAX_PREFIX {
-                    text.push_str(&p.text_prefix());
-                    if !text.ends_with(HOLE) {
-                        text.push(HOLE);
-                    }
-                }
-            }
-        }
-        if text.len() > 64 << 10 {
-            all_constant = false;
-        }
-    }
-    let mut out = Value {
-        html,
-        ..Value::default()
-    };
-    if all_constant {
-        out.constant = Some(Const::Str(text.into()));
-    } else {
-        let mut end = text.len().min(MAX_PREFIX);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        out.prefix = Some(text.into());
-    }
-    out.set_facts(facts);
-    out
-}
-
-/// Where data stands that follows this text.
-fn position_behind(text: &str) -> Position {
-    if text.is_empty() {
-        return Position::Start;
-    }
-    if text.ends_with("://") || text == "//" {
-        return Position::Host;
-    }
-    // An unknown beginning has chosen the host already.
-    if text.starts_with(HOLE) {
-        return Position::Later;
-    }
-    let rest = text
-        .split_once("://")
-        .map_or_else(|| text.strip_prefix("//"), |(_, r)| Some(r));
-    match rest {
-        Some(r) if r.contains(['/', '?', '#', HOLE]) => Position::Later,
-        // `https://user` + data may still become `https://user@host`.
-        Some(_) => Position::Host,
-        None => Position::Later,
-    }
-}
-
-/// All classes, for sources.
-pub fn source_fact(origin: u64, container: bool, trace: Rc<Trace>) -> Fact {
+/// Outside data of all classes.
+pub fn plain_fact(origin: u64, container: bool, trace: Rc<Trace>) -> Fact {
     Fact {
         origin: Origin::Source(origin),
         labels: ALL_LABELS,

@@ -142,10 +142,10 @@ fn take(
     if dependency(above).is_some() {
         let Some(last) = last else { return };
         match name.as_str() {
-            "groupId" => last.group = value.to_owned(),
-            "artifactId" => last.artifact = value.to_owned(),
-            "version" => last.version = value.to_owned(),
-            "scope" => last.scope = value.to_owned(),
+            "groupId" => value.clone_into(&mut last.group),
+            "artifactId" => value.clone_into(&mut last.artifact),
+            "version" => value.clone_into(&mut last.version),
+            "scope" => value.clone_into(&mut last.scope),
             _ => {}
         }
         return;

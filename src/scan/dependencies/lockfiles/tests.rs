@@ -523,7 +523,11 @@ fn malformed() {
 
 #[test]
 fn stays_within_its_bounds() {
-    let text: String = (0..2000).map(|n| format!("p{n}==1\n")).collect();
+    let lines: Vec<String> = (0..2000).map(|n| format!("p{n}==1")).collect();
+    let text = lines.join(
+        "
+",
+    );
     let (list, fault) = components("requirements.txt", &text);
     assert_eq!(list.len(), 1000);
     assert_eq!(fault.as_deref(), Some("it names more than 1000 packages"));

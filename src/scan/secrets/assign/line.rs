@@ -90,11 +90,8 @@ impl Line<'_, '_> {
         let Some(confidence) = value::judge(class, value, self.facet, quoted) else {
             return false;
         };
-        let confidence = if self.facet.format == Format::Text {
-            Confidence::Low
-        } else {
-            confidence
-        };
+        let confidence =
+            if self.facet.format == Format::Text { Confidence::Low } else { confidence };
         self.all.push(Assignment {
             span: self.window.start + place.start..self.window.start + place.end,
             name: name.to_owned(),
@@ -142,9 +139,8 @@ impl Line<'_, '_> {
                         .flatten();
                 }
                 // Of calls only `setPassword("…")`, `withToken("…")`, `password("…")`.
-                let target = ["set", "with", "set_", "with_"]
-                    .iter()
-                    .find_map(|p| last.strip_prefix(p));
+                let target =
+                    ["set", "with", "set_", "with_"].iter().find_map(|p| last.strip_prefix(p));
                 let target = target.filter(|t| !t.is_empty()).unwrap_or(last);
                 (callee.kind == Kind::Word
                     && matches!(classify(target), Some(Class::Password | Class::Secret)))
@@ -181,10 +177,7 @@ impl Line<'_, '_> {
     /// The name in front of `=`, `:`, `:=`, `=>`, `==`.
     fn assigned(&self, tokens: &[Token], sign: usize, value: &Token) -> Option<String> {
         let mut at = sign;
-        while matches!(
-            tokens.get(at)?.kind,
-            Kind::Sign(b'=' | b':' | b'>' | b'?' | b'|' | b'!')
-        ) {
+        while matches!(tokens.get(at)?.kind, Kind::Sign(b'=' | b':' | b'>' | b'?' | b'|' | b'!')) {
             at = at.checked_sub(1)?;
         }
         let mut token = *tokens.get(at)?;
@@ -255,15 +248,9 @@ impl Line<'_, '_> {
             return false;
         };
         match tokens.get(at + 1) {
-            Some(Token {
-                kind: Kind::Sign(b'+' | b'%'),
-                ..
-            }) => true,
+            Some(Token { kind: Kind::Sign(b'+' | b'%'), .. }) => true,
             // A name, not a value: `"password": "…"`, `["password"] = …`.
-            Some(Token {
-                kind: Kind::Sign(b':'),
-                ..
-            }) => {
+            Some(Token { kind: Kind::Sign(b':'), .. }) => {
                 !matches!(self.facet.format, Format::Script | Format::Code)
                     || tokens.get(at + 2).is_some_and(|t| t.kind == Kind::Text)
             }
@@ -286,9 +273,7 @@ impl Line<'_, '_> {
             if equals < taken {
                 continue;
             }
-            let before = text
-                .get(equals.saturating_sub(60)..equals)
-                .unwrap_or_default();
+            let before = text.get(equals.saturating_sub(60)..equals).unwrap_or_default();
             let length = before
                 .iter()
                 .rev()
@@ -300,10 +285,7 @@ impl Line<'_, '_> {
                 continue;
             }
             let rest = text.get(equals + 1..).unwrap_or_default();
-            let length = rest
-                .iter()
-                .position(|b| ends_pair(*b))
-                .unwrap_or(rest.len());
+            let length = rest.iter().position(|b| ends_pair(*b)).unwrap_or(rest.len());
             taken = equals + 1 + length;
             let from = range.start + equals + 1;
             pairs.push((name.to_owned(), from..from + length));
@@ -315,10 +297,7 @@ impl Line<'_, '_> {
 
     /// `name = value` or `name: value`, the value going to the end of the line.
     fn unquoted_line(&mut self, tokens: &[Token]) {
-        let Some(at) = tokens
-            .iter()
-            .position(|t| matches!(t.kind, Kind::Sign(b'=' | b':')))
-        else {
+        let Some(at) = tokens.iter().position(|t| matches!(t.kind, Kind::Sign(b'=' | b':'))) else {
             return;
         };
         // In a text a sentence may stand in front of a colon.
@@ -357,10 +336,7 @@ impl Line<'_, '_> {
         let place = start..start + value.len();
         let name = if is_value_word(&name) {
             // The name stands on the line before.
-            tokens
-                .first()
-                .and_then(|first| self.entry_name(tokens, first))
-                .unwrap_or(name)
+            tokens.first().and_then(|first| self.entry_name(tokens, first)).unwrap_or(name)
         } else {
             name
         };
@@ -386,10 +362,7 @@ impl Line<'_, '_> {
             return;
         };
         let rest = self.line().get(value.start..).unwrap_or_default();
-        let length = rest
-            .iter()
-            .position(u8::is_ascii_whitespace)
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
         self.judge(&name, value.start..value.start + length, false);
     }
 
@@ -410,10 +383,7 @@ impl Line<'_, '_> {
                 continue;
             }
             let rest = self.line().get(next.start..).unwrap_or_default();
-            let length = rest
-                .iter()
-                .position(u8::is_ascii_whitespace)
-                .unwrap_or(rest.len());
+            let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
             found.push((name, next.start..next.start + length));
         }
         for (name, place) in found {
@@ -447,9 +417,8 @@ impl Line<'_, '_> {
             let Some(element) = tag.get(1).filter(|t| t.kind == Kind::Word) else {
                 continue;
             };
-            let name = self
-                .entry_name(tag, element)
-                .unwrap_or_else(|| self.text(element).to_owned());
+            let name =
+                self.entry_name(tag, element).unwrap_or_else(|| self.text(element).to_owned());
             let start = token.end + lead;
             found.push((name, start..start + value.len()));
         }
@@ -463,10 +432,7 @@ impl Line<'_, '_> {
 fn without_scheme(line: &[u8], place: Range<usize>) -> Range<usize> {
     let text = line.get(place.clone()).unwrap_or_default();
     for scheme in ["bearer ", "token ", "apikey ", "key="] {
-        if text
-            .get(..scheme.len())
-            .is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()))
-        {
+        if text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes())) {
             return place.start + scheme.len()..place.end;
         }
     }
@@ -476,10 +442,7 @@ fn without_scheme(line: &[u8], place: Range<usize>) -> Range<usize> {
 /// True for what ends a value in a connection string, an address or a command.
 fn ends_pair(b: u8) -> bool {
     b.is_ascii_whitespace()
-        || matches!(
-            b,
-            b';' | b'&' | b'?' | b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b'|' | b')'
-        )
+        || matches!(b, b';' | b'&' | b'?' | b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b'|' | b')')
 }
 
 /// Calls that give back what they were given in another type.
@@ -506,9 +469,7 @@ fn is_conversion(callee: &str) -> bool {
 }
 
 fn is_value_word(name: &str) -> bool {
-    ["value", "default", "defaultvalue", "content"]
-        .iter()
-        .any(|w| name.eq_ignore_ascii_case(w))
+    ["value", "default", "defaultvalue", "content"].iter().any(|w| name.eq_ignore_ascii_case(w))
 }
 
 fn is_type(name: &str) -> bool {

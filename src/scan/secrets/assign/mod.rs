@@ -61,13 +61,7 @@ pub fn assignments(
         }
         let (window, whole) = window(bytes, *trigger);
         done = if whole { window.end } else { trigger + STEP };
-        Line {
-            bytes,
-            facet,
-            window,
-            all: &mut all,
-        }
-        .read();
+        Line { bytes, facet, window, all: &mut all }.read();
     }
     all.sort_by_key(|a: &Assignment| (a.span.start, a.span.end));
     all.dedup_by(|a, b| a.span == b.span);
@@ -83,12 +77,7 @@ fn window(bytes: &[u8], trigger: usize) -> (Range<usize>, bool) {
         Some(p) => (from + p + 1, BEHIND),
         None if from == 0 => (0, BEHIND),
         None => {
-            let name = before
-                .iter()
-                .rev()
-                .take(60)
-                .take_while(|b| lexer::is_word(**b))
-                .count();
+            let name = before.iter().rev().take(60).take_while(|b| lexer::is_word(**b)).count();
             let quote = trigger.checked_sub(name + 1).and_then(|p| bytes.get(p));
             let quoted = usize::from(matches!(quote, Some(b'"' | b'\'' | b'`')));
             (trigger - name - quoted, BEHIND_IN_LONG)

@@ -6,17 +6,8 @@
 
 /// What is looked for in a file to find the lines worth reading. Each name that
 /// [`classify`] knows holds one of them.
-pub const TRIGGERS: [&str; 9] = [
-    "pass",
-    "pwd",
-    "psw",
-    "secret",
-    "token",
-    "key",
-    "cred",
-    "auth",
-    "identified by",
-];
+pub const TRIGGERS: [&str; 9] =
+    ["pass", "pwd", "psw", "secret", "token", "key", "cred", "auth", "identified by"];
 
 /// What kind of value a name promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,12 +237,8 @@ pub fn classify(name: &str) -> Option<Class> {
         words.pop();
     }
     let last = *words.last()?;
-    let before = words
-        .len()
-        .checked_sub(2)
-        .and_then(|at| words.get(at))
-        .copied()
-        .unwrap_or_default();
+    let before =
+        words.len().checked_sub(2).and_then(|at| words.get(at)).copied().unwrap_or_default();
     if PASSWORD.contains(&last) || JOINED_PASSWORD.iter().any(|w| last.ends_with(w)) {
         let harmless = matches!(before, "no" | "bad" | "forgot" | "reset" | "confirm" | "by");
         let lone = last == "pass" || last == "pw";
@@ -260,10 +247,7 @@ pub fn classify(name: &str) -> Option<Class> {
             lone && words.len() == 1 && !matches!(name, "pass" | "Pass" | "PASS");
         return (!harmless && !word_of_a_grammar).then_some(Class::Password);
     }
-    if words
-        .iter()
-        .any(|w| matches!(*w, "public" | "pub" | "publishable"))
-    {
+    if words.iter().any(|w| matches!(*w, "public" | "pub" | "publishable")) {
         return None;
     }
     if HARMLESS_BEFORE.contains(&before) {
@@ -295,11 +279,7 @@ fn words(name: &str) -> Vec<String> {
             word.push(char::from(*b));
             continue;
         }
-        let before = at
-            .checked_sub(1)
-            .and_then(|p| bytes.get(p))
-            .copied()
-            .unwrap_or(b'_');
+        let before = at.checked_sub(1).and_then(|p| bytes.get(p)).copied().unwrap_or(b'_');
         let behind = bytes.get(at + 1).copied().unwrap_or(b'_');
         let hump = b.is_ascii_uppercase()
             && (before.is_ascii_lowercase()

@@ -13,26 +13,15 @@ fn names(text: &str, format: Format) -> Vec<(String, String)> {
         .flat_map(|t| memchr::memmem::find_iter(lower.as_bytes(), t.as_bytes()).collect::<Vec<_>>())
         .collect();
     triggers.sort_unstable();
-    assignments(
-        text.as_bytes(),
-        Facet {
-            format,
-            lenient: false,
-        },
-        &triggers,
-        &mut budget,
-    )
-    .into_iter()
-    .map(|a| (a.name, text[a.span].to_owned()))
-    .collect()
+    assignments(text.as_bytes(), Facet { format, lenient: false }, &triggers, &mut budget)
+        .into_iter()
+        .map(|a| (a.name, text[a.span].to_owned()))
+        .collect()
 }
 
 fn sees(text: &str, format: Format, value: &str) {
     let all = names(text, format);
-    assert!(
-        all.iter().any(|(_, v)| v == value),
-        "{text:?} gives {all:?}"
-    );
+    assert!(all.iter().any(|(_, v)| v == value), "{text:?} gives {all:?}");
     assert_eq!(all.len(), 1, "{text:?} gives {all:?}");
 }
 
@@ -60,10 +49,7 @@ fn source_code() {
         r#"cs = "Server=db;User Id=app;Password=$;""#,
         "password = \\\n    \"$\"",
     ] {
-        let text = text
-            .replacen("$db", "@db", 1)
-            .replace('$', V)
-            .replacen("@db", "$db", 1);
+        let text = text.replacen("$db", "@db", 1).replace('$', V).replacen("@db", "$db", 1);
         sees(&text, Format::Script, V);
     }
     for text in [
@@ -91,19 +77,13 @@ fn configuration() {
         ("password: $  # local\n", Format::Yaml),
         ("  - name: DB_PASSWORD\n    value: $\n", Format::Yaml),
         ("  - name: DB_PASSWORD\n    value: \"$\"\n", Format::Yaml),
-        (
-            "{\"name\": \"DB_PASSWORD\", \"value\": \"$\"}",
-            Format::Json,
-        ),
+        ("{\"name\": \"DB_PASSWORD\", \"value\": \"$\"}", Format::Json),
         ("\"password\": \"$\",", Format::Json),
         ("password = \"$\"\n", Format::Toml),
         ("<password>$</password>", Format::Xml),
         ("<add key=\"ApiKey\" value=\"$\" />", Format::Xml),
         ("<string name=\"api_secret\">$</string>", Format::Xml),
-        (
-            "<c connectionString=\"Server=x;Password=$;\"/>",
-            Format::Xml,
-        ),
+        ("<c connectionString=\"Server=x;Password=$;\"/>", Format::Xml),
         ("ENV DB_PASSWORD=$\n", Format::Docker),
         ("ENV DB_PASSWORD \"$\"\n", Format::Docker),
         ("tool --password $ --x\n", Format::Shell),
@@ -133,15 +113,9 @@ fn harmless_lines() {
         ("password: !vault |\n", Format::Yaml),
         ("secretName: my-app-tls-cert01\n", Format::Yaml),
         ("tokenUrl: https://x.invalid/oauth2/token\n", Format::Yaml),
-        (
-            "<input type=\"password\" id=\"password1\" name=\"password\">",
-            Format::Xml,
-        ),
+        ("<input type=\"password\" id=\"password1\" name=\"password\">", Format::Xml),
         ("key: value-of-something-long\n", Format::Yaml),
-        (
-            "\"integrity\": \"sha512-AbCdEf0123456789AbCdEf\",",
-            Format::Json,
-        ),
+        ("\"integrity\": \"sha512-AbCdEf0123456789AbCdEf\",", Format::Json),
     ] {
         assert_eq!(names(text, format), [], "{text:?}");
     }

@@ -110,10 +110,7 @@ pub fn judge(class: Class, value: &[u8], facet: Facet, quoted: bool) -> Option<C
     if value.len() < least || value.len() > MAX_VALUE {
         return None;
     }
-    if value
-        .iter()
-        .any(|b| b.is_ascii_whitespace() || b.is_ascii_control() || !b.is_ascii())
-    {
+    if value.iter().any(|b| b.is_ascii_whitespace() || b.is_ascii_control() || !b.is_ascii()) {
         return None;
     }
     if placeholder::is_placeholder(value) || is_test_word(value) || is_something_else(value) {
@@ -152,14 +149,11 @@ pub fn judge(class: Class, value: &[u8], facet: Facet, quoted: bool) -> Option<C
     }
 }
 
-/// True for `password`, `Admin123`, `test-secret!`: words of [`TEST_WORDS`] with
+/// True for `password`, `Admin123`, `test-secret!`: words of the list with
 /// nothing but digits and symbols around.
 pub fn is_test_word(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
-    let mut parts = lower
-        .split(|b| !b.is_ascii_alphabetic())
-        .filter(|p| !p.is_empty())
-        .peekable();
+    let mut parts = lower.split(|b| !b.is_ascii_alphabetic()).filter(|p| !p.is_empty()).peekable();
     parts.peek().is_some()
         && parts.all(|p| TEST_WORDS.iter().any(|w| w.as_bytes() == p) || p.len() == 1)
         || is_leet_test_word(&lower)
@@ -180,27 +174,20 @@ fn is_leet_test_word(lower: &[u8]) -> bool {
         })
         .filter(u8::is_ascii_alphabetic)
         .collect();
-    TEST_WORDS
-        .iter()
-        .any(|w| w.len() >= 4 && w.as_bytes() == plain)
+    TEST_WORDS.iter().any(|w| w.len() >= 4 && w.as_bytes() == plain)
 }
 
 /// True for `my_Password_1!`: what people write into samples, hardly into use.
 fn names_itself(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
-    [
-        "password",
-        "passwd",
-        "passphrase",
-        "secret",
-        "token",
-        "apikey",
-        "api_key",
-        "api-key",
-    ]
-    .iter()
-    .any(|w| memchr::memmem::find(&lower, w.as_bytes()).is_some())
+    ["password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key"]
+        .iter()
+        .any(|w| memchr::memmem::find(&lower, w.as_bytes()).is_some())
 }
+
+/// What regular expressions hold and secrets hardly ever do.
+const EXPRESSIONS: [&str; 11] =
+    ["[a-z", "[0-9", "[a-f", "[^", "]{", "(?:", "(?p<", "\\d", "\\w", "\\s", ".*"];
 
 /// Paths, addresses, UUIDs, host names, files, times, public material.
 fn is_something_else(value: &[u8]) -> bool {
@@ -211,6 +198,9 @@ fn is_something_else(value: &[u8]) -> bool {
     if NOT_SECRET.iter().any(|p| text.starts_with(p)) || text.contains("://") || is_uuid(&lower) {
         return true;
     }
+    if EXPRESSIONS.iter().any(|e| text.contains(e)) {
+        return true;
+    }
     if is_password_hash(value) || (text.starts_with("eyj") && text.contains('.')) {
         // A token that its own rule refused is none.
         return true;
@@ -218,11 +208,7 @@ fn is_something_else(value: &[u8]) -> bool {
     if value.first() == Some(&b'$') && is_name(value) {
         return true;
     }
-    if ["/", "./", "../", "~", "\\\\"]
-        .iter()
-        .any(|p| text.starts_with(p))
-        && is_path(text)
-    {
+    if ["/", "./", "../", "~", "\\\\"].iter().any(|p| text.starts_with(p)) && is_path(text) {
         return true;
     }
     if text.as_bytes().get(1..3) == Some(b":\\") || (text.contains('/') && is_path(text)) {
@@ -232,9 +218,7 @@ fn is_something_else(value: &[u8]) -> bool {
     let dotted: Vec<_> = text.split(['.', ':']).collect();
     dotted.len() >= 3
         && dotted.iter().all(|p| {
-            p.len() <= 20
-                && p.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            p.len() <= 20 && p.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         })
         && rarity::rarity(value) != Rarity::Random
 }
@@ -245,10 +229,7 @@ fn is_path(text: &str) -> bool {
         .all(|part| part.len() < 12 || rarity::rarity(part.as_bytes()) != Rarity::Random)
         && text.matches('/').count() >= 1
         && !text.ends_with('=')
-        && text
-            .split('/')
-            .filter(|p| p.len() > 2)
-            .any(|p| is_name(p.as_bytes()))
+        && text.split('/').filter(|p| p.len() > 2).any(|p| is_name(p.as_bytes()))
 }
 
 fn is_uuid(lower: &[u8]) -> bool {
@@ -290,21 +271,13 @@ fn is_expression(value: &[u8], format: Format) -> bool {
 /// or nothing, each with at most a number behind: `sha256_password`, `userName2`.
 pub fn is_name(value: &[u8]) -> bool {
     let value = value.strip_prefix(b"$").unwrap_or(value);
-    if !value
-        .iter()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
-    {
+    if !value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':')) {
         return false;
     }
-    let parts = value
-        .split(|b| !b.is_ascii_alphanumeric())
-        .filter(|p| !p.is_empty());
+    let parts = value.split(|b| !b.is_ascii_alphanumeric()).filter(|p| !p.is_empty());
     let mut letters = 0;
     for part in parts {
-        let end = part
-            .iter()
-            .rposition(|b| !b.is_ascii_digit())
-            .map_or(0, |p| p + 1);
+        let end = part.iter().rposition(|b| !b.is_ascii_digit()).map_or(0, |p| p + 1);
         let Some(word) = part.get(..end) else {
             return false;
         };
@@ -323,18 +296,9 @@ pub fn is_name(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const CONFIG: Facet = Facet {
-        format: Format::Env,
-        lenient: false,
-    };
-    const CODE: Facet = Facet {
-        format: Format::Script,
-        lenient: false,
-    };
-    const TEST: Facet = Facet {
-        format: Format::Script,
-        lenient: true,
-    };
+    const CONFIG: Facet = Facet { format: Format::Env, lenient: false };
+    const CODE: Facet = Facet { format: Format::Script, lenient: false };
+    const TEST: Facet = Facet { format: Format::Script, lenient: true };
 
     fn sees(class: Class, value: &str, facet: Facet) -> bool {
         judge(class, value.as_bytes(), facet, true).is_some()
@@ -378,22 +342,11 @@ mod tests {
     #[test]
     fn secrets() {
         assert!(sees(Class::Secret, "q8Zt3LmPx0Yv7RbKc2Wd", CODE));
-        assert!(sees(
-            Class::Secret,
-            "9f86d081884c7d659a2feaa0c55ad015",
-            CODE
-        ));
-        assert!(!sees(
-            Class::Secret,
-            "application/x-www-form-urlencoded",
-            CODE
-        ));
+        assert!(sees(Class::Secret, "9f86d081884c7d659a2feaa0c55ad015", CODE));
+        assert!(!sees(Class::Secret, "application/x-www-form-urlencoded", CODE));
         assert!(!sees(Class::Secret, "AccessTokenProvider", CODE));
-        assert!(!sees(
-            Class::Secret,
-            "sha256-47DEQpj8HBSaTImW5JCeuQeRkm5NMpJWZG3hSuFU",
-            CODE
-        ));
+        assert!(!sees(Class::Secret, "gh[pousr]_[A-Za-z0-9]{36}(?:x|q)", CODE));
+        assert!(!sees(Class::Secret, "sha256-47DEQpj8HBSaTImW5JCeuQeRkm5NMpJWZG3hSuFU", CODE));
         assert!(!sees(Class::Key, "9f86d081884c7d659a2feaa0c55ad015", CODE));
     }
 }
