@@ -111,7 +111,9 @@ impl Confidence {
 
 /// A place in a file. Lines and columns count from 1; columns count bytes of
 /// UTF-8; the end is exclusive in its column, inclusive in its line, as in SARIF.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Span {
     /// First line, from 1.
     pub start_line: u32,

@@ -87,10 +87,7 @@ static PIPE_TO_SHELL: LazyLock<Option<Regex>> = LazyLock::new(|| {
 fn dockerfile(text: &str, add: &mut dyn FnMut(&str, std::ops::Range<usize>, &str)) {
     let all = instructions(text);
     let line = |at: usize| {
-        let end = text
-            .get(at..)
-            .and_then(|t| t.find('\n'))
-            .map_or(text.len(), |i| at + i);
+        let end = text.get(at..).and_then(|t| t.find('\n')).map_or(text.len(), |i| at + i);
         at..end
     };
     let mut user: Option<(usize, bool)> = None;
@@ -115,11 +112,7 @@ fn dockerfile(text: &str, add: &mut dyn FnMut(&str, std::ops::Range<usize>, &str
                 }
             }
             "RUN" if PIPE_TO_SHELL.as_ref().is_some_and(|r| r.is_match(rest)) => {
-                add(
-                    "docker/pipe-to-shell",
-                    line(*at),
-                    "a shell that runs what was downloaded",
-                );
+                add("docker/pipe-to-shell", line(*at), "a shell that runs what was downloaded");
             }
             _ => {}
         }
@@ -164,9 +157,7 @@ fn workflow(text: &str, add: &mut dyn FnMut(&str, std::ops::Range<usize>, &str))
         let offset = body.len() - key.len();
         let mut inside = script.is_some();
         if !inside
-            && let Some(rest) = key
-                .strip_prefix("run:")
-                .or_else(|| key.strip_prefix("script:"))
+            && let Some(rest) = key.strip_prefix("run:").or_else(|| key.strip_prefix("script:"))
         {
             inside = true;
             if rest.trim_start().starts_with(['|', '>']) {

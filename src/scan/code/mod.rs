@@ -71,11 +71,7 @@ impl Analyzer {
         for b in digest.finalize().iter().take(16) {
             rule_set.push_str(&format!("{b:02x}"));
         }
-        Ok(Self {
-            rules,
-            infos,
-            rule_set,
-        })
+        Ok(Self { rules, infos, rule_set })
     }
 
     fn analyse_here(
@@ -103,8 +99,7 @@ impl Analyzer {
                 };
                 let known = |name: &str| table.knows_type(name);
                 let Some(module) = lower::lower(language, tsx, bytes, &known, deadline) else {
-                    out.cut
-                        .push("The file could not be parsed in the time it is given.".into());
+                    out.cut.push("The file could not be parsed in the time it is given.".into());
                     return out;
                 };
                 let (hits, cut) = flow::run(&module, table, &self.rules, bytes, deadline, test);
@@ -114,8 +109,7 @@ impl Analyzer {
             }
         };
         if deadline.is_over() {
-            out.cut
-                .push("The analysis was stopped before its end: its time was up.".into());
+            out.cut.push("The analysis was stopped before its end: its time was up.".into());
         }
         self.findings(hits, bytes, limits, &mut out);
         out
@@ -142,33 +136,17 @@ impl Analyzer {
                 .iter()
                 .map(|(s, m)| {
                     let (line, column) = lines.place(s.start);
-                    FlowStep {
-                        path: None,
-                        line,
-                        column,
-                        message: m.to_string(),
-                    }
+                    FlowStep { path: None, line, column, message: m.to_string() }
                 })
                 .collect();
             let source = h.source.as_deref().unwrap_or_default();
-            let source = source
-                .split_once(": ")
-                .map_or(source, |(_, s)| s)
-                .trim_matches('`');
+            let source = source.split_once(": ").map_or(source, |(_, s)| s).trim_matches('`');
             out.findings.push(RawFinding {
                 rule_id: rule.info.id.clone(),
                 severity: rule.info.severity,
                 confidence: rule.confidence,
-                message: rule
-                    .message
-                    .replace("{source}", source)
-                    .replace("{sink}", &h.sink),
-                span: Span {
-                    start_line,
-                    start_column,
-                    end_line,
-                    end_column,
-                },
+                message: rule.message.replace("{source}", source).replace("{sink}", &h.sink),
+                span: Span { start_line, start_column, end_line, end_column },
                 snippet: lines.snippet(h.span.start, h.span.end),
                 symbol: h.symbol.to_string(),
                 anchor: anchor(bytes, h.span.start, h.span.end),
@@ -217,11 +195,7 @@ impl FileEngine for Analyzer {
                 _ => return None,
             }
         };
-        Some(if role == Role::Test {
-            format!("{language}/test")
-        } else {
-            language.to_string()
-        })
+        Some(if role == Role::Test { format!("{language}/test") } else { language.to_string() })
     }
 
     fn analyse(&self, input: &FileInput<'_>, limits: &Limits, cancel: &Cancel) -> FileResult {
@@ -242,8 +216,7 @@ impl FileEngine for Analyzer {
         if limits.max_file_bytes != 0 && bytes.len() as u64 > limits.max_file_bytes
             || u32::try_from(bytes.len()).is_err()
         {
-            out.cut
-                .push("The file is larger than the limit for code analysis.".into());
+            out.cut.push("The file is larger than the limit for code analysis.".into());
             return out;
         }
         if inventory::is_binary(bytes) || inventory::is_minified_or_generated(bytes) {
@@ -269,8 +242,7 @@ impl FileEngine for Analyzer {
                 out
             }
             Err(_) => {
-                out.cut
-                    .push("The system gave no thread to analyse this file in.".into());
+                out.cut.push("The system gave no thread to analyse this file in.".into());
                 out
             }
         }

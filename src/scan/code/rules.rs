@@ -75,10 +75,7 @@ pub fn label(name: &str) -> Labels {
     if name == "all" {
         return ALL_LABELS;
     }
-    CLASSES
-        .iter()
-        .position(|c| *c == name)
-        .map_or(0, |i| 1 << i)
+    CLASSES.iter().position(|c| *c == name).map_or(0, |i| 1 << i)
 }
 
 /// Why a rule file cannot be used.
@@ -279,16 +276,10 @@ pub struct Rules {
 impl Rules {
     /// Compiles the embedded rules.
     pub fn embedded() -> Result<Self, RuleError> {
-        let mut out = Self {
-            rules: Vec::new(),
-            tables: Vec::new(),
-            ids: HashMap::new(),
-        };
+        let mut out = Self { rules: Vec::new(), tables: Vec::new(), ids: HashMap::new() };
         for (name, text) in FILES {
-            let file: RuleFile = toml::from_str(text).map_err(|e| RuleError::Format {
-                file: name.to_string(),
-                error: Box::new(e),
-            })?;
+            let file: RuleFile = toml::from_str(text)
+                .map_err(|e| RuleError::Format { file: name.to_string(), error: Box::new(e) })?;
             let table = out.compile(file)?;
             out.tables.push(table);
         }
@@ -307,10 +298,7 @@ impl Rules {
     }
 
     fn compile(&mut self, file: RuleFile) -> Result<Table, RuleError> {
-        let mut t = Table {
-            entries: file.entry,
-            ..Table::default()
-        };
+        let mut t = Table { entries: file.entry, ..Table::default() };
         for mut s in file.source {
             s.labels = s.causes.iter().fold(0, |a, c| a | label(c));
             if s.causes.is_empty() {
@@ -345,10 +333,7 @@ impl Rules {
         for c in file.configure {
             for call in &c.call {
                 let when = conditions(&c.when, call)?;
-                t.at(call).configures.push(Configure {
-                    when,
-                    becomes: c.becomes.clone(),
-                });
+                t.at(call).configures.push(Configure { when, becomes: c.becomes.clone() });
             }
         }
         for (call, ty) in file.types {
@@ -366,10 +351,7 @@ impl Rules {
 
     fn compile_rule(&mut self, r: RuleDef, t: &mut Table) -> Result<(), RuleError> {
         let at = self.rules.len();
-        let fail = |problem: String| RuleError::Rule {
-            rule: r.id.clone(),
-            problem,
-        };
+        let fail = |problem: String| RuleError::Rule { rule: r.id.clone(), problem };
         if self.ids.insert(r.id.clone(), at).is_some() {
             return Err(fail("the id is taken by another rule".into()));
         }
@@ -435,10 +417,7 @@ impl Rules {
 }
 
 fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleError> {
-    let fail = |problem: String| RuleError::Rule {
-        rule: rule.to_string(),
-        problem,
-    };
+    let fail = |problem: String| RuleError::Rule { rule: rule.to_string(), problem };
     let regex = |s: &str| Regex::new(s).map_err(|e| fail(e.to_string()));
     let mut out = Vec::new();
     for d in defs {
@@ -452,9 +431,7 @@ fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleE
                 toml::Value::Integer(i) => Ok(Const::Int(*i)),
                 toml::Value::String(s) if s == "null" => Ok(Const::Null),
                 toml::Value::String(s) => Ok(Const::Str(s.as_str().into())),
-                _ => Err(fail(
-                    "`equals` takes a truth value, a number, a text or a list".into(),
-                )),
+                _ => Err(fail("`equals` takes a truth value, a number, a text or a list".into())),
             };
             Test::Equals(match v {
                 toml::Value::Array(a) => a.iter().map(one).collect::<Result<_, _>>()?,
@@ -473,11 +450,7 @@ fn conditions(defs: &[ConditionDef], rule: &str) -> Result<Vec<Condition>, RuleE
         } else {
             return Err(fail("a condition asks nothing: give `equals`, `matches`, `name`, `literal` or `missing`".into()));
         };
-        out.push(Condition {
-            subject,
-            field: d.field.clone(),
-            test,
-        });
+        out.push(Condition { subject, field: d.field.clone(), test });
     }
     Ok(out)
 }

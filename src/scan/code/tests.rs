@@ -10,14 +10,7 @@ static ENGINE: LazyLock<Analyzer> =
     LazyLock::new(|| Analyzer::new().expect("embedded rules compile"));
 
 fn analyse(facet: &str, code: &str) -> FileResult {
-    ENGINE.analyse(
-        &FileInput {
-            bytes: code.as_bytes(),
-            facet,
-        },
-        &Limits::default(),
-        &Cancel::new(),
-    )
+    ENGINE.analyse(&FileInput { bytes: code.as_bytes(), facet }, &Limits::default(), &Cancel::new())
 }
 
 fn ids(r: &FileResult) -> Vec<&str> {
@@ -29,11 +22,7 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
     let mut list: Vec<PathBuf> = list.flatten().map(|e| e.path()).collect();
     list.sort();
     for p in list {
-        if p.is_dir() {
-            files(&p, out)
-        } else {
-            out.push(p)
-        }
+        if p.is_dir() { files(&p, out) } else { out.push(p) }
     }
 }
 
@@ -52,11 +41,7 @@ fn survey() {
     let start = Instant::now();
     for p in all {
         let path = p.to_string_lossy().replace('\\', "/");
-        let rel = path
-            .strip_prefix(&tree)
-            .unwrap_or(&path)
-            .trim_start_matches('/')
-            .to_string();
+        let rel = path.strip_prefix(&tree).unwrap_or(&path).trim_start_matches('/').to_string();
         let facet = match std::env::var("SLUICE_CODE_ANY") {
             Ok(_) => inventory::language_of_path(&rel).map(String::from),
             Err(_) => a.facet(&rel),
@@ -64,14 +49,8 @@ fn survey() {
         let Some(facet) = facet else { continue };
         let Ok(b) = fs::read(&p) else { continue };
         let began = Instant::now();
-        let r = a.analyse(
-            &FileInput {
-                bytes: &b,
-                facet: &facet,
-            },
-            &Limits::default(),
-            &Cancel::new(),
-        );
+        let r =
+            a.analyse(&FileInput { bytes: &b, facet: &facet }, &Limits::default(), &Cancel::new());
         if began.elapsed().as_millis() > 1500 {
             println!("SLOW {rel} {:?} {} bytes", began.elapsed(), b.len());
         }
@@ -94,10 +73,7 @@ fn survey() {
             }
         }
     }
-    println!(
-        "{n} findings in {lines} lines, {bytes} bytes, {:?}",
-        start.elapsed()
-    );
+    println!("{n} findings in {lines} lines, {bytes} bytes, {:?}", start.elapsed());
 }
 
 /// Each rule's examples: everything in `bad*` is found by that rule, nothing at
@@ -110,17 +86,10 @@ fn examples_are_told_apart() {
     assert!(!all.is_empty(), "no examples in {}", root.display());
     let mut wrong = Vec::new();
     for p in all {
-        let rel = p
-            .strip_prefix(&root)
-            .expect("below the root")
-            .to_string_lossy()
-            .replace('\\', "/");
+        let rel =
+            p.strip_prefix(&root).expect("below the root").to_string_lossy().replace('\\', "/");
         let mut parts = rel.split('/');
-        let rule = format!(
-            "{}/{}",
-            parts.next().unwrap_or(""),
-            parts.next().unwrap_or("")
-        );
+        let rule = format!("{}/{}", parts.next().unwrap_or(""), parts.next().unwrap_or(""));
         let name = parts.next().unwrap_or("");
         let code = fs::read_to_string(&p).expect("readable");
         let facet = match rule.split('/').next() {
@@ -136,10 +105,7 @@ fn examples_are_told_apart() {
             if got != want {
                 wrong.push(format!(
                     "{rel}: {got} of {want} found: {:?}",
-                    r.findings
-                        .iter()
-                        .map(|f| (f.span.start_line, &f.rule_id))
-                        .collect::<Vec<_>>()
+                    r.findings.iter().map(|f| (f.span.start_line, &f.rule_id)).collect::<Vec<_>>()
                 ));
             }
         } else if !r.findings.is_empty() {
@@ -158,14 +124,8 @@ fn examples_are_told_apart() {
 #[test]
 fn deep_nesting_is_cut_not_crashed() {
     for (facet, code) in [
-        (
-            "python",
-            format!("x = {}1{}", "(".repeat(100_000), ")".repeat(100_000)),
-        ),
-        (
-            "javascript",
-            format!("x = {}1{}", "[".repeat(100_000), "]".repeat(100_000)),
-        ),
+        ("python", format!("x = {}1{}", "(".repeat(100_000), ")".repeat(100_000))),
+        ("javascript", format!("x = {}1{}", "[".repeat(100_000), "]".repeat(100_000))),
         (
             "java",
             format!(
@@ -174,14 +134,7 @@ fn deep_nesting_is_cut_not_crashed() {
                 ")".repeat(100_000)
             ),
         ),
-        (
-            "go",
-            format!(
-                "package a\nvar x = {}1{}",
-                "(".repeat(100_000),
-                ")".repeat(100_000)
-            ),
-        ),
+        ("go", format!("package a\nvar x = {}1{}", "(".repeat(100_000), ")".repeat(100_000))),
         ("python", format!("x = a{}", "+b".repeat(100_000))),
         ("javascript", format!("x = a{}", ".b()".repeat(100_000))),
         ("javascript", "if(a){".repeat(50_000)),
@@ -197,18 +150,12 @@ fn every_rule_is_complete() {
     assert!(a.rules().len() >= 80, "only {} rules", a.rules().len());
     for r in a.rules() {
         assert!(r.id.contains('/'), "{}: the id names no language", r.id);
-        for (what, text) in [
-            ("title", &r.title),
-            ("description", &r.description),
-            ("remediation", &r.remediation),
-        ] {
+        for (what, text) in
+            [("title", &r.title), ("description", &r.description), ("remediation", &r.remediation)]
+        {
             assert!(text.len() > 10, "{}: {what} is missing", r.id);
         }
-        assert!(
-            !r.cwe.is_empty() && !r.owasp.is_empty(),
-            "{}: no CWE or OWASP class",
-            r.id
-        );
+        assert!(!r.cwe.is_empty() && !r.owasp.is_empty(), "{}: no CWE or OWASP class", r.id);
     }
     let ids: Vec<&str> = a.rules().iter().map(|r| r.id.as_str()).collect();
     assert!(ids.is_sorted(), "rules are not ordered by id");
@@ -233,10 +180,7 @@ fn a_finding_tells_its_way_and_its_place() {
 
 #[test]
 fn identity_survives_moves_and_layout() {
-    let one = analyse(
-        "python",
-        "import os\ndef f():\n    eval(input(os.getcwd()))\n    hashlib\n",
-    );
+    let one = analyse("python", "import os\ndef f():\n    eval(input(os.getcwd()))\n    hashlib\n");
     assert!(one.findings.is_empty());
     let bad = "import tempfile\ndef f():\n    return tempfile.mktemp('a', 'b')\n";
     let moved = "import tempfile\n\n# more\n\ndef f():\n    return tempfile.mktemp(\n        'a',\n        'b')\n";
@@ -254,36 +198,21 @@ fn test_code_is_left_alone_and_facets_say_so() {
     assert_eq!(a.facet("node_modules/x/index.js"), None);
     assert_eq!(a.facet("bin/tool").as_deref(), Some("noext"));
     assert_eq!(a.facet("README.md"), None);
-    assert_eq!(
-        a.facet("docker/Dockerfile.prod").as_deref(),
-        Some("dockerfile")
-    );
-    assert_eq!(
-        a.facet(".github/workflows/ci.yml").as_deref(),
-        Some("github-workflow")
-    );
+    assert_eq!(a.facet("docker/Dockerfile.prod").as_deref(), Some("dockerfile"));
+    assert_eq!(a.facet(".github/workflows/ci.yml").as_deref(), Some("github-workflow"));
     let bad = "import tempfile\ntempfile.mktemp()\n";
     assert_eq!(ids(&analyse("python", bad)), ["python/insecure-temp-file"]);
     assert!(analyse("python/test", bad).findings.is_empty());
     let script = format!("#!/usr/bin/env python3\n{bad}");
-    assert_eq!(
-        ids(&analyse("noext", &script)),
-        ["python/insecure-temp-file"]
-    );
+    assert_eq!(ids(&analyse("noext", &script)), ["python/insecure-temp-file"]);
     assert!(analyse("noext", bad).findings.is_empty());
 }
 
 #[test]
 fn findings_are_limited_and_counted() {
     let code = format!("import tempfile\n{}", "tempfile.mktemp()\n".repeat(20));
-    let limits = Limits {
-        max_findings_per_rule_and_file: 5,
-        ..Limits::default()
-    };
-    let input = FileInput {
-        bytes: code.as_bytes(),
-        facet: "python",
-    };
+    let limits = Limits { max_findings_per_rule_and_file: 5, ..Limits::default() };
+    let input = FileInput { bytes: code.as_bytes(), facet: "python" };
     let r = ENGINE.analyse(&input, &limits, &Cancel::new());
     assert_eq!(r.findings.len(), 5);
     assert!(r.cut.iter().any(|c| c.contains("20 times")), "{:?}", r.cut);
@@ -295,31 +224,17 @@ fn a_cancelled_analysis_ends_and_says_so() {
     let cancel = Cancel::new();
     cancel.cancel();
     let start = Instant::now();
-    let input = FileInput {
-        bytes: code.as_bytes(),
-        facet: "python",
-    };
+    let input = FileInput { bytes: code.as_bytes(), facet: "python" };
     let r = ENGINE.analyse(&input, &Limits::default(), &cancel);
     assert!(!r.cut.is_empty());
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
 }
 
 #[test]
 fn broken_source_never_fails() {
-    for facet in [
-        "python",
-        "javascript",
-        "typescript",
-        "tsx",
-        "java",
-        "go",
-        "dockerfile",
-        "github-workflow",
-    ] {
+    for facet in
+        ["python", "javascript", "typescript", "tsx", "java", "go", "dockerfile", "github-workflow"]
+    {
         for code in [
             "",
             "\u{feff}",
@@ -330,10 +245,7 @@ fn broken_source_never_fails() {
             "run: |\n${{ github.event",
         ] {
             analyse(facet, code);
-            let input = FileInput {
-                bytes: b"\xff\xfe\x80 = eval(\xff)",
-                facet,
-            };
+            let input = FileInput { bytes: b"\xff\xfe\x80 = eval(\xff)", facet };
             ENGINE.analyse(&input, &Limits::default(), &Cancel::new());
         }
     }

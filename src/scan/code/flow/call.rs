@@ -39,19 +39,12 @@ pub(super) struct Actual {
 impl Call<'_> {
     /// Positional argument.
     pub(super) fn arg(&self, i: usize) -> Option<&Value> {
-        self.args
-            .iter()
-            .filter(|a| a.name.is_none())
-            .nth(i)
-            .map(|a| &a.value)
+        self.args.iter().filter(|a| a.name.is_none()).nth(i).map(|a| &a.value)
     }
 
     /// Argument by keyword.
     pub(super) fn keyword(&self, name: &str) -> Option<&Value> {
-        self.args
-            .iter()
-            .find(|a| a.name.as_deref() == Some(name))
-            .map(|a| &a.value)
+        self.args.iter().find(|a| a.name.as_deref() == Some(name)).map(|a| &a.value)
     }
 }
 
@@ -80,17 +73,10 @@ impl Interpreter<'_> {
         for a in args {
             // Functions that are passed run once it is known with what.
             let value = match module.nodes.get(a.value as usize).map(|n| &n.op) {
-                Some(Op::Closure(f)) => Value {
-                    kind: Kind::Func(*f),
-                    ..Value::default()
-                },
+                Some(Op::Closure(f)) => Value { kind: Kind::Func(*f), ..Value::default() },
                 _ => self.eval(a.value, st).without(&st.kills),
             };
-            actuals.push(Actual {
-                name: a.name.clone(),
-                value,
-                spread: a.spread,
-            });
+            actuals.push(Actual { name: a.name.clone(), value, spread: a.spread });
         }
         let full = match (&receiver, method) {
             (Some((_, r)), Some(m)) => r.name.as_ref().map(|n| format!("{n}.{m}")),
@@ -101,22 +87,12 @@ impl Interpreter<'_> {
             (Some(t), Some(f)) if **t != *f && self.table.exact(t).is_some() => Some(t.to_string()),
             (_, f) => f,
         };
-        let full = if new {
-            full.map(|f| format!("new {f}"))
-        } else {
-            full
-        };
+        let full = if new { full.map(|f| format!("new {f}")) } else { full };
         let (object, receiver) = match receiver {
             Some((o, r)) => (Some(o), r.without(&st.kills)),
             None => (None, Value::default()),
         };
-        let call = Call {
-            id,
-            full,
-            method,
-            receiver,
-            args: actuals,
-        };
+        let call = Call { id, full, method, receiver, args: actuals };
 
         if let Some(v) = self.own_function(&call, &target, object, st) {
             return v;
@@ -169,10 +145,7 @@ impl Interpreter<'_> {
                     let f = self.overload(f, call);
                     if let Some(Some(s)) = self.summaries.get(f as usize).cloned() {
                         let args = self.bind(f, call, st);
-                        let this = Value {
-                            kind: Kind::Instance(c),
-                            ..Value::default()
-                        };
+                        let this = Value { kind: Kind::Instance(c), ..Value::default() };
                         self.release(&s, &this, &args, f, call, st);
                         if let Some(t) = &s.this {
                             out = self.substitute(t, &this, &args, f, call, 0);
@@ -307,8 +280,7 @@ impl Interpreter<'_> {
         let props: Vec<&PropagatorDef> = models.iter().flat_map(|m| &m.propagates).collect();
 
         let builtin = if props.is_empty() && clears == 0 {
-            call.method
-                .map(|m| containers::method(m, call, called.as_ref()))
+            call.method.map(|m| containers::method(m, call, called.as_ref()))
         } else {
             None
         };
@@ -364,10 +336,7 @@ impl Interpreter<'_> {
             }
         }
         // Flask: `args.get("n", type=int)`.
-        if call
-            .keyword("type")
-            .is_some_and(|t| super::report::is_scalar_type(t.name.as_deref()))
-        {
+        if call.keyword("type").is_some_and(|t| super::report::is_scalar_type(t.name.as_deref())) {
             out.facts = None;
         }
         if clears != 0 {
@@ -398,10 +367,7 @@ impl Interpreter<'_> {
         let inputs: Vec<Value> = if p.from.is_empty() {
             all_inputs(call)
         } else {
-            p.from
-                .iter()
-                .filter_map(|i| call.arg(*i).cloned())
-                .collect()
+            p.from.iter().filter_map(|i| call.arg(*i).cloned()).collect()
         };
         let v = if p.concat {
             match inputs.split_first() {
@@ -414,10 +380,7 @@ impl Interpreter<'_> {
         } else {
             concat(&inputs)
         };
-        let mut v = Value {
-            constant: if p.concat { None } else { v.constant.clone() },
-            ..v
-        };
+        let mut v = Value { constant: if p.concat { None } else { v.constant.clone() }, ..v };
         if v.facts.is_some() {
             let name = call.full.as_deref().or(call.method).unwrap_or("the call");
             let span = self.span_of(call.id);
@@ -487,11 +450,7 @@ impl Interpreter<'_> {
             } else if args.iter().any(|a| a.facts.is_some()) {
                 let actuals = args
                     .into_iter()
-                    .map(|value| Actual {
-                        name: None,
-                        value,
-                        spread: false,
-                    })
+                    .map(|value| Actual { name: None, value, spread: false })
                     .collect();
                 let inner = Call {
                     id: call.id,

@@ -22,10 +22,7 @@ pub(super) enum Effect {
 /// A constructor of a container, called without arguments.
 pub(super) fn is_new_container(full: Option<&str>) -> bool {
     let Some(full) = full else { return false };
-    if matches!(
-        full,
-        "list" | "dict" | "set" | "collections.OrderedDict" | "collections.deque"
-    ) {
+    if matches!(full, "list" | "dict" | "set" | "collections.OrderedDict" | "collections.deque") {
         return true;
     }
     let Some(class) = full.strip_prefix("new ") else {
@@ -57,14 +54,8 @@ pub(super) fn is_new_container(full: Option<&str>) -> bool {
 
 /// A container that is known to be empty.
 pub(super) fn empty() -> Value {
-    let elements = Elements {
-        len: Some(0),
-        ..Elements::default()
-    };
-    Value {
-        elements: Some(std::rc::Rc::new(elements)),
-        ..Value::default()
-    }
+    let elements = Elements { len: Some(0), ..Elements::default() };
+    Value { elements: Some(std::rc::Rc::new(elements)), ..Value::default() }
 }
 
 /// The method gives its receiver, or a part of it through which it is changed.
@@ -118,11 +109,7 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             None,
         ) => Effect::Receiver(Box::new(move |o| {
             o.push_element(v);
-            Value {
-                elements: o.elements.clone(),
-                facts: o.facts.clone(),
-                ..Value::default()
-            }
+            Value { elements: o.elements.clone(), facts: o.facts.clone(), ..Value::default() }
         })),
         ("add" | "insert", Some(_), Some(v)) => Effect::Receiver(Box::new(move |o| {
             o.add_element(v);
@@ -199,12 +186,7 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             if r.facts.is_some() {
                 parts.push(r.only_facts());
             }
-            parts.extend(
-                call.args
-                    .iter()
-                    .filter(|_| name == "concat")
-                    .map(|a| a.value.clone()),
-            );
+            parts.extend(call.args.iter().filter(|_| name == "concat").map(|a| a.value.clone()));
             let mut out = concat(&parts);
             out.constant = None;
             Effect::Value(out)
@@ -225,11 +207,7 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
         {
             let mut facts = r.facts().to_vec();
             merge_facts(&mut facts, v.facts());
-            let mut out = Value {
-                html: r.html,
-                prefix: r.prefix.clone(),
-                ..Value::default()
-            };
+            let mut out = Value { html: r.html, prefix: r.prefix.clone(), ..Value::default() };
             out.set_facts(facts);
             Effect::Value(out)
         }
@@ -238,31 +216,16 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             | "build",
             _,
             _,
-        ) if r.constant.is_some() || r.prefix.is_some() => Effect::Value(Value {
-            name: None,
-            ..r.clone()
-        }),
+        ) if r.constant.is_some() || r.prefix.is_some() => {
+            Effect::Value(Value { name: None, ..r.clone() })
+        }
         ("lower" | "toLowerCase", None, _) if r.constant.is_some() => {
-            let s = r
-                .constant
-                .as_ref()
-                .and_then(Const::as_str)
-                .map(str::to_lowercase);
-            Effect::Value(
-                s.map(|s| Value::constant(Const::Str(s.into())))
-                    .unwrap_or_default(),
-            )
+            let s = r.constant.as_ref().and_then(Const::as_str).map(str::to_lowercase);
+            Effect::Value(s.map(|s| Value::constant(Const::Str(s.into()))).unwrap_or_default())
         }
         ("upper" | "toUpperCase", None, _) if r.constant.is_some() => {
-            let s = r
-                .constant
-                .as_ref()
-                .and_then(Const::as_str)
-                .map(str::to_uppercase);
-            Effect::Value(
-                s.map(|s| Value::constant(Const::Str(s.into())))
-                    .unwrap_or_default(),
-            )
+            let s = r.constant.as_ref().and_then(Const::as_str).map(str::to_uppercase);
+            Effect::Value(s.map(|s| Value::constant(Const::Str(s.into()))).unwrap_or_default())
         }
         ("charAt", Some(i), _) => {
             let at = match (r.constant.as_ref(), i.constant) {
@@ -307,9 +270,7 @@ fn format_text(text: &Value, args: &[Value]) -> Value {
     match &text.constant {
         Some(Const::Str(s)) => {
             let at = s.find(['%', '{']).unwrap_or(s.len());
-            parts.push(Value::constant(Const::Str(
-                s.get(..at).unwrap_or_default().into(),
-            )));
+            parts.push(Value::constant(Const::Str(s.get(..at).unwrap_or_default().into())));
         }
         _ => parts.push(text.clone()),
     }
@@ -378,10 +339,7 @@ pub(super) fn is_predicate(name: &str) -> bool {
             | "getcontentlength"
             | "isuserinrole"
     ) || (lower.starts_with("is")
-        && name
-            .chars()
-            .nth(2)
-            .is_some_and(|c| c.is_uppercase() || c == '_'))
+        && name.chars().nth(2).is_some_and(|c| c.is_uppercase() || c == '_'))
         || matches!(
             lower.as_str(),
             "isdigit"

@@ -33,13 +33,9 @@ impl Interpreter<'_> {
                 None => a == p || a.rsplit('.').next() == Some(p),
             };
             if !e.annotation.is_empty() {
-                let hit = f
-                    .annotations
-                    .iter()
-                    .any(|a| e.annotation.iter().any(|p| named(&a.name, p)))
-                    || registered
-                        .iter()
-                        .any(|a| e.annotation.iter().any(|p| named(a, p)));
+                let hit =
+                    f.annotations.iter().any(|a| e.annotation.iter().any(|p| named(&a.name, p)))
+                        || registered.iter().any(|a| e.annotation.iter().any(|p| named(a, p)));
                 if !hit {
                     continue;
                 }
@@ -75,9 +71,7 @@ impl Interpreter<'_> {
                     && !p.ty.as_deref().is_some_and(|t| table.knows_type(t));
                 let routed = e.route_params
                     && f.annotations.iter().any(|a| {
-                        a.argument
-                            .as_deref()
-                            .is_some_and(|route| route_names(route, &p.name))
+                        a.argument.as_deref().is_some_and(|route| route_names(route, &p.name))
                     });
                 if (marked || plain || routed) && !report::is_scalar_type(p.ty.as_deref()) {
                     let mut v = Self::param_source(f, p);
@@ -102,12 +96,8 @@ impl Interpreter<'_> {
 
 /// The route has this variable part, and not one of numbers only.
 pub(super) fn route_names(route: &str, name: &str) -> bool {
-    route
-        .split('<')
-        .skip(1)
-        .filter_map(|p| p.split_once('>'))
-        .any(|(part, _)| {
-            let (kind, own) = part.split_once(':').unwrap_or(("string", part));
-            own == name && !matches!(kind, "int" | "float" | "uuid")
-        })
+    route.split('<').skip(1).filter_map(|p| p.split_once('>')).any(|(part, _)| {
+        let (kind, own) = part.split_once(':').unwrap_or(("string", part));
+        own == name && !matches!(kind, "int" | "float" | "uuid")
+    })
 }

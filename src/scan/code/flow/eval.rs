@@ -35,10 +35,7 @@ impl Interpreter<'_> {
             }
             Op::Var(v) => self.read_var(*v, st),
             Op::Global(name) => self.global(id, name),
-            Op::Class(c) => Value {
-                kind: Kind::Class(*c),
-                ..Value::default()
-            },
+            Op::Class(c) => Value { kind: Kind::Class(*c), ..Value::default() },
             Op::This => st.this.clone(),
             Op::Field(object, name) => {
                 let v = self.eval(*object, st);
@@ -59,13 +56,7 @@ impl Interpreter<'_> {
                 let v = self.eval(*a, st);
                 Value {
                     constant: v.constant.as_ref().map(|c| Const::Bool(!c.truthy())),
-                    guard: v.guard.map(|g| {
-                        Guard {
-                            yes: g.no.clone(),
-                            no: g.yes.clone(),
-                        }
-                        .into()
-                    }),
+                    guard: v.guard.map(|g| Guard { yes: g.no.clone(), no: g.yes.clone() }.into()),
                     ..Value::default()
                 }
             }
@@ -89,20 +80,13 @@ impl Interpreter<'_> {
                 }
             }
             Op::Closure(f) => {
-                if self
-                    .module
-                    .functions
-                    .get(*f as usize)
-                    .is_some_and(|f| f.nested)
+                if self.module.functions.get(*f as usize).is_some_and(|f| f.nested)
                     || self.is_lambda(*f)
                 {
                     // Run where it stands, with nothing known of its arguments.
                     self.run_nested(*f, &[], &[], st);
                 }
-                Value {
-                    kind: Kind::Func(*f),
-                    ..Value::default()
-                }
+                Value { kind: Kind::Func(*f), ..Value::default() }
             }
             Op::Assign(place, value) => {
                 let v = self.eval(*value, st).without(&st.kills);
@@ -116,10 +100,7 @@ impl Interpreter<'_> {
                 let mut v = self.eval(*a, st);
                 if let Some(t) = ty {
                     if super::report::is_scalar_type(Some(t)) {
-                        return Value {
-                            constant: v.constant,
-                            ..Value::default()
-                        };
+                        return Value { constant: v.constant, ..Value::default() };
                     }
                     v.name = Some(t.clone());
                 } else if v.constant.is_some() {
@@ -166,10 +147,7 @@ impl Interpreter<'_> {
     }
 
     pub(super) fn is_lambda(&self, f: FuncId) -> bool {
-        self.module
-            .functions
-            .get(f as usize)
-            .is_some_and(|f| f.name.is_empty())
+        self.module.functions.get(f as usize).is_some_and(|f| f.name.is_empty())
     }
 
     pub(super) fn read_var(&self, v: VarId, st: &State) -> Value {
@@ -219,11 +197,7 @@ impl Interpreter<'_> {
         };
         let text = self.text_of(id);
         let span = self.span_of(id);
-        let step = Trace::step(
-            None,
-            span,
-            format!("{} enters: `{}`", s.what, short(text)).into(),
-        );
+        let step = Trace::step(None, span, format!("{} enters: `{}`", s.what, short(text)).into());
         v.set_facts(vec![source_fact(digest(text), s, step)]);
         true
     }
@@ -259,10 +233,7 @@ impl Interpreter<'_> {
             }
             if matches!(v.kind, Kind::Class(_))
                 && out.constant.is_none()
-                && let Some(e) = self
-                    .class_base
-                    .get(c as usize)
-                    .and_then(|b| b.element(&key))
+                && let Some(e) = self.class_base.get(c as usize).and_then(|b| b.element(&key))
             {
                 out = e;
             }
@@ -305,12 +276,7 @@ impl Interpreter<'_> {
         f.container = false;
         if matches!(f.origin, Origin::Source(_)) {
             f.origin = Origin::Source(digest(text));
-            let what = f
-                .trace
-                .steps()
-                .first()
-                .map(|s| s.message.to_string())
-                .unwrap_or_default();
+            let what = f.trace.steps().first().map(|s| s.message.to_string()).unwrap_or_default();
             let what = what.split(" enters").next().unwrap_or("input").to_string();
             f.trace = Trace::step(
                 None,
@@ -376,10 +342,7 @@ impl Interpreter<'_> {
     }
 
     fn list(&mut self, items: &[NodeId], st: &mut State) -> Value {
-        let mut out = Value {
-            elements: Some(std::rc::Rc::default()),
-            ..Value::default()
-        };
+        let mut out = Value { elements: Some(std::rc::Rc::default()), ..Value::default() };
         if let Some(e) = out.elements.as_mut() {
             std::rc::Rc::make_mut(e).len = Some(0);
         }
@@ -391,10 +354,7 @@ impl Interpreter<'_> {
     }
 
     fn map(&mut self, items: &[(Option<NodeId>, NodeId)], id: NodeId, st: &mut State) -> Value {
-        let mut out = Value {
-            elements: Some(std::rc::Rc::default()),
-            ..Value::default()
-        };
+        let mut out = Value { elements: Some(std::rc::Rc::default()), ..Value::default() };
         for (k, v) in items {
             let key = k.map(|k| self.eval(k, st));
             let value = self.eval(*v, st).without(&st.kills);

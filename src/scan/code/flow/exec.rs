@@ -38,17 +38,10 @@ impl Interpreter<'_> {
                     }
                 }
             }
-            Stmt::Loop {
-                cond,
-                body,
-                step,
-                post,
-            } => self.repeat(*cond, body, step, *post, st),
+            Stmt::Loop { cond, body, step, post } => self.repeat(*cond, body, step, *post, st),
             Stmt::Switch(subject, cases) => self.switch(*subject, cases, st),
             Stmt::Return(v, span) => {
-                let value = v
-                    .map(|v| self.eval(v, st).without(&st.kills))
-                    .unwrap_or_default();
+                let value = v.map(|v| self.eval(v, st).without(&st.kills)).unwrap_or_default();
                 self.check_response(&value, span, st);
                 if let Some(f) = self.frames.last_mut() {
                     f.result = Some(match f.result.take() {
@@ -137,10 +130,9 @@ impl Interpreter<'_> {
             }
             self.block(body, &mut inner);
             let (breaks, continues) = match self.frames.last_mut() {
-                Some(f) => (
-                    f.breaks.pop().unwrap_or_default(),
-                    f.continues.pop().unwrap_or_default(),
-                ),
+                Some(f) => {
+                    (f.breaks.pop().unwrap_or_default(), f.continues.pop().unwrap_or_default())
+                }
                 None => Default::default(),
             };
             exits.extend(breaks);
@@ -160,15 +152,9 @@ impl Interpreter<'_> {
 
     pub(super) fn switch(&mut self, subject: NodeId, cases: &[Case], st: &mut State) {
         let v = self.eval(subject, st);
-        let kills: Vec<Kill> = v
-            .facts()
-            .iter()
-            .map(|f| (f.origin.clone(), ALL_LABELS))
-            .collect();
-        let tests: Vec<Vec<Value>> = cases
-            .iter()
-            .map(|c| c.tests.iter().map(|t| self.eval(*t, st)).collect())
-            .collect();
+        let kills: Vec<Kill> = v.facts().iter().map(|f| (f.origin.clone(), ALL_LABELS)).collect();
+        let tests: Vec<Vec<Value>> =
+            cases.iter().map(|c| c.tests.iter().map(|t| self.eval(*t, st)).collect()).collect();
         if let Some(f) = self.frames.last_mut() {
             f.breaks.push(Vec::new());
         }
@@ -193,9 +179,7 @@ impl Interpreter<'_> {
                 None => {
                     let mut s = entry.clone();
                     if !c.tests.is_empty()
-                        && tests
-                            .get(i)
-                            .is_some_and(|t| t.iter().all(|t| t.constant.is_some()))
+                        && tests.get(i).is_some_and(|t| t.iter().all(|t| t.constant.is_some()))
                     {
                         s.kills.extend(kills.iter().cloned());
                     }
@@ -217,11 +201,7 @@ impl Interpreter<'_> {
                 });
             }
         }
-        let breaks = self
-            .frames
-            .last_mut()
-            .and_then(|f| f.breaks.pop())
-            .unwrap_or_default();
+        let breaks = self.frames.last_mut().and_then(|f| f.breaks.pop()).unwrap_or_default();
         let skipped = match chosen {
             Some(at) => at.is_none(),
             None => !has_default,

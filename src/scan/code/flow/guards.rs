@@ -7,24 +7,13 @@ use super::value::*;
 
 /// What the truth of a call says about its receiver and arguments.
 pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
-    let name = call.method.or(call
-        .full
-        .as_deref()
-        .map(|f| f.rsplit('.').next().unwrap_or(f)))?;
+    let name = call.method.or(call.full.as_deref().map(|f| f.rsplit('.').next().unwrap_or(f)))?;
     let r = &call.receiver;
     let first = call.arg(0);
     let kills = |v: &Value, labels: u32| -> Vec<Kill> {
-        v.facts()
-            .iter()
-            .map(|f| (f.origin.clone(), labels))
-            .collect()
+        v.facts().iter().map(|f| (f.origin.clone(), labels)).collect()
     };
-    let yes = |k: Vec<Kill>| {
-        (!k.is_empty()).then(|| Guard {
-            yes: k,
-            no: Vec::new(),
-        })
-    };
+    let yes = |k: Vec<Kill>| (!k.is_empty()).then(|| Guard { yes: k, no: Vec::new() });
     let text = |v: Option<&Value>| v.and_then(|v| v.constant.as_ref()?.as_str().map(String::from));
     match name {
         "includes" | "contains" | "containsKey" | "has" | "indexOf" | "Contains" | "contains?"
@@ -76,28 +65,19 @@ pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
             }
         }
         "startsWith" | "startswith" | "HasPrefix" | "is_relative_to" | "StartsWith" => {
-            let (whole, prefix) = if r.facts.is_some() {
-                (r, first?)
-            } else {
-                (first?, call.arg(1)?)
-            };
+            let (whole, prefix) =
+                if r.facts.is_some() { (r, first?) } else { (first?, call.arg(1)?) };
             if prefix.facts.is_some() {
                 return None;
             }
             let known = text(Some(prefix));
             let weak = known.as_deref().is_some_and(|p| {
                 p.len() <= 1
-                    || matches!(
-                        p,
-                        "http" | "http:" | "http://" | "https" | "https:" | "https://"
-                    )
+                    || matches!(p, "http" | "http:" | "http://" | "https" | "https:" | "https://")
             });
             if known.as_deref() == Some("..") || known.as_deref() == Some("../") {
                 let no = kills(whole, label("path"));
-                return Some(Guard {
-                    yes: Vec::new(),
-                    no,
-                });
+                return Some(Guard { yes: Vec::new(), no });
             }
             if known.as_deref() == Some("/") {
                 return yes(kills(whole, label("redirect")));
@@ -105,30 +85,16 @@ pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
             if weak {
                 return None;
             }
-            yes(kills(
-                whole,
-                label("path") | label("redirect") | label("ssrf"),
-            ))
+            yes(kills(whole, label("path") | label("redirect") | label("ssrf")))
         }
         "isAbs" | "IsAbs" | "isAbsolute" => None,
         "isinstance" => None,
         "IsLocal" => yes(kills(first?, label("path"))),
         "isInteger" | "isSafeInteger" | "isFinite" => yes(kills(first?, ALL_LABELS)),
-        "isNaN" => Some(Guard {
-            yes: Vec::new(),
-            no: kills(first?, ALL_LABELS),
-        }),
+        "isNaN" => Some(Guard { yes: Vec::new(), no: kills(first?, ALL_LABELS) }),
         _ => {
             let lower = name.to_ascii_lowercase();
-            let says = [
-                "valid",
-                "allow",
-                "safe",
-                "permit",
-                "whitelist",
-                "trusted",
-                "is_known",
-            ];
+            let says = ["valid", "allow", "safe", "permit", "whitelist", "trusted", "is_known"];
             if !says.iter().any(|s| lower.contains(s)) || lower.contains("invalid") {
                 return None;
             }

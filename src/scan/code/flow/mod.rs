@@ -144,11 +144,8 @@ pub fn run<'m>(
     }
     let mut hits: Vec<Hit> = i.hits.into_values().collect();
     // What data flow says more about needs no second word by a pattern.
-    let flows: HashSet<u32> = hits
-        .iter()
-        .filter(|h| !h.flow.is_empty())
-        .map(|h| h.span.start)
-        .collect();
+    let flows: HashSet<u32> =
+        hits.iter().filter(|h| !h.flow.is_empty()).map(|h| h.span.start).collect();
     hits.retain(|h| !h.flow.is_empty() || !flows.contains(&h.span.start));
     hits.sort_by_key(|h| (h.span.start, h.rule));
     (hits, cut)
@@ -169,11 +166,7 @@ impl Interpreter<'_> {
         self.frames.pop();
         let mut vars = st.into_vars();
         for (v, value) in &mut vars {
-            let often = self
-                .module
-                .vars
-                .get(*v as usize)
-                .is_none_or(|v| v.assignments > 1);
+            let often = self.module.vars.get(*v as usize).is_none_or(|v| v.assignments > 1);
             if often {
                 value.constant = None;
                 value.prefix = None;
@@ -185,10 +178,7 @@ impl Interpreter<'_> {
     /// What fields hold before a method runs: initialisers, then the constructor.
     fn classes(&mut self) {
         for (id, class) in self.module.classes.iter().enumerate() {
-            let mut base = Value {
-                kind: Kind::Instance(id as ClassId),
-                ..Value::default()
-            };
+            let mut base = Value { kind: Kind::Instance(id as ClassId), ..Value::default() };
             base.name = class.bases.first().cloned();
             self.steps = 0;
             let mut st = State::new();
@@ -242,10 +232,7 @@ impl Interpreter<'_> {
                 .enumerate()
                 .filter(|(_, f)| f.class == Some(id as ClassId))
                 .filter(|(_, f)| matches!(&*f.name, "__init__" | "constructor" | "<init>"));
-            by_name
-                .entry(&c.name)
-                .or_default()
-                .extend(made.map(|(i, _)| i as FuncId));
+            by_name.entry(&c.name).or_default().extend(made.map(|(i, _)| i as FuncId));
         }
         let mut done = vec![false; self.module.functions.len()];
         let mut out = Vec::new();
@@ -277,10 +264,7 @@ impl Interpreter<'_> {
         }
         // Nested functions are interpreted where they stand.
         out.retain(|f| {
-            self.module
-                .functions
-                .get(*f as usize)
-                .is_some_and(|f| !f.nested && !f.name.is_empty())
+            self.module.functions.get(*f as usize).is_some_and(|f| !f.nested && !f.name.is_empty())
         });
         out
     }
@@ -302,10 +286,8 @@ impl Interpreter<'_> {
             st.this.set_facts(vec![Self::param_fact(0, f)]);
         }
         for (i, p) in f.params.iter().enumerate() {
-            let mut v = Value {
-                name: p.ty.as_ref().map(|t| self.canonical(t)),
-                ..Value::default()
-            };
+            let mut v =
+                Value { name: p.ty.as_ref().map(|t| self.canonical(t)), ..Value::default() };
             if !report::is_scalar_type(p.ty.as_deref()) {
                 v.set_facts(vec![Self::param_fact(i + 1, f)]);
             }
@@ -337,14 +319,9 @@ impl Interpreter<'_> {
         if let Some(end) = end {
             s.this = f.has_receiver.then(|| end.this.clone());
             for p in &f.params {
-                let reassigned = self
-                    .module
-                    .vars
-                    .get(p.var as usize)
-                    .is_none_or(|v| v.assignments > 0);
-                let v = end
-                    .get(p.var)
-                    .filter(|v| v.elements.is_some() && !reassigned);
+                let reassigned =
+                    self.module.vars.get(p.var as usize).is_none_or(|v| v.assignments > 0);
+                let v = end.get(p.var).filter(|v| v.elements.is_some() && !reassigned);
                 s.params.push(v.cloned());
             }
         }
@@ -355,10 +332,7 @@ impl Interpreter<'_> {
 
     fn param_fact(i: usize, f: &Function) -> Fact {
         let (name, span) = match i.checked_sub(1).and_then(|i| f.params.get(i)) {
-            Some(p) => (
-                format!("parameter `{}`", p.name),
-                f.span.start..f.span.start,
-            ),
+            Some(p) => (format!("parameter `{}`", p.name), f.span.start..f.span.start),
             None => ("the receiver".to_string(), f.span.start..f.span.start),
         };
         Fact {
@@ -372,11 +346,7 @@ impl Interpreter<'_> {
 
     fn class_named(&self, ty: Option<&str>) -> Option<ClassId> {
         let ty = ty?;
-        self.module
-            .classes
-            .iter()
-            .position(|c| &*c.name == ty)
-            .map(|i| i as ClassId)
+        self.module.classes.iter().position(|c| &*c.name == ty).map(|i| i as ClassId)
     }
 
     fn over(&mut self) -> bool {

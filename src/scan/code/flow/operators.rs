@@ -24,10 +24,9 @@ impl Interpreter<'_> {
                 concat(&[x, y])
             }
             BinOp::Mod => match (&x.constant, &y.constant) {
-                (Some(Const::Int(i)), Some(Const::Int(j))) => i
-                    .checked_rem(*j)
-                    .map(|r| Value::constant(Const::Int(r)))
-                    .unwrap_or_default(),
+                (Some(Const::Int(i)), Some(Const::Int(j))) => {
+                    i.checked_rem(*j).map(|r| Value::constant(Const::Int(r))).unwrap_or_default()
+                }
                 _ => Self::format(&x, &[y]),
             },
             BinOp::Sub | BinOp::Mul | BinOp::Div => {
@@ -37,16 +36,10 @@ impl Interpreter<'_> {
                         BinOp::Mul => Some(i.wrapping_mul(*j)),
                         _ => i.checked_div(*j),
                     };
-                    return r
-                        .map(|r| Value::constant(Const::Int(r)))
-                        .unwrap_or_default();
+                    return r.map(|r| Value::constant(Const::Int(r))).unwrap_or_default();
                 }
                 // `directory / name` of path objects.
-                if op == BinOp::Div {
-                    concat(&[x, y])
-                } else {
-                    Value::default()
-                }
+                if op == BinOp::Div { concat(&[x, y]) } else { Value::default() }
             }
             BinOp::Eq | BinOp::Ne => Self::equality(op, &x, &y),
             BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge => {
@@ -89,22 +82,13 @@ impl Interpreter<'_> {
         };
         let all = |p: &[Kill], q: &[Kill]| p.iter().chain(q).cloned().collect::<Vec<_>>();
         let both = |p: &[Kill], q: &[Kill]| {
-            p.iter()
-                .filter(|k| q.contains(k))
-                .cloned()
-                .collect::<Vec<_>>()
+            p.iter().filter(|k| q.contains(k)).cloned().collect::<Vec<_>>()
         };
         out.guard = Some(
             if and {
-                Guard {
-                    yes: all(&g.yes, &h.yes),
-                    no: both(&g.no, &h.no),
-                }
+                Guard { yes: all(&g.yes, &h.yes), no: both(&g.no, &h.no) }
             } else {
-                Guard {
-                    yes: both(&g.yes, &h.yes),
-                    no: all(&g.no, &h.no),
-                }
+                Guard { yes: both(&g.yes, &h.yes), no: all(&g.no, &h.no) }
             }
             .into(),
         );
@@ -122,49 +106,26 @@ impl Interpreter<'_> {
         if let (Some(g), Some(c)) = (&tested.guard, &against.constant) {
             let found = !matches!(c, Const::Int(-1) | Const::Bool(false));
             let g = (**g).clone();
-            let g = if found == equal {
-                g
-            } else {
-                Guard {
-                    yes: g.no,
-                    no: g.yes,
-                }
-            };
+            let g = if found == equal { g } else { Guard { yes: g.no, no: g.yes } };
             out.guard = Some(g.into());
             return out;
         }
         if let (Some(g), Some(c)) = (&against.guard, &tested.constant) {
             let found = !matches!(c, Const::Int(-1) | Const::Bool(false));
             let g = (**g).clone();
-            let g = if found == equal {
-                g
-            } else {
-                Guard {
-                    yes: g.no,
-                    no: g.yes,
-                }
-            };
+            let g = if found == equal { g } else { Guard { yes: g.no, no: g.yes } };
             out.guard = Some(g.into());
             return out;
         }
         // Equal to something that is no outside data: the value is known good. The
         // comparison with nothing (null, empty) says nothing about other values.
         if against.facts.is_none() && tested.facts.is_some() {
-            let kills: Vec<Kill> = tested
-                .facts()
-                .iter()
-                .map(|f| (f.origin.clone(), ALL_LABELS))
-                .collect();
+            let kills: Vec<Kill> =
+                tested.facts().iter().map(|f| (f.origin.clone(), ALL_LABELS)).collect();
             let g = if equal {
-                Guard {
-                    yes: kills,
-                    no: Vec::new(),
-                }
+                Guard { yes: kills, no: Vec::new() }
             } else {
-                Guard {
-                    yes: Vec::new(),
-                    no: kills,
-                }
+                Guard { yes: Vec::new(), no: kills }
             };
             out.guard = Some(g.into());
         }
@@ -177,14 +138,9 @@ impl Interpreter<'_> {
         let mut parts = vec![];
         if let Some(Const::Str(s)) = &text.constant {
             let at = s.find(['%', '{']).unwrap_or(s.len());
-            parts.push(Value::constant(Const::Str(
-                s.get(..at).unwrap_or_default().into(),
-            )));
+            parts.push(Value::constant(Const::Str(s.get(..at).unwrap_or_default().into())));
         } else {
-            parts.push(Value {
-                constant: None,
-                ..text.clone()
-            });
+            parts.push(Value { constant: None, ..text.clone() });
         }
         for a in args {
             match a.elements.as_deref() {
@@ -202,11 +158,7 @@ impl Interpreter<'_> {
         out.html |= text.html;
         if !args.is_empty() && out.constant.is_some() {
             // The exact text would need a formatter; that it is constant is enough.
-            out.prefix = out
-                .constant
-                .as_ref()
-                .and_then(Const::as_str)
-                .map(Into::into);
+            out.prefix = out.constant.as_ref().and_then(Const::as_str).map(Into::into);
             out.constant = None;
         }
         out
@@ -234,18 +186,8 @@ pub(super) fn joined_lists(x: &Value, y: &Value) -> Value {
 pub(super) fn membership(needle: &Value, haystack: &Value) -> Value {
     let mut out = Value::default();
     if needle.facts.is_some() && haystack.facts.is_none() && haystack.deep_facts().is_empty() {
-        let yes = needle
-            .facts()
-            .iter()
-            .map(|f| (f.origin.clone(), ALL_LABELS))
-            .collect();
-        out.guard = Some(
-            Guard {
-                yes,
-                no: Vec::new(),
-            }
-            .into(),
-        );
+        let yes = needle.facts().iter().map(|f| (f.origin.clone(), ALL_LABELS)).collect();
+        out.guard = Some(Guard { yes, no: Vec::new() }.into());
     } else if haystack.facts.is_some()
         && let Some(Const::Str(s)) = &needle.constant
     {
@@ -254,18 +196,8 @@ pub(super) fn membership(needle: &Value, haystack: &Value) -> Value {
             gone |= label("path");
         }
         if gone != 0 {
-            let no = haystack
-                .facts()
-                .iter()
-                .map(|f| (f.origin.clone(), gone))
-                .collect();
-            out.guard = Some(
-                Guard {
-                    yes: Vec::new(),
-                    no,
-                }
-                .into(),
-            );
+            let no = haystack.facts().iter().map(|f| (f.origin.clone(), gone)).collect();
+            out.guard = Some(Guard { yes: Vec::new(), no }.into());
         }
     }
     out

@@ -20,11 +20,8 @@ impl Interpreter<'_> {
         if let Some(n) = name {
             let mut facts = v.facts().to_vec();
             for f in &mut facts {
-                f.trace = Trace::step(
-                    Some(&f.trace),
-                    span.clone(),
-                    format!("stored in `{n}`").into(),
-                );
+                f.trace =
+                    Trace::step(Some(&f.trace), span.clone(), format!("stored in `{n}`").into());
             }
             v.set_facts(facts);
         }
@@ -36,12 +33,7 @@ impl Interpreter<'_> {
         match place {
             Place::Var(x) => {
                 let mut v = v;
-                if let Some(ty) = self
-                    .module
-                    .vars
-                    .get(*x as usize)
-                    .and_then(|x| x.ty.as_deref())
-                {
+                if let Some(ty) = self.module.vars.get(*x as usize).and_then(|x| x.ty.as_deref()) {
                     if super::report::is_scalar_type(Some(ty)) {
                         v.facts = None;
                     }
@@ -118,10 +110,7 @@ impl Interpreter<'_> {
                 let both = if v.constant.is_none() && v.facts.is_none() && v.name.is_none() {
                     d
                 } else {
-                    Value {
-                        name: v.name.clone(),
-                        ..v.join(&d)
-                    }
+                    Value { name: v.name.clone(), ..v.join(&d) }
                 };
                 self.store(p, both, st);
             }
@@ -211,9 +200,7 @@ impl Interpreter<'_> {
         let last = last.clone();
         self.update(root, front, st, |o| {
             if matches!(last, Key::At(_))
-                && o.elements
-                    .as_deref()
-                    .is_some_and(|e| e.len.is_none() && e.any.is_some())
+                && o.elements.as_deref().is_some_and(|e| e.len.is_none() && e.any.is_some())
             {
                 o.add_element(v.clone());
             }

@@ -64,10 +64,7 @@ impl Interpreter<'_> {
 
     /// Where a node stands.
     pub(super) fn span_of(&self, id: NodeId) -> ByteSpan {
-        self.module
-            .nodes
-            .get(id as usize)
-            .map_or(0..0, |n| n.span.clone())
+        self.module.nodes.get(id as usize).map_or(0..0, |n| n.span.clone())
     }
 
     fn symbol(&self) -> Name {
@@ -100,11 +97,7 @@ impl Interpreter<'_> {
             return;
         }
         if s.joined {
-            let mut all = call
-                .args
-                .iter()
-                .skip(s.from_arg.unwrap_or(0))
-                .map(|a| a.value.clone());
+            let mut all = call.args.iter().skip(s.from_arg.unwrap_or(0)).map(|a| a.value.clone());
             let Some(first) = all.next() else { return };
             let rest: Vec<Value> = all.collect();
             let text = Self::format(&first, &rest);
@@ -185,12 +178,8 @@ impl Interpreter<'_> {
 
     /// A finding by data flow.
     pub(super) fn report_flow(&mut self, hit: &Rc<SinkHit>, fact: &Fact) {
-        let mut flow: Vec<(ByteSpan, Name)> = fact
-            .trace
-            .steps()
-            .into_iter()
-            .map(|s| (s.span.clone(), s.message.clone()))
-            .collect();
+        let mut flow: Vec<(ByteSpan, Name)> =
+            fact.trace.steps().into_iter().map(|s| (s.span.clone(), s.message.clone())).collect();
         let source = flow.first().map(|s| s.1.clone());
         flow.push((hit.span.clone(), format!("reaches `{}`", hit.sink).into()));
         self.record(Hit {
@@ -248,17 +237,10 @@ impl Interpreter<'_> {
     fn surroundings(&self, id: NodeId) -> String {
         let span = self.span_of(id);
         let before = self.src.get(..span.start as usize).unwrap_or_default();
-        let start = before
-            .iter()
-            .rposition(|b| *b == b'\n')
-            .map_or(0, |i| i + 1);
+        let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
         let after = self.src.get(span.end as usize..).unwrap_or_default();
         let end = span.end as usize
-            + after
-                .iter()
-                .position(|b| *b == b'\n')
-                .unwrap_or(after.len())
-                .min(200);
+            + after.iter().position(|b| *b == b'\n').unwrap_or(after.len()).min(200);
         let start = start.max((span.start as usize).saturating_sub(200));
         let line = self.src.get(start..end).unwrap_or_default();
         let symbol = self.symbol();
@@ -294,11 +276,8 @@ impl Interpreter<'_> {
             let key = format!("{n}=");
             let receiver = self.eval(*object, st);
             let full = receiver.name.as_ref().map(|r| format!("{r}.{key}"));
-            let models = full
-                .as_deref()
-                .and_then(|f| table.exact(f))
-                .into_iter()
-                .chain(table.method(&key));
+            let models =
+                full.as_deref().and_then(|f| table.exact(f)).into_iter().chain(table.method(&key));
             for model in models {
                 for s in &model.sinks {
                     self.check_value(s, v, id, st);
@@ -385,11 +364,9 @@ fn test(c: &Condition, value: Option<&Value>) -> bool {
                 (a, c) => a == c,
             })
         }),
-        (Test::Matches(r), Some(v)) => v
-            .constant
-            .as_ref()
-            .and_then(Const::as_str)
-            .is_some_and(|s| r.is_match(s)),
+        (Test::Matches(r), Some(v)) => {
+            v.constant.as_ref().and_then(Const::as_str).is_some_and(|s| r.is_match(s))
+        }
         (Test::Named(r), Some(v)) => v.name.as_deref().is_some_and(|n| r.is_match(n)),
         (Test::Literal(l), Some(v)) => v.constant.is_some() == *l,
         (Test::Any, Some(_)) => true,
@@ -401,28 +378,14 @@ fn shell_facts(v: &Value) -> Vec<Fact> {
     let Some(e) = v.elements.as_deref() else {
         return Vec::new();
     };
-    let text = |i: i64| {
-        e.known
-            .get(&Key::At(i))
-            .and_then(|v| v.constant.as_ref()?.as_str())
-    };
+    let text = |i: i64| e.known.get(&Key::At(i)).and_then(|v| v.constant.as_ref()?.as_str());
     let Some(program) = text(0) else {
         // Data that is the program itself.
-        return e
-            .known
-            .get(&Key::At(0))
-            .map(|v| v.facts().to_vec())
-            .unwrap_or_default();
+        return e.known.get(&Key::At(0)).map(|v| v.facts().to_vec()).unwrap_or_default();
     };
-    let base = program
-        .rsplit(['/', '\\'])
-        .next()
-        .unwrap_or(program)
-        .trim_end_matches(".exe");
-    let shell = matches!(
-        base,
-        "sh" | "bash" | "zsh" | "dash" | "ksh" | "cmd" | "powershell" | "pwsh"
-    );
+    let base = program.rsplit(['/', '\\']).next().unwrap_or(program).trim_end_matches(".exe");
+    let shell =
+        matches!(base, "sh" | "bash" | "zsh" | "dash" | "ksh" | "cmd" | "powershell" | "pwsh");
     if !shell {
         return Vec::new();
     }
@@ -496,7 +459,5 @@ pub(super) fn digest(text: &str) -> u64 {
     // FNV-1a: short texts, no adversary, no need for more.
     text.bytes()
         .filter(|b| !b.is_ascii_whitespace())
-        .fold(0xcbf2_9ce4_8422_2325, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        })
+        .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }

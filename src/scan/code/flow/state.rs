@@ -70,10 +70,7 @@ impl State {
     /// A nested function begins.
     pub(super) fn enter(&mut self) {
         let vars = std::mem::take(&mut self.vars);
-        self.outer = Some(Rc::new(Outer {
-            vars,
-            outer: self.outer.take(),
-        }));
+        self.outer = Some(Rc::new(Outer { vars, outer: self.outer.take() }));
     }
 
     /// A nested function ends; what it stored stays.
@@ -97,21 +94,13 @@ impl State {
             return self;
         }
         if self.kills != other.kills {
-            let common: Vec<Kill> = self
-                .kills
-                .iter()
-                .filter(|k| other.kills.contains(k))
-                .cloned()
-                .collect();
+            let common: Vec<Kill> =
+                self.kills.iter().filter(|k| other.kills.contains(k)).cloned().collect();
             self.settle(&common);
             other.settle(&common);
         }
-        let stored_here: Vec<VarId> = self
-            .vars
-            .keys()
-            .filter(|v| !other.vars.contains_key(v))
-            .copied()
-            .collect();
+        let stored_here: Vec<VarId> =
+            self.vars.keys().filter(|v| !other.vars.contains_key(v)).copied().collect();
         for v in stored_here {
             // Only one way stored it; on the other it is what it was outside.
             if let Some(old) = other.get_outer(v).or_else(|| globals.get(&v))
@@ -139,12 +128,7 @@ impl State {
     /// Writes what was tested into the values, for tests that do not hold on the
     /// other way.
     fn settle(&mut self, common: &[Kill]) {
-        let own: Vec<Kill> = self
-            .kills
-            .iter()
-            .filter(|k| !common.contains(k))
-            .cloned()
-            .collect();
+        let own: Vec<Kill> = self.kills.iter().filter(|k| !common.contains(k)).cloned().collect();
         if own.is_empty() {
             return;
         }

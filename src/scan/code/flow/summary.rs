@@ -179,11 +179,7 @@ impl Interpreter<'_> {
         f: FuncId,
         call: &Call<'_>,
     ) -> Rc<Trace> {
-        let name = self
-            .module
-            .functions
-            .get(f as usize)
-            .map(|f| f.name.to_string());
+        let name = self.module.functions.get(f as usize).map(|f| f.name.to_string());
         let span = self.span_of(call.id);
         let text = format!("passed to `{}`", name.unwrap_or_default());
         let mut out = Trace::step(Some(outer), span, text.into());
@@ -254,13 +250,7 @@ impl Interpreter<'_> {
                     })
                     .collect()
             };
-            out.guard = Some(
-                Guard {
-                    yes: map(&g.yes),
-                    no: map(&g.no),
-                }
-                .into(),
-            );
+            out.guard = Some(Guard { yes: map(&g.yes), no: map(&g.no) }.into());
         }
         out
     }

@@ -42,10 +42,7 @@ pub fn concat(parts: &[Value]) -> Value {
             all_constant = false;
         }
     }
-    let mut out = Value {
-        html,
-        ..Value::default()
-    };
+    let mut out = Value { html, ..Value::default() };
     if all_constant {
         out.constant = Some(Const::Str(text.into()));
     } else {
@@ -72,9 +69,7 @@ fn position_behind(text: &str) -> Position {
     if text.starts_with(HOLE) {
         return Position::Later;
     }
-    let rest = text
-        .split_once("://")
-        .map_or_else(|| text.strip_prefix("//"), |(_, r)| Some(r));
+    let rest = text.split_once("://").map_or_else(|| text.strip_prefix("//"), |(_, r)| Some(r));
     match rest {
         Some(r) if r.contains(['/', '?', '#', HOLE]) => Position::Later,
         // `https://user` + data may still become `https://user@host`.
@@ -84,11 +79,7 @@ fn position_behind(text: &str) -> Position {
 }
 
 pub(super) fn common_prefix(a: &str, b: &str) -> Option<Name> {
-    let n = a
-        .chars()
-        .zip(b.chars())
-        .take(MAX_PREFIX)
-        .take_while(|(x, y)| x == y && *x != HOLE);
+    let n = a.chars().zip(b.chars()).take(MAX_PREFIX).take_while(|(x, y)| x == y && *x != HOLE);
     let mut s: String = n.map(|(x, _)| x).collect();
     if s.is_empty() {
         return None;

@@ -69,12 +69,7 @@ impl Trace {
         {
             return p.clone();
         }
-        Rc::new(Self {
-            span,
-            message,
-            prev: prev.cloned(),
-            len,
-        })
+        Rc::new(Self { span, message, prev: prev.cloned(), len })
     }
 
     /// All steps, first the source.
@@ -167,19 +162,12 @@ impl Value {
     /// A constant.
     pub fn constant(c: Const) -> Self {
         let html = c.as_str().is_some_and(|s| s.contains('<'));
-        Self {
-            constant: Some(c),
-            html,
-            ..Self::default()
-        }
+        Self { constant: Some(c), html, ..Self::default() }
     }
 
     /// Something with a qualified name.
     pub fn named(name: Name) -> Self {
-        Self {
-            name: Some(name),
-            ..Self::default()
-        }
+        Self { name: Some(name), ..Self::default() }
     }
 
     /// Carries facts.
@@ -192,11 +180,7 @@ impl Value {
     /// Replaces the facts; those without labels are dropped.
     pub fn set_facts(&mut self, mut facts: Vec<Fact>) {
         facts.retain(|f| f.labels != 0);
-        self.facts = if facts.is_empty() {
-            None
-        } else {
-            Some(Rc::new(facts))
-        };
+        self.facts = if facts.is_empty() { None } else { Some(Rc::new(facts)) };
     }
 
     /// Outside data in the value itself.
@@ -308,9 +292,8 @@ impl Value {
         let len = e.len?;
         let at = if at < 0 { len + at } else { at };
         let taken = e.known.remove(&Key::At(at));
-        let moved: Vec<_> = (at + 1..len)
-            .filter_map(|i| Some((i - 1, e.known.remove(&Key::At(i))?)))
-            .collect();
+        let moved: Vec<_> =
+            (at + 1..len).filter_map(|i| Some((i - 1, e.known.remove(&Key::At(i))?))).collect();
         for (i, v) in moved {
             e.known.insert(Key::At(i), v);
         }
@@ -397,11 +380,7 @@ impl Value {
             return self.clone();
         }
         let mut out = self.clone();
-        if self
-            .facts()
-            .iter()
-            .any(|f| kills.iter().any(|k| k.0 == f.origin))
-        {
+        if self.facts().iter().any(|f| kills.iter().any(|k| k.0 == f.origin)) {
             let facts = self
                 .facts()
                 .iter()
@@ -428,26 +407,18 @@ impl Value {
 
     /// Only the data, as one text.
     pub fn only_facts(&self) -> Self {
-        Self {
-            facts: self.facts.clone(),
-            ..Self::default()
-        }
+        Self { facts: self.facts.clone(), ..Self::default() }
     }
 }
 
 /// Labels that are gone for an origin.
 pub fn killed(kills: &[Kill], origin: &Origin) -> Labels {
-    kills
-        .iter()
-        .filter(|k| k.0 == *origin)
-        .fold(0, |a, k| a | k.1)
+    kills.iter().filter(|k| k.0 == *origin).fold(0, |a, k| a | k.1)
 }
 
 fn join_elements(a: &Elements, b: &Elements, depth: usize) -> Elements {
-    let mut out = Elements {
-        len: if a.len == b.len { a.len } else { None },
-        ..Elements::default()
-    };
+    let mut out =
+        Elements { len: if a.len == b.len { a.len } else { None }, ..Elements::default() };
     for (k, v) in &a.known {
         let joined = match b.known.get(k) {
             Some(w) => v.join_at(w, depth + 1),
@@ -482,10 +453,7 @@ pub fn merge_facts(into: &mut Vec<Fact>, more: &[Fact]) {
 
 /// Outside data of a source.
 pub fn source_fact(origin: u64, source: &SourceDef, trace: Rc<Trace>) -> Fact {
-    Fact {
-        labels: source.labels,
-        ..plain_fact(origin, source.container, trace)
-    }
+    Fact { labels: source.labels, ..plain_fact(origin, source.container, trace) }
 }
 
 /// Outside data of all classes.

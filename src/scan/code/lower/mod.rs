@@ -80,11 +80,7 @@ fn parse(language: Language, tsx: bool, bytes: &[u8], deadline: &Deadline) -> Op
     let mut parser = Parser::new();
     parser.set_language(&grammar.into()).ok()?;
     let mut check = |_: &tree_sitter::ParseState| {
-        if deadline.is_over() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if deadline.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     parser.parse_with_options(
         &mut |at, _| bytes.get(at..).unwrap_or_default(),
@@ -137,10 +133,7 @@ impl<'a> Builder<'a> {
             types,
             deadline,
             module,
-            scopes: vec![Scope {
-                names: HashMap::new(),
-                function: true,
-            }],
+            scopes: vec![Scope { names: HashMap::new(), function: true }],
             mentions: vec![Vec::new()],
             symbols: Vec::new(),
             bound: HashMap::new(),
@@ -153,9 +146,9 @@ impl<'a> Builder<'a> {
     /// The finished module with `body` as its own code.
     fn finish(mut self, body: Vec<Stmt>) -> Module {
         if self.too_deep {
-            self.module.cut.push(format!(
-                "Code nested deeper than {MAX_DEPTH} levels was not analysed."
-            ));
+            self.module
+                .cut
+                .push(format!("Code nested deeper than {MAX_DEPTH} levels was not analysed."));
         }
         if self.stopped {
             self.module.cut.push(
@@ -171,10 +164,7 @@ impl<'a> Builder<'a> {
 
     /// The text of a piece of syntax; invalid UTF-8 reads as nothing.
     fn text(&self, n: Syntax<'_>) -> &'a str {
-        self.src
-            .get(n.byte_range())
-            .and_then(|b| std::str::from_utf8(b).ok())
-            .unwrap_or_default()
+        self.src.get(n.byte_range()).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or_default()
     }
 
     fn name(&self, n: Syntax<'_>) -> Name {
@@ -240,10 +230,7 @@ impl<'a> Builder<'a> {
     }
 
     fn push_scope(&mut self, function: bool) {
-        self.scopes.push(Scope {
-            names: HashMap::new(),
-            function,
-        });
+        self.scopes.push(Scope { names: HashMap::new(), function });
     }
 
     fn pop_scope(&mut self) {
@@ -253,12 +240,7 @@ impl<'a> Builder<'a> {
     fn new_var(&mut self, name: &Name) -> VarId {
         let id = self.module.vars.len() as VarId;
         let module_level = self.scopes.iter().filter(|s| s.function).count() <= 1;
-        self.module.vars.push(Var {
-            name: name.clone(),
-            assignments: 0,
-            ty: None,
-            module_level,
-        });
+        self.module.vars.push(Var { name: name.clone(), assignments: 0, ty: None, module_level });
         id
     }
 
@@ -292,10 +274,7 @@ impl<'a> Builder<'a> {
     }
 
     fn resolve(&self, name: &str) -> Option<VarId> {
-        self.scopes
-            .iter()
-            .rev()
-            .find_map(|s| s.names.get(name).copied())
+        self.scopes.iter().rev().find_map(|s| s.names.get(name).copied())
     }
 
     fn assigned(&mut self, v: VarId) {
@@ -326,22 +305,8 @@ impl<'a> Builder<'a> {
     }
 
     fn call(&mut self, n: Syntax<'_>, callee: NodeId, args: Vec<NodeId>) -> NodeId {
-        let args = args
-            .into_iter()
-            .map(|value| Arg {
-                name: None,
-                value,
-                spread: false,
-            })
-            .collect();
-        self.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        let args = args.into_iter().map(|value| Arg { name: None, value, spread: false }).collect();
+        self.add(n, Op::Call { callee, args, new: false })
     }
 
     fn field(&mut self, n: Syntax<'_>, object: NodeId, name: &str) -> NodeId {
@@ -381,19 +346,11 @@ impl<'a> Builder<'a> {
         self.pop_scope();
         let mentions = self.mentions.pop().unwrap_or_default();
         // What a lambda mentions, the function around it mentions too.
-        let named = self
-            .module
-            .functions
-            .get(id as usize)
-            .is_some_and(|f| !f.name.is_empty());
+        let named = self.module.functions.get(id as usize).is_some_and(|f| !f.name.is_empty());
         if named {
             self.symbols.pop();
         }
-        let nested = self
-            .module
-            .functions
-            .get(id as usize)
-            .is_some_and(|f| f.nested || !named);
+        let nested = self.module.functions.get(id as usize).is_some_and(|f| f.nested || !named);
         if nested && let Some(outer) = self.mentions.last_mut() {
             outer.extend(mentions.iter().cloned());
         }
@@ -416,17 +373,13 @@ impl<'a> Builder<'a> {
 /// Named children that are no comments.
 fn children(n: Syntax<'_>) -> Vec<Syntax<'_>> {
     let mut cursor = n.walk();
-    n.named_children(&mut cursor)
-        .filter(|c| !c.is_extra())
-        .collect()
+    n.named_children(&mut cursor).filter(|c| !c.is_extra()).collect()
 }
 
 /// Named children in a field.
 fn fields<'t>(n: Syntax<'t>, field: &str) -> Vec<Syntax<'t>> {
     let mut cursor = n.walk();
-    n.children_by_field_name(field, &mut cursor)
-        .filter(|c| c.is_named() && !c.is_extra())
-        .collect()
+    n.children_by_field_name(field, &mut cursor).filter(|c| c.is_named() && !c.is_extra()).collect()
 }
 
 /// Child in a field.
@@ -476,9 +429,7 @@ fn unescape(text: &str) -> String {
 
 /// `package.Class` of the text of a type: arguments, arrays and pointers dropped.
 fn bare_type(text: &str) -> &str {
-    let t = text
-        .trim()
-        .trim_start_matches(['*', '&', ':', ' ', '\'', '"']);
+    let t = text.trim().trim_start_matches(['*', '&', ':', ' ', '\'', '"']);
     let end = t.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.' || c == '$'));
     t.get(..end.unwrap_or(t.len())).unwrap_or(t)
 }

@@ -8,12 +8,7 @@ use super::Go;
 
 impl Go<'_> {
     pub(super) fn class_id(&self, name: &str) -> Option<ClassId> {
-        self.b
-            .module
-            .classes
-            .iter()
-            .position(|c| &*c.name == name)
-            .map(|i| i as ClassId)
+        self.b.module.classes.iter().position(|c| &*c.name == name).map(|i| i as ClassId)
     }
 
     /// Qualified name of a type; pointers and type arguments do not count.
@@ -49,10 +44,7 @@ impl Go<'_> {
                 continue;
             }
             for list in children(t) {
-                for f in children(list)
-                    .into_iter()
-                    .filter(|f| f.kind() == "field_declaration")
-                {
+                for f in children(list).into_iter().filter(|f| f.kind() == "field_declaration") {
                     let ty = field(f, "type").and_then(|t| self.type_name(t));
                     for name in fields(f, "name") {
                         let name = self.b.name(name);
@@ -79,10 +71,7 @@ impl Go<'_> {
             && let Some(t) = &ty
         {
             class = Some(self.b.module.classes.len() as ClassId);
-            self.b.module.classes.push(Class {
-                name: t.clone(),
-                ..Class::default()
-            });
+            self.b.module.classes.push(Class { name: t.clone(), ..Class::default() });
         }
         if let Some(t) = &ty {
             self.b.symbols.push(t.clone());

@@ -26,12 +26,7 @@ impl Go<'_> {
             }
             "selector_expression" => {
                 let o = self.field_expr(l, "operand");
-                Place::Field(
-                    o,
-                    field(l, "field")
-                        .map(|c| self.b.name(c))
-                        .unwrap_or_default(),
-                )
+                Place::Field(o, field(l, "field").map(|c| self.b.name(c)).unwrap_or_default())
             }
             "index_expression" => {
                 let o = self.field_expr(l, "operand");
@@ -114,9 +109,7 @@ impl Go<'_> {
             }
             "selector_expression" => {
                 let o = self.field_expr(n, "operand");
-                let name = field(n, "field")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "field").map(|c| self.b.text(c)).unwrap_or_default();
                 self.b.mention(name);
                 self.b.field(n, o, name)
             }
@@ -132,8 +125,7 @@ impl Go<'_> {
             "type_assertion_expression" => {
                 let o = self.field_expr(n, "operand");
                 let ty = field(n, "type").and_then(|t| self.type_name(t));
-                self.b
-                    .add(n, Op::Cast(o, Some(ty.unwrap_or_else(|| "any".into()))))
+                self.b.add(n, Op::Cast(o, Some(ty.unwrap_or_else(|| "any".into()))))
             }
             "type_conversion_expression" => {
                 let o = self.field_expr(n, "operand");
@@ -179,14 +171,7 @@ impl Go<'_> {
                 "new" if free => {
                     if let Some(c) = self.class_id(self.b.text(first)) {
                         let callee = self.b.add(first, Op::Class(c));
-                        return self.b.add(
-                            n,
-                            Op::Call {
-                                callee,
-                                args: Vec::new(),
-                                new: true,
-                            },
-                        );
+                        return self.b.add(n, Op::Call { callee, args: Vec::new(), new: true });
                     }
                     return match self.type_name(first) {
                         Some(t) => {
@@ -212,38 +197,21 @@ impl Go<'_> {
         for c in list {
             let spread = c.kind() == "variadic_argument";
             let value = self.expr(c);
-            args.push(Arg {
-                name: None,
-                value,
-                spread,
-            });
+            args.push(Arg { name: None, value, spread });
         }
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 
     /// `append(list, items...)` is the list and the items.
     pub(super) fn append(&mut self, n: Syntax<'_>, list: &[Syntax<'_>]) -> NodeId {
-        let mut ids = list
-            .iter()
-            .map(|c| (c.kind() == "variadic_argument", self.expr(*c)));
+        let mut ids = list.iter().map(|c| (c.kind() == "variadic_argument", self.expr(*c)));
         let Some((_, mut acc)) = ids.next() else {
             return self.b.unknown(n);
         };
         let mut items = Vec::new();
         let mut joined = Vec::new();
         for (spread, id) in ids.collect::<Vec<_>>() {
-            if spread {
-                joined.push(id)
-            } else {
-                items.push(id)
-            }
+            if spread { joined.push(id) } else { items.push(id) }
         }
         if !items.is_empty() {
             let more = self.b.add(n, Op::List(items));
@@ -279,32 +247,17 @@ impl Go<'_> {
                 };
                 let name = Some(self.b.name(k));
                 let value = self.literal(v);
-                args.push(Arg {
-                    name,
-                    value,
-                    spread: false,
-                });
+                args.push(Arg { name, value, spread: false });
             } else {
                 let value = self.literal(c);
-                args.push(Arg {
-                    name: None,
-                    value,
-                    spread: false,
-                });
+                args.push(Arg { name: None, value, spread: false });
             }
         }
         let callee = match self.class_id(&t) {
             Some(c) => self.b.add(n, Op::Class(c)),
             None => self.b.add(n, Op::Global(t)),
         };
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: true,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: true })
     }
 
     pub(super) fn keyed(

@@ -92,10 +92,7 @@ impl Go<'_> {
                 for s in children(n).into_iter().filter(|s| s.kind() == "type_spec") {
                     if let Some(name) = field(s, "name") {
                         let name = self.b.name(name);
-                        self.b.module.classes.push(Class {
-                            name,
-                            ..Class::default()
-                        });
+                        self.b.module.classes.push(Class { name, ..Class::default() });
                     }
                 }
             }
@@ -180,11 +177,7 @@ impl Go<'_> {
                 };
                 let old = self.expr(a);
                 let one = self.b.add(n, Op::Lit(Const::Int(1)));
-                let op = if n.kind() == "inc_statement" {
-                    BinOp::Add
-                } else {
-                    BinOp::Sub
-                };
+                let op = if n.kind() == "inc_statement" { BinOp::Add } else { BinOp::Sub };
                 let value = self.b.add(n, Op::Bin(op, old, one));
                 let place = self.place(a, false);
                 let id = self.b.assign(n, place, value);
@@ -235,17 +228,10 @@ impl Go<'_> {
                 for c in children(n) {
                     if matches!(c.kind(), "type_case" | "default_case") {
                         let unknown = self.b.unknown(c);
-                        let tests = if c.kind() == "type_case" {
-                            vec![unknown]
-                        } else {
-                            Vec::new()
-                        };
+                        let tests =
+                            if c.kind() == "type_case" { vec![unknown] } else { Vec::new() };
                         let body = self.case_body(c);
-                        cases.push(Case {
-                            tests,
-                            body,
-                            falls_through: false,
-                        });
+                        cases.push(Case { tests, body, falls_through: false });
                     }
                 }
                 self.b.pop_scope();
@@ -261,11 +247,7 @@ impl Go<'_> {
                         self.statement(m, &mut body);
                     }
                     body.extend(self.case_body(c));
-                    cases.push(Case {
-                        tests: vec![unknown],
-                        body,
-                        falls_through: false,
-                    });
+                    cases.push(Case { tests: vec![unknown], body, falls_through: false });
                 }
                 let subject = self.b.unknown(n);
                 out.push(Stmt::Switch(subject, cases));
@@ -317,10 +299,7 @@ impl Go<'_> {
     fn case_body(&mut self, c: Syntax<'_>) -> Vec<Stmt> {
         self.b.push_scope(false);
         let mut out = Vec::new();
-        for l in children(c)
-            .into_iter()
-            .filter(|l| l.kind() == "statement_list")
-        {
+        for l in children(c).into_iter().filter(|l| l.kind() == "statement_list") {
             for s in children(l) {
                 self.statement(s, &mut out);
             }
@@ -349,11 +328,7 @@ impl Go<'_> {
         if let Some(subject) = subject {
             let cases = cases
                 .into_iter()
-                .map(|(tests, body, falls_through)| Case {
-                    tests,
-                    body,
-                    falls_through,
-                })
+                .map(|(tests, body, falls_through)| Case { tests, body, falls_through })
                 .collect();
             return Stmt::Switch(subject, cases);
         }
@@ -372,14 +347,7 @@ impl Go<'_> {
             chain = vec![Stmt::If(cond, body, chain)];
         }
         let nothing = self.b.unknown(n);
-        Stmt::Switch(
-            nothing,
-            vec![Case {
-                tests: Vec::new(),
-                body: chain,
-                falls_through: false,
-            }],
-        )
+        Stmt::Switch(nothing, vec![Case { tests: Vec::new(), body: chain, falls_through: false }])
     }
 
     fn for_statement(&mut self, n: Syntax<'_>, out: &mut Vec<Stmt>) {
@@ -417,12 +385,7 @@ impl Go<'_> {
             }
         }
         self.b.pop_scope();
-        out.push(Stmt::Loop {
-            cond,
-            body,
-            step,
-            post: false,
-        });
+        out.push(Stmt::Loop { cond, body, step, post: false });
     }
 
     fn var_spec(&mut self, s: Syntax<'_>, out: &mut Vec<Stmt>) {

@@ -24,15 +24,9 @@ impl Java<'_> {
         let annotations = self.annotations(n);
         let Some(body) = field(n, "body") else { return };
         // Members are known in the whole class.
-        let mut open = Open {
-            id,
-            fields: Vec::new(),
-            methods: Vec::new(),
-        };
+        let mut open = Open { id, fields: Vec::new(), methods: Vec::new() };
         let mut members = children(body);
-        if let Some(i) = members
-            .iter()
-            .position(|m| m.kind() == "enum_body_declarations")
+        if let Some(i) = members.iter().position(|m| m.kind() == "enum_body_declarations")
             && let Some(m) = members.get(i).copied()
         {
             members.extend(children(m));
@@ -130,11 +124,7 @@ impl Java<'_> {
             let f = self.b.begin_function(p, &name, Some(id));
             let this = self.b.add(p, Op::This);
             let value = self.b.field(p, this, &name);
-            self.b.end_function(
-                f,
-                Vec::new(),
-                vec![Stmt::Return(Some(value), Builder::span(p))],
-            );
+            self.b.end_function(f, Vec::new(), vec![Stmt::Return(Some(value), Builder::span(p))]);
             if let Some(c) = self.b.class_mut(id) {
                 c.methods.entry(name).or_default().push(f);
             }
@@ -145,9 +135,7 @@ impl Java<'_> {
         for p in &params {
             let this = self.b.add(list, Op::This);
             let value = self.b.add(list, Op::Var(p.var));
-            let a = self
-                .b
-                .assign(list, Place::Field(this, p.name.clone()), value);
+            let a = self.b.assign(list, Place::Field(this, p.name.clone()), value);
             body.push(Stmt::Eval(a));
         }
         self.b.end_function(f, params, body);
@@ -198,9 +186,7 @@ impl Java<'_> {
         let annotations = self.annotations(m);
         let is_static = self.modified(m, "static");
         let f = self.b.begin_function(m, name, Some(id));
-        let params = field(m, "parameters")
-            .map(|p| self.params(p))
-            .unwrap_or_default();
+        let params = field(m, "parameters").map(|p| self.params(p)).unwrap_or_default();
         let body = self.block_of(m, "body");
         self.b.end_function(f, params, body);
         if let Some(f) = self.b.function_mut(f) {

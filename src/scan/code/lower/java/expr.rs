@@ -79,13 +79,10 @@ impl Java<'_> {
             "cast_expression" => {
                 let v = self.field_expr(n, "value");
                 let ty = field(n, "type").and_then(|t| self.type_of(t));
-                self.b
-                    .add(n, Op::Cast(v, ty.or_else(|| Some("Object".into()))))
+                self.b.add(n, Op::Cast(v, ty.or_else(|| Some("Object".into()))))
             }
             "field_access" => {
-                let name = field(n, "field")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "field").map(|c| self.b.text(c)).unwrap_or_default();
                 // `java.util.Locale.US` and the like are names as a whole.
                 let text = self.b.text(n);
                 let first = text.split('.').next().unwrap_or_default();
@@ -96,10 +93,7 @@ impl Java<'_> {
                     && first != "this"
                     && first != "super"
                     && self.b.resolve(first).is_none()
-                    && !self
-                        .classes
-                        .iter()
-                        .any(|o| o.fields.iter().any(|f| &**f == first))
+                    && !self.classes.iter().any(|o| o.fields.iter().any(|f| &**f == first))
                 {
                     return self.b.add(n, Op::Global(normal(text).into()));
                 }
@@ -246,11 +240,7 @@ impl Java<'_> {
             if default {
                 tests.clear();
             }
-            cases.push(Case {
-                tests,
-                body: stmts,
-                falls_through: c.kind() != "switch_rule",
-            });
+            cases.push(Case { tests, body: stmts, falls_through: c.kind() != "switch_rule" });
         }
         body.push(Stmt::Switch(subject, cases));
         self.b.end_function(f, Vec::new(), body);
@@ -305,12 +295,7 @@ impl Java<'_> {
             }
             "field_access" => {
                 let o = self.field_expr(l, "object");
-                Place::Field(
-                    o,
-                    field(l, "field")
-                        .map(|c| self.b.name(c))
-                        .unwrap_or_default(),
-                )
+                Place::Field(o, field(l, "field").map(|c| self.b.name(c)).unwrap_or_default())
             }
             "array_access" => {
                 let o = self.field_expr(l, "array");
@@ -322,16 +307,8 @@ impl Java<'_> {
     }
 
     pub(super) fn args(&mut self, n: Syntax<'_>) -> Vec<Arg> {
-        let ids = field(n, "arguments")
-            .map(|a| self.exprs(a))
-            .unwrap_or_default();
-        ids.into_iter()
-            .map(|value| Arg {
-                name: None,
-                value,
-                spread: false,
-            })
-            .collect()
+        let ids = field(n, "arguments").map(|a| self.exprs(a)).unwrap_or_default();
+        ids.into_iter().map(|value| Arg { name: None, value, spread: false }).collect()
     }
 
     pub(super) fn invocation(&mut self, n: Syntax<'_>) -> NodeId {
@@ -361,14 +338,7 @@ impl Java<'_> {
             }
         };
         let args = self.args(n);
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 
     pub(super) fn creation(&mut self, n: Syntax<'_>) -> NodeId {
@@ -387,26 +357,14 @@ impl Java<'_> {
         let args = self.args(n);
         // An anonymous class: its methods are looked at as functions without callers.
         if let Some(body) = children(n).into_iter().find(|c| c.kind() == "class_body") {
-            for m in children(body)
-                .into_iter()
-                .filter(|m| m.kind() == "method_declaration")
-            {
+            for m in children(body).into_iter().filter(|m| m.kind() == "method_declaration") {
                 let name = field(m, "name").map(|c| self.b.text(c)).unwrap_or_default();
                 let f = self.b.begin_function(m, name, None);
-                let params = field(m, "parameters")
-                    .map(|p| self.params(p))
-                    .unwrap_or_default();
+                let params = field(m, "parameters").map(|p| self.params(p)).unwrap_or_default();
                 let stmts = self.block_of(m, "body");
                 self.b.end_function(f, params, stmts);
             }
         }
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: true,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: true })
     }
 }

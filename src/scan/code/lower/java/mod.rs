@@ -27,12 +27,7 @@ struct Open {
 
 /// Lowers a compilation unit.
 pub(super) fn lower(b: Builder<'_>, root: Syntax<'_>) -> Module {
-    let mut j = Java {
-        b,
-        imports: Vec::new(),
-        packages: Vec::new(),
-        classes: Vec::new(),
-    };
+    let mut j = Java { b, imports: Vec::new(), packages: Vec::new(), classes: Vec::new() };
     let mut body = Vec::new();
     j.declare_classes(root, 0);
     for c in children(root) {
@@ -68,10 +63,7 @@ impl Java<'_> {
             ) {
                 if let Some(name) = field(c, "name") {
                     let name = self.b.name(name);
-                    let class = Class {
-                        name,
-                        ..Class::default()
-                    };
+                    let class = Class { name, ..Class::default() };
                     self.b.module.classes.push(class);
                 }
                 if let Some(body) = field(c, "body") {
@@ -95,12 +87,7 @@ impl Java<'_> {
     }
 
     fn class_id(&self, name: &str) -> Option<ClassId> {
-        self.b
-            .module
-            .classes
-            .iter()
-            .position(|c| &*c.name == name)
-            .map(|i| i as ClassId)
+        self.b.module.classes.iter().position(|c| &*c.name == name).map(|i| i as ClassId)
     }
 
     /// Qualified name of a type as written.
@@ -139,10 +126,7 @@ impl Java<'_> {
         for m in children(n).into_iter().filter(|c| c.kind() == "modifiers") {
             for a in children(m) {
                 if let Some(name) = field(a, "name") {
-                    out.push(Annotation {
-                        name: self.qualify(self.b.text(name)),
-                        argument: None,
-                    });
+                    out.push(Annotation { name: self.qualify(self.b.text(name)), argument: None });
                 }
             }
         }
@@ -159,10 +143,7 @@ impl Java<'_> {
     fn block(&mut self, n: Syntax<'_>) -> Vec<Stmt> {
         let mut out = Vec::new();
         self.b.push_scope(false);
-        if matches!(
-            n.kind(),
-            "block" | "constructor_body" | "switch_block_statement_group"
-        ) {
+        if matches!(n.kind(), "block" | "constructor_body" | "switch_block_statement_group") {
             for c in children(n) {
                 self.statement(c, &mut out);
             }
@@ -231,12 +212,7 @@ impl Java<'_> {
                     step.push(Stmt::Eval(id));
                 }
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step,
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond, body, step, post: false });
             }
             "enhanced_for_statement" => {
                 self.b.push_scope(false);
@@ -253,23 +229,13 @@ impl Java<'_> {
                 }
                 body.extend(self.block_of(n, "body"));
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond: None,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond: None, body, step: Vec::new(), post: false });
             }
             "while_statement" | "do_statement" => {
                 let cond = field(n, "condition").map(|c| self.expr(c));
                 let body = self.block_of(n, "body");
                 let post = n.kind() == "do_statement";
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step: Vec::new(),
-                    post,
-                });
+                out.push(Stmt::Loop { cond, body, step: Vec::new(), post });
             }
             "switch_expression" | "switch_statement" => {
                 let s = self.switch(n);
@@ -348,9 +314,8 @@ impl Java<'_> {
                 }
             }
             "explicit_constructor_invocation" => {
-                let ids: Vec<NodeId> = field(n, "arguments")
-                    .map(|a| self.exprs(a))
-                    .unwrap_or_default();
+                let ids: Vec<NodeId> =
+                    field(n, "arguments").map(|a| self.exprs(a)).unwrap_or_default();
                 let id = self.b.add(n, Op::Unknown(ids));
                 out.push(Stmt::Eval(id));
             }
@@ -382,11 +347,7 @@ impl Java<'_> {
                 if default {
                     tests.clear();
                 }
-                cases.push(Case {
-                    tests,
-                    body: stmts,
-                    falls_through: c.kind() != "switch_rule",
-                });
+                cases.push(Case { tests, body: stmts, falls_through: c.kind() != "switch_rule" });
             }
             self.b.pop_scope();
         }

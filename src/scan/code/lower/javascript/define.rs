@@ -11,13 +11,8 @@ impl JavaScript<'_> {
         let text = self.b.text(t).trim_start_matches([':', ' ']);
         let inner = text.strip_prefix("Promise<").unwrap_or(text);
         let bare = bare_type(inner);
-        let (first, rest) = bare
-            .split_once('.')
-            .map_or((bare, None), |(a, b)| (a, Some(b)));
-        let full = self
-            .b
-            .resolve(first)
-            .and_then(|v| self.b.bound.get(&v).cloned());
+        let (first, rest) = bare.split_once('.').map_or((bare, None), |(a, b)| (a, Some(b)));
+        let full = self.b.resolve(first).and_then(|v| self.b.bound.get(&v).cloned());
         match (full, rest) {
             (Some(f), Some(r)) => format!("{f}.{r}").into(),
             (Some(f), None) => f,
@@ -64,10 +59,8 @@ impl JavaScript<'_> {
                     for d in fields(target, "decorator") {
                         if let Some(e) = children(d).first() {
                             let callee = field(*e, "function").unwrap_or(*e);
-                            annotations.push(Annotation {
-                                name: self.b.name(callee),
-                                argument: None,
-                            });
+                            annotations
+                                .push(Annotation { name: self.b.name(callee), argument: None });
                         }
                     }
                     if let Some(t) = field(target, "type") {
@@ -100,11 +93,7 @@ impl JavaScript<'_> {
         }
         let simple = target.kind() == "identifier";
         let name = if simple { self.b.text(target) } else { "{}" };
-        let var = if simple {
-            self.b.declare(name)
-        } else {
-            self.b.new_var(&name.into())
-        };
+        let var = if simple { self.b.declare(name) } else { self.b.new_var(&name.into()) };
         self.b.set_type(var, ty.clone());
         if !simple {
             let place = self.pattern(target, true);
@@ -112,34 +101,20 @@ impl JavaScript<'_> {
             let a = self.b.assign(target, place, v);
             body.push(Stmt::Eval(a));
         }
-        params.push(Param {
-            var,
-            name: name.into(),
-            ty,
-            annotations,
-            rest,
-            default,
-        });
+        params.push(Param { var, name: name.into(), ty, annotations, rest, default });
     }
 
     pub(super) fn class(&mut self, n: Syntax<'_>) -> NodeId {
         let name = field(n, "name").map(|c| self.b.text(c)).unwrap_or_default();
         let id = self.b.module.classes.len() as ClassId;
         let mut bases = Vec::new();
-        for h in children(n)
-            .into_iter()
-            .filter(|c| c.kind() == "class_heritage")
-        {
+        for h in children(n).into_iter().filter(|c| c.kind() == "class_heritage") {
             for e in children(h) {
                 let e = field(e, "value").unwrap_or(e);
                 bases.push(bare_type(self.b.text(e)).into());
             }
         }
-        self.b.module.classes.push(Class {
-            name: name.into(),
-            bases,
-            ..Class::default()
-        });
+        self.b.module.classes.push(Class { name: name.into(), bases, ..Class::default() });
         self.b.symbols.push(name.into());
         let mut init = Vec::new();
         if let Some(body) = field(n, "body") {
@@ -149,10 +124,8 @@ impl JavaScript<'_> {
                     "decorator" => {
                         if let Some(e) = children(m).first() {
                             let callee = field(*e, "function").unwrap_or(*e);
-                            annotations.push(Annotation {
-                                name: self.b.name(callee),
-                                argument: None,
-                            });
+                            annotations
+                                .push(Annotation { name: self.b.name(callee), argument: None });
                         }
                     }
                     "method_definition" => {
@@ -189,9 +162,7 @@ impl JavaScript<'_> {
             && let Some(list) = field(m, "parameters")
         {
             for p in children(list) {
-                let modified = children(p)
-                    .iter()
-                    .any(|c| c.kind() == "accessibility_modifier")
+                let modified = children(p).iter().any(|c| c.kind() == "accessibility_modifier")
                     || self.b.text(p).starts_with("readonly ");
                 if modified && let Some(i) = field(p, "pattern") {
                     let ty = field(p, "type").map(|t| self.type_name(t));
@@ -350,9 +321,7 @@ impl JavaScript<'_> {
             }
             "member_expression" => {
                 let o = self.field_expr(p, "object");
-                let name = field(p, "property")
-                    .map(|c| self.b.name(c))
-                    .unwrap_or_default();
+                let name = field(p, "property").map(|c| self.b.name(c)).unwrap_or_default();
                 Place::Field(o, name)
             }
             "subscript_expression" => {

@@ -64,9 +64,7 @@ impl JavaScript<'_> {
             }
             "template_string" => self.template(n),
             "regex" => {
-                let p = field(n, "pattern")
-                    .map(|p| self.b.name(p))
-                    .unwrap_or_default();
+                let p = field(n, "pattern").map(|p| self.b.name(p)).unwrap_or_default();
                 self.b.add(n, Op::Regex(p))
             }
             "parenthesized_expression"
@@ -94,9 +92,7 @@ impl JavaScript<'_> {
             }
             "member_expression" => {
                 let o = self.field_expr(n, "object");
-                let name = field(n, "property")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "property").map(|c| self.b.text(c)).unwrap_or_default();
                 self.b.mention(name);
                 self.b.field(n, o, name)
             }
@@ -108,17 +104,8 @@ impl JavaScript<'_> {
             "call_expression" => self.call(n),
             "new_expression" => {
                 let callee = self.field_expr(n, "constructor");
-                let args = field(n, "arguments")
-                    .map(|a| self.args(a))
-                    .unwrap_or_default();
-                self.b.add(
-                    n,
-                    Op::Call {
-                        callee,
-                        args,
-                        new: true,
-                    },
-                )
+                let args = field(n, "arguments").map(|a| self.args(a)).unwrap_or_default();
+                self.b.add(n, Op::Call { callee, args, new: true })
             }
             "assignment_expression" => {
                 let name = field(n, "left")
@@ -323,21 +310,13 @@ impl JavaScript<'_> {
     pub(super) fn args(&mut self, list: Syntax<'_>) -> Vec<Arg> {
         if list.kind() == "template_string" {
             let value = self.expr(list);
-            return vec![Arg {
-                name: None,
-                value,
-                spread: false,
-            }];
+            return vec![Arg { name: None, value, spread: false }];
         }
         children(list)
             .into_iter()
             .map(|c| {
                 let spread = c.kind() == "spread_element";
-                Arg {
-                    name: None,
-                    value: self.expr(c),
-                    spread,
-                }
+                Arg { name: None, value: self.expr(c), spread }
             })
             .collect()
     }
@@ -350,27 +329,13 @@ impl JavaScript<'_> {
         if list.kind() == "template_string" {
             let callee = self.expr(f);
             let mut args = Vec::new();
-            for c in children(list)
-                .into_iter()
-                .filter(|c| c.kind() == "template_substitution")
-            {
+            for c in children(list).into_iter().filter(|c| c.kind() == "template_substitution") {
                 for e in children(c) {
                     let value = self.expr(e);
-                    args.push(Arg {
-                        name: Some("value".into()),
-                        value,
-                        spread: false,
-                    });
+                    args.push(Arg { name: Some("value".into()), value, spread: false });
                 }
             }
-            return self.b.add(
-                n,
-                Op::Call {
-                    callee,
-                    args,
-                    new: false,
-                },
-            );
+            return self.b.add(n, Op::Call { callee, args, new: false });
         }
         let loads = f.kind() == "identifier" && self.b.text(f) == "require" || f.kind() == "import";
         if loads && let Some(s) = children(list).first().filter(|s| s.kind() == "string") {
@@ -380,13 +345,6 @@ impl JavaScript<'_> {
         }
         let callee = self.expr(f);
         let args = self.args(list);
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 }

@@ -124,18 +124,13 @@ impl JavaScript<'_> {
             }
             "lexical_declaration" | "variable_declaration" | "using_declaration" => {
                 let var = n.kind() == "variable_declaration";
-                for d in children(n)
-                    .into_iter()
-                    .filter(|d| d.kind() == "variable_declarator")
-                {
+                for d in children(n).into_iter().filter(|d| d.kind() == "variable_declarator") {
                     self.declarator(d, var, out);
                 }
             }
             "if_statement" => {
                 let c = self.field_expr(n, "condition");
-                let then = field(n, "consequence")
-                    .map(|b| self.block(b))
-                    .unwrap_or_default();
+                let then = field(n, "consequence").map(|b| self.block(b)).unwrap_or_default();
                 let otherwise = field(n, "alternative")
                     .map(|a| match children(a).first() {
                         Some(s) => self.block(*s),
@@ -158,12 +153,7 @@ impl JavaScript<'_> {
                     self.eval(s, &mut step);
                 }
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step,
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond, body, step, post: false });
             }
             "for_in_statement" => {
                 self.b.push_scope(false);
@@ -184,23 +174,13 @@ impl JavaScript<'_> {
                     body.extend(self.block(b));
                 }
                 self.b.pop_scope();
-                out.push(Stmt::Loop {
-                    cond: None,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond: None, body, step: Vec::new(), post: false });
             }
             "while_statement" | "do_statement" => {
                 let cond = field(n, "condition").map(|c| self.expr(c));
                 let body = field(n, "body").map(|b| self.block(b)).unwrap_or_default();
                 let post = n.kind() == "do_statement";
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step: Vec::new(),
-                    post,
-                });
+                out.push(Stmt::Loop { cond, body, step: Vec::new(), post });
             }
             "switch_statement" => {
                 let subject = self.field_expr(n, "value");
@@ -208,19 +188,12 @@ impl JavaScript<'_> {
                 self.b.push_scope(false);
                 if let Some(body) = field(n, "body") {
                     for c in children(body) {
-                        let tests = field(c, "value")
-                            .map(|v| self.expr(v))
-                            .into_iter()
-                            .collect();
+                        let tests = field(c, "value").map(|v| self.expr(v)).into_iter().collect();
                         let mut stmts = Vec::new();
                         for s in fields(c, "body") {
                             stmts.extend(self.block(s));
                         }
-                        cases.push(Case {
-                            tests,
-                            body: stmts,
-                            falls_through: true,
-                        });
+                        cases.push(Case { tests, body: stmts, falls_through: true });
                     }
                 }
                 self.b.pop_scope();
@@ -295,10 +268,7 @@ impl JavaScript<'_> {
         };
         let module = self.module_name(source);
         self.b.module.imports.push(module.as_str().into());
-        for clause in children(n)
-            .into_iter()
-            .filter(|c| c.kind() == "import_clause")
-        {
+        for clause in children(n).into_iter().filter(|c| c.kind() == "import_clause") {
             for c in children(clause) {
                 match c.kind() {
                     "identifier" => self.bind(c, self.b.text(c), &module, out),

@@ -17,10 +17,7 @@ impl Python<'_> {
         } else {
             (e, None)
         };
-        Annotation {
-            name: self.b.text(callee).into(),
-            argument,
-        }
+        Annotation { name: self.b.text(callee).into(), argument }
     }
 
     pub(super) fn function(
@@ -85,19 +82,12 @@ impl Python<'_> {
             "typed_parameter" => {
                 let c = children(p).first().copied()?;
                 let rest = c.kind() != "identifier";
-                let name = if rest {
-                    children(c).first().copied()?
-                } else {
-                    c
-                };
+                let name = if rest { children(c).first().copied()? } else { c };
                 (name, field(p, "type"), None, rest)
             }
-            "typed_default_parameter" => (
-                field(p, "name")?,
-                field(p, "type"),
-                field(p, "value"),
-                false,
-            ),
+            "typed_default_parameter" => {
+                (field(p, "name")?, field(p, "type"), field(p, "value"), false)
+            }
             "list_splat_pattern" | "dictionary_splat_pattern" => {
                 (children(p).first().copied()?, None, None, true)
             }
@@ -112,14 +102,7 @@ impl Python<'_> {
             _ => Vec::new(),
         };
         let default = value.map(|v| self.expr(v));
-        Some(Param {
-            var,
-            name: text.into(),
-            ty,
-            annotations,
-            rest,
-            default,
-        })
+        Some(Param { var, name: text.into(), ty, annotations, rest, default })
     }
 
     /// The outer name of a type, resolved through imports; `Optional[X]` and the
@@ -136,13 +119,8 @@ impl Python<'_> {
 
     /// A dotted name with its first part replaced by what it was imported as.
     pub(super) fn qualify(&self, dotted: &str) -> Name {
-        let (first, rest) = dotted
-            .split_once('.')
-            .map_or((dotted, None), |(a, b)| (a, Some(b)));
-        let full = self
-            .b
-            .resolve(first)
-            .and_then(|v| self.b.bound.get(&v).cloned());
+        let (first, rest) = dotted.split_once('.').map_or((dotted, None), |(a, b)| (a, Some(b)));
+        let full = self.b.resolve(first).and_then(|v| self.b.bound.get(&v).cloned());
         match (full, rest) {
             (Some(f), Some(r)) => format!("{f}.{r}").into(),
             (Some(f), None) => f,
@@ -203,9 +181,7 @@ impl Python<'_> {
             (c, Vec::new())
         };
         if def.kind() == "function_definition" {
-            let name = field(def, "name")
-                .map(|c| self.b.text(c))
-                .unwrap_or_default();
+            let name = field(def, "name").map(|c| self.b.text(c)).unwrap_or_default();
             let f = self.function_value(def, name, Some(id), annotations);
             if let Some(class) = self.b.class_mut(id) {
                 class.methods.entry(name.into()).or_default().push(f);

@@ -54,9 +54,7 @@ impl Python<'_> {
             }
             "attribute" => {
                 let object = self.field_expr(n, "object");
-                let name = field(n, "attribute")
-                    .map(|c| self.b.text(c))
-                    .unwrap_or_default();
+                let name = field(n, "attribute").map(|c| self.b.text(c)).unwrap_or_default();
                 self.b.mention(name);
                 self.b.field(n, object, name)
             }
@@ -141,8 +139,7 @@ impl Python<'_> {
                 let a = self.field_expr(n, "left");
                 let b = self.field_expr(n, "right");
                 let and = field(n, "operator").is_some_and(|o| o.kind() == "and");
-                self.b
-                    .add(n, Op::Bin(if and { BinOp::And } else { BinOp::Or }, a, b))
+                self.b.add(n, Op::Bin(if and { BinOp::And } else { BinOp::Or }, a, b))
             }
             "not_operator" => {
                 let a = self.field_expr(n, "argument");
@@ -151,14 +148,7 @@ impl Python<'_> {
             "unary_operator" => {
                 let a = self.field_expr(n, "argument");
                 let minus = field(n, "operator").is_some_and(|o| o.kind() == "-");
-                self.b.add(
-                    n,
-                    if minus {
-                        Op::Neg(a)
-                    } else {
-                        Op::Unknown(vec![a])
-                    },
-                )
+                self.b.add(n, if minus { Op::Neg(a) } else { Op::Unknown(vec![a]) })
             }
             "comparison_operator" => self.comparison(n),
             "conditional_expression" => {
@@ -208,21 +198,14 @@ impl Python<'_> {
     pub(super) fn string(&mut self, n: Syntax<'_>) -> NodeId {
         let mut parts = Vec::new();
         let mut text = String::new();
-        let start = children(n)
-            .first()
-            .map(|c| self.b.text(*c))
-            .unwrap_or_default();
+        let start = children(n).first().map(|c| self.b.text(*c)).unwrap_or_default();
         let raw = start.contains(['r', 'R']);
         let mut interpolated = false;
         for c in children(n) {
             match c.kind() {
                 "string_content" => {
                     let t = self.b.text(c);
-                    if raw {
-                        text.push_str(t)
-                    } else {
-                        text.push_str(&unescape(t))
-                    }
+                    if raw { text.push_str(t) } else { text.push_str(&unescape(t)) }
                 }
                 "interpolation" => {
                     interpolated = true;
@@ -280,10 +263,8 @@ impl Python<'_> {
     pub(super) fn comparison(&mut self, n: Syntax<'_>) -> NodeId {
         let parts = self.exprs(n);
         let mut cursor = n.walk();
-        let ops: Vec<_> = n
-            .children_by_field_name("operators", &mut cursor)
-            .map(|o| o.kind())
-            .collect();
+        let ops: Vec<_> =
+            n.children_by_field_name("operators", &mut cursor).map(|o| o.kind()).collect();
         let mut acc: Option<NodeId> = None;
         for (i, op) in ops.iter().enumerate() {
             let (Some(a), Some(b)) = (parts.get(i), parts.get(i + 1)) else {
@@ -362,11 +343,7 @@ impl Python<'_> {
         if let Some(list) = field(n, "arguments") {
             if list.kind() == "generator_expression" {
                 let value = self.expr(list);
-                args.push(Arg {
-                    name: None,
-                    value,
-                    spread: false,
-                });
+                args.push(Arg { name: None, value, spread: false });
             } else {
                 for c in children(list) {
                     let (name, value, spread) = match c.kind() {
@@ -378,21 +355,10 @@ impl Python<'_> {
                         "list_splat" | "dictionary_splat" => (None, self.expr(c), true),
                         _ => (None, self.expr(c), false),
                     };
-                    args.push(Arg {
-                        name,
-                        value,
-                        spread,
-                    });
+                    args.push(Arg { name, value, spread });
                 }
             }
         }
-        self.b.add(
-            n,
-            Op::Call {
-                callee,
-                args,
-                new: false,
-            },
-        )
+        self.b.add(n, Op::Call { callee, args, new: false })
     }
 }

@@ -16,10 +16,7 @@ struct Python<'a> {
 
 /// Lowers a module.
 pub(super) fn lower(b: Builder<'_>, root: Syntax<'_>) -> Module {
-    let mut p = Python {
-        b,
-        receivers: vec![None],
-    };
+    let mut p = Python { b, receivers: vec![None] };
     // Names of the module first: functions use what stands below them.
     for c in children(root) {
         p.predeclare(c);
@@ -83,9 +80,7 @@ impl Python<'_> {
                 }
             }
             "import_from_statement" => {
-                let module = field(n, "module_name")
-                    .map(|m| self.b.text(m))
-                    .unwrap_or_default();
+                let module = field(n, "module_name").map(|m| self.b.text(m)).unwrap_or_default();
                 self.b.module.imports.push(module.into());
                 for c in fields(n, "name") {
                     let (name, alias) = if c.kind() == "aliased_import" {
@@ -130,12 +125,7 @@ impl Python<'_> {
                     body.push(Stmt::Eval(a));
                 }
                 body.extend(self.block_of(n, "body"));
-                out.push(Stmt::Loop {
-                    cond: None,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond: None, body, step: Vec::new(), post: false });
                 if let Some(alt) = field(n, "alternative") {
                     out.push(Stmt::Block(self.block_of(alt, "body")));
                 }
@@ -143,18 +133,10 @@ impl Python<'_> {
             "while_statement" => {
                 let cond = field(n, "condition").map(|c| self.expr(c));
                 let body = self.block_of(n, "body");
-                out.push(Stmt::Loop {
-                    cond,
-                    body,
-                    step: Vec::new(),
-                    post: false,
-                });
+                out.push(Stmt::Loop { cond, body, step: Vec::new(), post: false });
             }
             "with_statement" => {
-                for clause in children(n)
-                    .into_iter()
-                    .filter(|c| c.kind() == "with_clause")
-                {
+                for clause in children(n).into_iter().filter(|c| c.kind() == "with_clause") {
                     for item in children(clause) {
                         if let Some(v) = field(item, "value") {
                             let id = self.expr(v);
@@ -201,10 +183,7 @@ impl Python<'_> {
                     for c in children(body) {
                         let mut tests = Vec::new();
                         let mut wild = false;
-                        for p in children(c)
-                            .into_iter()
-                            .filter(|p| p.kind() == "case_pattern")
-                        {
+                        for p in children(c).into_iter().filter(|p| p.kind() == "case_pattern") {
                             for part in children(p) {
                                 match part.kind() {
                                     "string" | "integer" | "true" | "false" | "none" => {
@@ -224,11 +203,7 @@ impl Python<'_> {
                             tests.clear();
                         }
                         let body = self.block_of(c, "consequence");
-                        cases.push(Case {
-                            tests,
-                            body,
-                            falls_through: false,
-                        });
+                        cases.push(Case { tests, body, falls_through: false });
                     }
                 }
                 out.push(Stmt::Switch(subject, cases));
@@ -248,13 +223,7 @@ impl Python<'_> {
                 let at = self.b.scopes.len().saturating_sub(1);
                 for c in children(n) {
                     let name = self.b.text(c);
-                    let outer = self
-                        .b
-                        .scopes
-                        .iter()
-                        .take(at)
-                        .rev()
-                        .find_map(|s| s.names.get(name));
+                    let outer = self.b.scopes.iter().take(at).rev().find_map(|s| s.names.get(name));
                     if let Some(v) = outer.copied()
                         && let Some(s) = self.b.scopes.last_mut()
                     {
@@ -335,12 +304,9 @@ impl Python<'_> {
                 let v = self.b.declare(self.b.text(l));
                 self.b.place_var(v)
             }
-            "pattern_list" | "tuple_pattern" | "list_pattern" => Place::Tuple(
-                children(l)
-                    .into_iter()
-                    .map(|c| self.fresh_place(c))
-                    .collect(),
-            ),
+            "pattern_list" | "tuple_pattern" | "list_pattern" => {
+                Place::Tuple(children(l).into_iter().map(|c| self.fresh_place(c)).collect())
+            }
             _ => self.place(l),
         }
     }
@@ -356,9 +322,7 @@ impl Python<'_> {
             }
             "attribute" => {
                 let object = self.field_expr(l, "object");
-                let name = field(l, "attribute")
-                    .map(|c| self.b.name(c))
-                    .unwrap_or_default();
+                let name = field(l, "attribute").map(|c| self.b.name(c)).unwrap_or_default();
                 Place::Field(object, name)
             }
             "subscript" => {
