@@ -249,10 +249,10 @@ async fn file(
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if status == StatusCode::PARTIAL_CONTENT {
-        if let Ok(value) = HeaderValue::try_from(content_range) {
-            fields.insert(header::CONTENT_RANGE, value);
-        }
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Ok(value) = HeaderValue::try_from(content_range)
+    {
+        fields.insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
 }
