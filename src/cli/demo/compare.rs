@@ -1,5 +1,7 @@
 //! What was found beside what was planted.
 
+use std::cmp::Reverse;
+
 use serde::Deserialize;
 
 use super::client::{Finding, Place};
@@ -34,7 +36,7 @@ pub(super) struct Plant {
     _cwe: String,
     /// For a dependency its package URL.
     rule_hint: String,
-    severity_at_least: Severity,
+    pub(super) severity_at_least: Severity,
     pub(super) note: String,
 }
 
@@ -63,7 +65,6 @@ impl Plant {
     /// the finding there is another one.
     fn distance(&self, finding: &Finding, place: &Place) -> Option<u32> {
         let same = finding.engine == self.engine
-            && finding.severity >= self.severity_at_least
             && place.path == self.path
             && place.in_history == self.in_history;
         // Packages stand close together, so that the line alone would not tell them apart.
@@ -84,6 +85,8 @@ pub(super) struct Verdict<'a> {
     pub(super) planted: usize,
     /// Those that were not found.
     pub(super) missed: Vec<&'a Plant>,
+    /// Those that were found, and thought to be less severe than they are.
+    pub(super) underrated: Vec<(&'a Plant, &'a Finding)>,
     /// Number of look-alikes.
     pub(super) lookalikes: usize,
     /// Those that were reported, with what was said about them.
@@ -93,42 +96,55 @@ pub(super) struct Verdict<'a> {
 impl<'a> Verdict<'a> {
     /// Compares. What is in neither list does not count.
     pub(super) fn new(expected: &'a Expected, findings: &'a [Finding]) -> Self {
+        let (mut missed, mut underrated) = (Vec::new(), Vec::new());
+        for (plant, finding) in assign(&expected.plants, findings) {
+            match finding {
+                None => missed.push(plant),
+                Some(f) if f.severity < plant.severity_at_least => underrated.push((plant, f)),
+                Some(_) => {}
+            }
+        }
         Self {
             planted: expected.plants.len(),
-            missed: missed(&expected.plants, findings),
+            missed,
+            underrated,
             lookalikes: expected.lookalikes.len(),
             mistaken: mistaken(&expected.lookalikes, findings),
         }
     }
 
-    /// True if everything was found and nothing was mistaken.
+    /// True if everything was found and nothing was mistaken. How severe a weakness is
+    /// can be argued about, so that an underrated one is shown and not held against it.
     pub(super) fn is_right(&self) -> bool {
         self.missed.is_empty() && self.mistaken.is_empty()
     }
 }
 
-/// The plants for which there is no finding. One place of one finding counts for one
-/// plant, the nearest, so that neighbours do not speak for each other.
-fn missed<'a>(plants: &'a [Plant], findings: &[Finding]) -> Vec<&'a Plant> {
+/// Each plant with the finding that speaks of it, if there is one. One place of one
+/// finding counts for one plant, the nearest, so that neighbours do not speak for each
+/// other; of several findings on one line the most severe is taken first.
+fn assign<'a>(
+    plants: &'a [Plant],
+    findings: &'a [Finding],
+) -> impl Iterator<Item = (&'a Plant, Option<&'a Finding>)> {
     let places: Vec<(&Finding, &Place)> =
         findings.iter().flat_map(|f| f.places().map(move |place| (f, place))).collect();
     let mut pairs = Vec::new();
     for (p, plant) in plants.iter().enumerate() {
         for (f, (finding, place)) in places.iter().enumerate() {
-            pairs.extend(plant.distance(finding, place).map(|distance| (distance, p, f)));
+            let distance = plant.distance(finding, place);
+            pairs.extend(distance.map(|distance| (distance, Reverse(finding.severity), p, f)));
         }
     }
     pairs.sort_unstable();
-    let (mut found, mut taken) = (vec![false; plants.len()], vec![false; places.len()]);
-    for (_, p, f) in pairs {
-        if let (Some(found), Some(taken)) = (found.get_mut(p), taken.get_mut(f))
-            && !*found
-            && !*taken
-        {
-            (*found, *taken) = (true, true);
+    let mut found: Vec<Option<&Finding>> = vec![None; plants.len()];
+    let mut free: Vec<Option<&Finding>> = places.iter().map(|(f, _)| Some(*f)).collect();
+    for (_, _, p, f) in pairs {
+        if let (Some(found @ None), Some(free)) = (found.get_mut(p), free.get_mut(f)) {
+            *found = free.take();
         }
     }
-    plants.iter().zip(found).filter(|(_, found)| !found).map(|(plant, _)| plant).collect()
+    plants.iter().zip(found)
 }
 
 /// The look-alikes on whose very line something was reported. What only the history

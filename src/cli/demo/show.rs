@@ -96,6 +96,11 @@ impl Show {
             };
             self.judged(false, &format!("missed {} {place}: {}", plant.id, plant.note))?;
         }
+        for (plant, finding) in &verdict.underrated {
+            let (found, least) = (finding.severity, plant.severity_at_least);
+            let what = format!("{} is {found}, and should be {least} at least", plant.id);
+            self.line(format_args!("{QUIET}note {QUIET:#} {}", plain(&what)))?;
+        }
         let mistaken = verdict.mistaken.len();
         self.judged(
             mistaken == 0,

@@ -37,20 +37,31 @@ fn missed(expected: &Expected, findings: &[Finding]) -> Vec<String> {
 }
 
 #[test]
-fn a_plant_is_found_by_engine_severity_path_and_a_near_line() {
+fn a_plant_is_found_by_engine_path_and_a_near_line() {
     let expected = expected(serde_json::json!([plant("p", Some(10))]), serde_json::json!([]));
     for (found, what) in [
         (true, finding("code", "medium", "a.py", 10, false)),
         (true, finding("code", "critical", "a.py", 13, false)),
         (true, finding("code", "high", "a.py", 7, false)),
         (false, finding("code", "high", "a.py", 14, false)),
-        (false, finding("code", "low", "a.py", 10, false)),
         (false, finding("secrets", "high", "a.py", 10, false)),
         (false, finding("code", "high", "b.py", 10, false)),
         (false, finding("code", "high", "a.py", 10, true)),
     ] {
         let verdict_missed = missed(&expected, std::slice::from_ref(&what));
         assert_eq!(verdict_missed.is_empty(), found, "{what:?}");
+    }
+}
+
+#[test]
+fn an_underrated_plant_is_found_and_noted() {
+    let expected = expected(serde_json::json!([plant("p", Some(10))]), serde_json::json!([]));
+    let low = finding("code", "low", "a.py", 10, false);
+    let medium = finding("code", "medium", "a.py", 10, false);
+    for (findings, underrated) in [(vec![low.clone()], 1), (vec![low, medium], 0)] {
+        let verdict = Verdict::new(&expected, &findings);
+        assert!(verdict.is_right());
+        assert_eq!(verdict.underrated.len(), underrated);
     }
 }
 
