@@ -89,8 +89,14 @@ impl<T> Page<T> {
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let next_cursor = if more { rows.last().map(|row| encode_cursor(&key(row))) } else { None };
+        Self::with_cursor(uri, rows.into_iter().map(map).collect(), next_cursor)
+    }
+
+    /// A page of a list that is not in the database and knows itself where its next
+    /// page begins.
+    pub fn with_cursor(uri: &Uri, items: Vec<T>, next_cursor: Option<String>) -> Self {
         let link = next_cursor.as_ref().and_then(|cursor| next_link(uri, cursor));
-        Self { items: rows.into_iter().map(map).collect(), next_cursor, link }
+        Self { items, next_cursor, link }
     }
 }
 

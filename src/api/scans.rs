@@ -417,4 +417,4 @@ fn storage(error: StorageError) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

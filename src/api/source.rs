@@ -1,10 +1,403 @@
-//! Source tree, source files and threat profile of a repository.
+//! The source of a repository: its tree, and its files byte by byte, both from the
+//! snapshot that the last ingest wrote.
+//!
+//! What was pushed is hostile to whoever looks at it. A browser that is sent to a
+//! file must never run it: text is plain text whatever its name says, images are
+//! told by their first bytes, all else is a download; and `nosniff` and a sandbox
+//! without any right stand around it.
+
+use std::ops::Range;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use super::caller::Caller;
+use super::conditional;
+use super::error::{ApiError, Result};
+use super::extract::{Id, Query, uuid};
+use super::page::Page;
+use crate::db::repositories::{self, Repository};
+use crate::db::snapshots;
+use crate::scan::inventory::{decode, encoding_of, language_of_path};
 use crate::server::App;
+use crate::snapshot::{Entry, EntryKind, Listed, Snapshot, SnapshotError};
+use crate::storage::StorageError;
+
+mod range;
 
 /// The routes of this group.
 pub fn router() -> Router<App> {
     Router::new()
+        .route("/v1/repositories/{repo_id}/source-tree", get(tree))
+        .route("/v1/repositories/{repo_id}/source-files/{*path}", get(file))
 }
+
+/// Entries of a page where the caller does not say: a folder is seldom larger, and
+/// an entry costs next to nothing.
+const DEFAULT_ENTRIES: usize = 1_000;
+/// Most entries of a page.
+const MAX_ENTRIES: usize = 10_000;
+/// Longest cursor: a path of 4,096 bytes in base64.
+const MAX_CURSOR: usize = 8_192;
+/// Bytes of a file by which its type is told.
+const HEAD: u64 = 8_192;
+/// Most lines of one answer.
+const MAX_LINES: u64 = 5_000;
+/// Most bytes of text of one answer.
+const MAX_LINES_BYTES: usize = 2 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TreeQuery {
+    path: Option<String>,
+    recursive: Option<bool>,
+    r#ref: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    path: String,
+    r#type: &'static str,
+    size: Option<u64>,
+    oid: Option<String>,
+    language: Option<&'static str>,
+}
+
+impl From<Listed> for Row {
+    fn from(listed: Listed) -> Self {
+        let path = String::from_utf8_lossy(listed.path()).into_owned();
+        match listed {
+            Listed::Folder(_) => {
+                Self { path, r#type: "dir", size: None, oid: None, language: None }
+            }
+            Listed::Entry(entry) => {
+                let (r#type, bytes) = match entry.kind {
+                    EntryKind::File | EntryKind::Executable => ("file", true),
+                    EntryKind::Symlink => ("symlink", true),
+                    EntryKind::Submodule => ("submodule", false),
+                };
+                Self {
+                    language: (r#type == "file").then(|| language_of_path(&path)).flatten(),
+                    path,
+                    r#type,
+                    size: bytes.then_some(entry.size),
+                    oid: Some(entry.id.to_string()),
+                }
+            }
+        }
+    }
+}
+
+async fn tree(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id,
+    uri: Uri,
+    Query(query): Query<TreeQuery>,
+) -> Result<Page<Row>> {
+    let limit = query.limit.unwrap_or(DEFAULT_ENTRIES);
+    if !(1..=MAX_ENTRIES).contains(&limit) {
+        return Err(ApiError::invalid_field("limit", format!("must be 1 to {MAX_ENTRIES}")));
+    }
+    let after = query.cursor.as_deref().map(decode_cursor).transpose()?;
+    let folder = query.path.as_deref().unwrap_or_default().trim_matches('/').to_owned();
+    let snapshot = open(&app, &caller, id, query.r#ref.as_deref()).await?;
+    let recursive = query.recursive.unwrap_or(false);
+    let listing = snapshot
+        .list(folder.as_bytes(), recursive, after.as_deref(), limit)
+        .await
+        .map_err(unreadable)?;
+    // Git keeps no empty folders: a page without entries tells of none, unless it is
+    // the root or comes behind another page.
+    if listing.items.is_empty() && !folder.is_empty() && after.is_none() {
+        return Err(match snapshot.entry(folder.as_bytes()).await.map_err(unreadable)? {
+            Some(_) => ApiError::invalid_field("path", "names a file; ask for source-files/PATH"),
+            None => ApiError::not_found("folder in this snapshot"),
+        });
+    }
+    let next = listing.next.map(|next| URL_SAFE_NO_PAD.encode(&*next));
+    Ok(Page::with_cursor(&uri, listing.items.into_iter().map(Row::from).collect(), next))
+}
+
+fn decode_cursor(cursor: &str) -> Result<Vec<u8>> {
+    let bytes = if cursor.len() > MAX_CURSOR { None } else { URL_SAFE_NO_PAD.decode(cursor).ok() };
+    bytes.ok_or_else(|| ApiError::invalid_field("cursor", "take it from `next_cursor` as it is"))
+}
+
+/// The snapshot that `ref` names: the current one by the names of its branch and
+/// commit, an older one by its commit.
+async fn open(app: &App, caller: &Caller, id: Uuid, r#ref: Option<&str>) -> Result<Snapshot> {
+    let repository = repositories::get(&app.db, caller.user_id, id)
+        .await?
+        .ok_or_else(|| ApiError::not_found("repository"))?;
+    let row = match r#ref.filter(|name| !is_current(&repository, name)) {
+        None => snapshots::current(&app.db, id).await?.ok_or_else(|| {
+            ApiError::new(
+                StatusCode::NOT_FOUND,
+                "not_ingested",
+                "There is no source yet: push to the repository, then wait until its \
+                 ingest_status is ready.",
+            )
+        })?,
+        Some(commit) => snapshots::by_commit(&app.db, caller.user_id, id, commit)
+            .await?
+            .ok_or_else(|| ApiError::not_found("ref with a snapshot in this repository"))?,
+    };
+    Snapshot::open(&app.storage, &row.manifest_key).await.map_err(unreadable)
+}
+
+fn is_current(repository: &Repository, name: &str) -> bool {
+    let branch = repository.default_branch.as_deref();
+    name == "HEAD"
+        || repository.head_commit.as_deref() == Some(name)
+        || branch.is_some_and(|branch| name.strip_prefix("refs/heads/").unwrap_or(name) == branch)
+}
+
+fn unreadable(error: SnapshotError) -> ApiError {
+    match error {
+        SnapshotError::NotFound { .. } => ApiError::not_found("file in this snapshot"),
+        // The repository, or its oldest snapshots, were deleted a moment ago.
+        SnapshotError::Storage(StorageError::NotFound { .. }) => {
+            ApiError::not_found("source any more")
+        }
+        SnapshotError::Storage(error @ StorageError::Unavailable { .. }) => {
+            ApiError::unavailable(error)
+        }
+        other => ApiError::internal(other),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileQuery {
+    r#ref: Option<String>,
+    lines: Option<String>,
+}
+
+async fn file(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+    Query(query): Query<FileQuery>,
+) -> Result<Response> {
+    let (id, path) = address(&uri)?;
+    let lines = query.lines.as_deref().map(parse_lines).transpose()?;
+    let snapshot = open(&app, &caller, id, query.r#ref.as_deref()).await?;
+    let entry = match snapshot.entry(&path).await.map_err(unreadable)? {
+        Some(entry) if entry.kind == EntryKind::Submodule => {
+            return Err(ApiError::new(
+                StatusCode::NOT_FOUND,
+                "submodule",
+                "This is a submodule: its files are in another repository.",
+            ));
+        }
+        Some(entry) => entry,
+        None => return Err(ApiError::not_found("file in this snapshot")),
+    };
+    if let Some(lines) = lines {
+        return excerpt(&app, &snapshot, &entry, lines, &headers).await;
+    }
+
+    let etag = format!("\"{}\"", entry.id);
+    if conditional::none_match(&headers, &etag) {
+        return Ok(answer(StatusCode::NOT_MODIFIED, &etag, Body::empty()));
+    }
+    let wanted = match range::of(&headers, &etag, entry.size) {
+        range::Wanted::Whole => None,
+        range::Wanted::Part(part) => Some(part),
+        range::Wanted::Nothing => {
+            let size = HeaderValue::try_from(format!("bytes */{}", entry.size));
+            let error = ApiError::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "range_not_satisfiable",
+                format!("The file has {} bytes; the range begins behind them.", entry.size),
+            );
+            return Err(match size {
+                Ok(size) => error.with_header(header::CONTENT_RANGE, size),
+                Err(_) => error,
+            });
+        }
+    };
+    let head = snapshot.read_range(&entry, 0..HEAD).await.map_err(unreadable)?;
+    let content_type = content_type(&entry, &head);
+    let (status, part) = match wanted {
+        Some(part) => (StatusCode::PARTIAL_CONTENT, part),
+        None => (StatusCode::OK, 0..entry.size),
+    };
+    let length = part.end - part.start;
+    let content_range = content_range(&part, entry.size);
+    // The head is read already, and most files are no longer.
+    let body = if status == StatusCode::OK && entry.size <= HEAD {
+        Body::from(head)
+    } else {
+        Body::from_stream(snapshot.stream(&entry, part))
+    };
+    let mut response = answer(status, &etag, body);
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if status == StatusCode::PARTIAL_CONTENT {
+        if let Ok(value) = HeaderValue::try_from(content_range) {
+            fields.insert(header::CONTENT_RANGE, value);
+        }
+    }
+    Ok(response)
+}
+
+fn content_range(part: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1))
+}
+
+/// Repository and path, from the address itself: a path is bytes, of which the
+/// router would take only UTF-8.
+fn address(uri: &Uri) -> Result<(Uuid, Vec<u8>)> {
+    let (id, path) = uri
+        .path()
+        .strip_prefix("/v1/repositories/")
+        .and_then(|rest| rest.split_once("/source-files/"))
+        .ok_or_else(|| ApiError::not_found("object"))?;
+    Ok((uuid(id)?, percent_decode_str(path).collect()))
+}
+
+/// An answer that no browser runs.
+fn answer(status: StatusCode, etag: &str, body: Body) -> Response {
+    const FIXED: [(HeaderName, &str); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    let mut response = (status, body).into_response();
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    for (name, value) in FIXED {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(value) = HeaderValue::try_from(etag) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
+
+/// The truthful type of a file, of those that a browser cannot run.
+fn content_type(entry: &Entry, head: &[u8]) -> &'static str {
+    use crate::scan::inventory::Encoding;
+    if entry.kind == EntryKind::Symlink {
+        return "text/plain; charset=utf-8";
+    }
+    let starts = |magic: &[u8]| head.starts_with(magic);
+    if starts(b"\x89PNG\r\n\x1a\n") {
+        "image/png"
+    } else if starts(b"\xff\xd8\xff") {
+        "image/jpeg"
+    } else if starts(b"GIF87a") || starts(b"GIF89a") {
+        "image/gif"
+    } else if starts(b"RIFF") && head.get(8..12) == Some(b"WEBP") {
+        "image/webp"
+    } else {
+        match encoding_of(head) {
+            Some(Encoding::Utf8) => "text/plain; charset=utf-8",
+            Some(Encoding::Utf16Le) => "text/plain; charset=utf-16le",
+            Some(Encoding::Utf16Be) => "text/plain; charset=utf-16be",
+            Some(Encoding::Latin1) => "text/plain; charset=iso-8859-1",
+            None => "application/octet-stream",
+        }
+    }
+}
+
+/// First and last line, counted from 1.
+fn parse_lines(text: &str) -> Result<(u64, u64)> {
+    let bad = || {
+        ApiError::invalid_field(
+            "lines",
+            format!("must be FIRST-LAST such as 10-40, or one number; at most {MAX_LINES} lines"),
+        )
+    };
+    let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
+        true => text.parse::<u64>().map_err(|_| bad()),
+        false => Err(bad()),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(first)?, number(last)?);
+    if first == 0 || last < first || last - first >= MAX_LINES {
+        return Err(bad());
+    }
+    Ok((first, last))
+}
+
+#[derive(Serialize)]
+struct Excerpt {
+    path: String,
+    oid: String,
+    start_line: u64,
+    /// The last line that is there.
+    end_line: u64,
+    total_lines: u64,
+    lines: Vec<String>,
+}
+
+async fn excerpt(
+    app: &App,
+    snapshot: &Snapshot,
+    entry: &Entry,
+    (first, last): (u64, u64),
+    headers: &HeaderMap,
+) -> Result<Response> {
+    let etag = format!("\"{}-{first}-{last}\"", entry.id);
+    if conditional::none_match(headers, &etag) {
+        return Ok(answer(StatusCode::NOT_MODIFIED, &etag, Body::empty()));
+    }
+    let max = app.config.limits.scan_file_bytes;
+    if entry.size > max {
+        return Err(ApiError::invalid_field(
+            "lines",
+            format!("the file has more than {max} bytes; read a part of it with `Range`"),
+        ));
+    }
+    let bytes = snapshot.read(entry, max).await.map_err(unreadable)?;
+    let (path, oid) = (String::from_utf8_lossy(&entry.path).into_owned(), entry.id.to_string());
+    // A file of many MiB takes a while to decode.
+    let found = tokio::task::spawn_blocking(move || {
+        let text = decode(&bytes)
+            .ok_or_else(|| ApiError::invalid_field("lines", "the file is not text"))?;
+        let (mut total, mut size, mut lines) = (0, 0, Vec::new());
+        for line in text.lines() {
+            total += 1;
+            if (first..=last).contains(&total) {
+                size += line.len();
+                if size > MAX_LINES_BYTES {
+                    return Err(ApiError::invalid_field(
+                        "lines",
+                        "these lines are too long; ask for fewer, or use `Range`",
+                    ));
+                }
+                lines.push(line.to_owned());
+            }
+        }
+        Ok(Excerpt {
+            path,
+            oid,
+            start_line: first,
+            end_line: last.min(total),
+            total_lines: total,
+            lines,
+        })
+    });
+    let found = found.await.map_err(ApiError::internal)??;
+    Ok(conditional::respond(headers, &etag, &found))
+}
+
+#[cfg(test)]
+mod tests;

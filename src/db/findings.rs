@@ -9,8 +9,8 @@
 //! `state` is what the scans see (`new`, `unchanged`, `fixed`), `status` is what is
 //! thought of it (`open`, `confirmed`, `dismissed`). A finding is *open* in the
 //! counters if it is not fixed and not dismissed. The counters `open_*` of the
-//! repository change in the transaction that changes a finding, with the row of the
-//! repository locked first.
+//! repository change in the transaction that changes a finding, under the lock of the
+//! repository's row.
 
 mod list;
 mod merge;
@@ -208,6 +208,10 @@ statements! {
     LOCK = pair(
         "SELECT default_branch FROM repositories WHERE id = $1",
         "SELECT default_branch FROM repositories WHERE id = $1 FOR NO KEY UPDATE"
+    );
+    LOCK_SCAN = pair(
+        "SELECT id FROM scans WHERE id = $1",
+        "SELECT id FROM scans WHERE id = $1 FOR UPDATE"
     );
     COUNTERS = "UPDATE repositories SET open_critical = open_critical + $2, \
                 open_high = open_high + $3, open_medium = open_medium + $4, \

@@ -5,8 +5,8 @@
 //! has ended sees all that belongs to it. `version` grows with everything that a
 //! reader of the scan can see.
 //!
-//! Where a transaction touches several rows it takes them in the order job,
-//! repository, scan, so that PostgreSQL never meets a deadlock.
+//! Where a transaction touches several rows it takes them in the order job, scan,
+//! repository, so that PostgreSQL never meets a deadlock.
 
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::events::{self, NewEvent};
 use super::jobs::{self, CancelOutcome, JobKind, NewJob};
+pub use super::repositories::Failure;
 use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements};
 use crate::scan::{Level, Progress, ScanConfig};
 
@@ -127,15 +128,6 @@ pub struct Summary {
     pub fixed: u64,
     /// Seen before.
     pub unchanged: u64,
-}
-
-/// Why a scan failed, for its owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// A stable word.
-    pub code: String,
-    /// A sentence that says what to do.
-    pub message: String,
 }
 
 /// A scan.
@@ -272,7 +264,6 @@ statements! {
                         WHERE id = $1 AND last_scan_id = $2";
     SCANNABLE = "SELECT id, project_id, ingest_status, default_branch, head_commit, snapshot_id \
                  FROM repositories WHERE id = $1 AND owner_id = $2";
-    REPOSITORY_OF = "SELECT repository_id FROM scans WHERE id = $1";
     GET = concat("SELECT ", columns!(), " FROM scans WHERE id = $1 AND owner_id = $2");
     OF_REPOSITORY = concat("SELECT ", columns!(), " FROM scans WHERE repository_id = $1 \
                             AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
@@ -280,13 +271,14 @@ statements! {
                          AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
     START = "UPDATE scans SET status = 'running', worker_id = $2, version = version + 1, \
              started_at = COALESCE(started_at, $3) \
-             WHERE id = $1 AND status IN ('queued', 'running')";
+             WHERE id = $1 AND status IN ('queued', 'running') RETURNING repository_id";
     SOURCE = "UPDATE scans SET commit_id = $2, snapshot_id = $3, version = version + 1 \
               WHERE id = $1 AND status = 'running'";
     PROGRESS = "UPDATE scans SET progress = $2, version = version + 1 \
                 WHERE id = $1 AND status = 'running'";
     FINISH = "UPDATE scans SET status = $2, summary = $3, error = $4, finished_at = $5, \
-              version = version + 1 WHERE id = $1 AND status IN ('queued', 'running')";
+              version = version + 1 WHERE id = $1 AND status IN ('queued', 'running') \
+              RETURNING repository_id";
 }
 
 /// Creates a scan, its job and its first event.
@@ -362,10 +354,11 @@ pub async fn list(
 /// Marks a scan as running. False: it has ended meanwhile, and there is nothing to
 /// do. The caller holds the job (see [`jobs::hold`]), here and in all that follows.
 pub async fn start(tx: &mut Tx, id: Uuid, worker: &str) -> Result<bool> {
-    touch_repository(tx, id).await?;
-    let rows = tx.execute(START, args![id, worker, now()]).await?;
+    let row: Option<(Uuid,)> = tx.fetch_optional(START, args![id, worker, now()]).await?;
+    let Some((repository,)) = row else { return Ok(false) };
     tx.wake(id);
-    Ok(rows == 1)
+    touch_repository(tx, repository, id).await?;
+    Ok(true)
 }
 
 /// Notes what is scanned, for scans that were created before it was known.
@@ -384,21 +377,18 @@ pub async fn set_progress(tx: &mut Tx, id: Uuid, progress: &Progress) -> Result<
 
 /// Ends a scan with its last event. False: it had ended before, and stays as it is.
 pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
-    touch_repository(tx, id).await?;
     let (status, summary, error) = match ending {
         Ending::Completed(summary) => (ScanStatus::Completed, *summary, None),
         Ending::Failed(failure) => (ScanStatus::Failed, Summary::default(), Some(failure)),
         Ending::Cancelled => (ScanStatus::Cancelled, Summary::default(), None),
     };
-    let rows = tx
-        .execute(
+    let row: Option<(Uuid,)> = tx
+        .fetch_optional(
             FINISH,
             args![id, status.as_str(), Value::json(&summary), Value::json_opt(error), now()],
         )
         .await?;
-    if rows == 0 {
-        return Ok(false);
-    }
+    let Some((repository,)) = row else { return Ok(false) };
     let event = match ending {
         Ending::Completed(summary) => NewEvent::info(
             status.as_str(),
@@ -416,6 +406,7 @@ pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
         }
     };
     events::append(tx, id, &[event]).await?;
+    touch_repository(tx, repository, id).await?;
     Ok(true)
 }
 
@@ -446,11 +437,9 @@ pub async fn cancel(tx: &mut Tx, owner_id: Uuid, repository_id: Uuid, id: Uuid) 
 }
 
 /// A repository shows its last scan, so it changes with it.
-async fn touch_repository(tx: &mut Tx, id: Uuid) -> Result<()> {
-    let row: Option<(Uuid,)> = tx.fetch_optional(REPOSITORY_OF, args![id]).await?;
-    let Some((repository,)) = row else { return Err(gone()) };
-    if tx.execute(TOUCH_REPOSITORY, args![repository, id, now()]).await? > 0 {
-        tx.wake(repository);
+async fn touch_repository(tx: &mut Tx, id: Uuid, scan: Uuid) -> Result<()> {
+    if tx.execute(TOUCH_REPOSITORY, args![id, scan, now()]).await? > 0 {
+        tx.wake(id);
     }
     Ok(())
 }

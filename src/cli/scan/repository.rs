@@ -33,7 +33,7 @@ struct Shared(Mutex<Objects>);
 impl Shared {
     fn new(mut handle: gix_odb::HandleArc) -> Self {
         handle.set_pack_cache(|| {
-            Box::new(gix_pack::cache::lru::StaticLinkedList::<64>::new(DELTA_CACHE))
+            Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(DELTA_CACHE))
         });
         Self(Mutex::new(Objects { first: handle, idle: Mutex::default() }))
     }

@@ -29,10 +29,10 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    BATCH, Body, Change, Delta, LIVE, MACHINE, OVERTAKEN, Reason, State, Status, engine, is_open,
-    lock, note,
+    BATCH, Body, Change, Delta, LIVE, LOCK_SCAN, MACHINE, OVERTAKEN, Reason, State, Status, engine,
+    is_open, lock, note,
 };
-use crate::db::scans::{ScanRow, Summary};
+use crate::db::scans::{self, ScanRow, Summary};
 use crate::db::{Conn, DbError, Result, Tx, Value, args, new_id, now};
 use crate::scan::driver::{Globs, fingerprint};
 use crate::scan::{Finding, RuleInfo, ScanConfig, Severity};
@@ -107,6 +107,10 @@ pub async fn merge<'r>(
     mut findings: Vec<Finding>,
     rule: impl Fn(&str) -> Option<&'r RuleInfo>,
 ) -> Result<Summary> {
+    // The scan before its repository, as everywhere (see `db::scans`).
+    if tx.fetch_optional::<(Uuid,)>(LOCK_SCAN, args![scan.id]).await?.is_none() {
+        return Err(scans::gone());
+    }
     let default_branch = lock(tx, scan.repository_id).await?;
     let younger: Option<(Uuid,)> =
         tx.fetch_optional(OVERTAKEN, args![scan.repository_id, scan.id]).await?;

@@ -58,9 +58,9 @@ pub(super) fn empty() -> Value {
     Value { elements: Some(std::rc::Rc::new(elements)), ..Value::default() }
 }
 
-/// The method gives its receiver, changed.
+/// The method gives its receiver, or a part of it through which it is changed.
 pub(super) fn returns_receiver(method: &str) -> bool {
-    matches!(method, "append" | "insert" | "WriteString")
+    matches!(method, "append" | "insert" | "WriteString" | "Header")
 }
 
 /// What a method of a container does. `called` is what a function that was passed
@@ -196,6 +196,12 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
             let args: Vec<Value> = call.args.iter().map(|a| a.value.clone()).collect();
             Effect::Value(format_text(r, &args))
         }
+        // All but a few harmless characters are taken out.
+        ("replace" | "replaceAll" | "sub", Some(p), Some(v))
+            if v.facts.is_none() && is_allow_list(&p) =>
+        {
+            Effect::Value(Value::default())
+        }
         ("replace" | "replaceAll" | "sub", _, Some(v))
             if r.facts.is_some() || v.facts.is_some() =>
         {
@@ -239,6 +245,16 @@ pub(super) fn method(name: &str, call: &Call<'_>, called: Option<&Value>) -> Eff
         },
         _ => Effect::None,
     }
+}
+
+/// A pattern for everything but letters, digits and the like.
+fn is_allow_list(pattern: &Value) -> bool {
+    let Some(Const::Str(p)) = &pattern.constant else {
+        return false;
+    };
+    p.strip_prefix("[^")
+        .and_then(|r| r.trim_end_matches(['+', '*']).strip_suffix(']'))
+        .is_some_and(|class| !class.contains(['/', '\'', '"', '<', ';', '$', '|', '&', '`', '(']))
 }
 
 fn text_of(v: &Value) -> Value {

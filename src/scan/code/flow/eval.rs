@@ -335,11 +335,7 @@ impl Interpreter<'_> {
     pub(super) fn element_of(v: &Value) -> Value {
         let mut out = v.any_element().unwrap_or_default();
         let mut facts = out.facts().to_vec();
-        let mut own = v.facts().to_vec();
-        for f in &mut own {
-            f.container = false;
-        }
-        merge_facts(&mut facts, &own);
+        merge_facts(&mut facts, v.facts());
         out.set_facts(facts);
         out.constant = None;
         out

@@ -18,6 +18,14 @@ pub(super) fn guard(call: &Call<'_>) -> Option<Guard> {
     match name {
         "includes" | "contains" | "containsKey" | "has" | "indexOf" | "Contains" | "contains?"
         | "HasKey" | "hasOwnProperty" | "hasOwn" => {
+            // `path.indexOf(base) === 0`.
+            if name == "indexOf"
+                && r.facts.is_some()
+                && first.is_some_and(|f| f.facts.is_none())
+                && text(first).is_none_or(|t| t.len() > 1 && !t.contains(".."))
+            {
+                return yes(kills(r, label("path") | label("redirect")));
+            }
             // `strings.Contains(x, s)` and `slices.Contains(list, x)` have no receiver.
             let (haystack, needle) =
                 if r.facts.is_none() && r.elements.is_none() && call.args.len() == 2 {

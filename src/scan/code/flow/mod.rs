@@ -2,13 +2,13 @@
 //! forward pass over structured code.
 //!
 //! Every function is interpreted once, callees first, with symbolic parameters;
-//! what it returns, stores and lets reach a sink is its [`Summary`], and a call
+//! what it returns, stores and lets reach a sink is its `Summary`, and a call
 //! applies the summary to the arguments. Functions within functions are
 //! interpreted in place, so that they see what they capture.
 //!
 //! Invariants: states are joined where branches meet, so a fact that survives one
 //! branch survives; a guard removes labels from an *origin*, so that everything
-//! derived from the tested input is covered; loops run at most [`ROUNDS`] times,
+//! derived from the tested input is covered; loops run at most `ROUNDS` times,
 //! constants that change in them are lost by the join.
 
 mod call;

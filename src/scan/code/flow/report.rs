@@ -243,7 +243,9 @@ impl Interpreter<'_> {
             + after.iter().position(|b| *b == b'\n').unwrap_or(after.len()).min(200);
         let start = start.max((span.start as usize).saturating_sub(200));
         let line = self.src.get(start..end).unwrap_or_default();
-        format!("{} {}", self.symbol(), String::from_utf8_lossy(line))
+        let symbol = self.symbol();
+        let own = symbol.rsplit('.').next().unwrap_or_default();
+        format!("{own} {}", String::from_utf8_lossy(line))
     }
 
     /// Assignments that are sinks or settings.
@@ -338,12 +340,17 @@ impl Interpreter<'_> {
 fn test(c: &Condition, value: Option<&Value>) -> bool {
     let element;
     let value = match (&c.field, value) {
-        (Some(f), Some(v)) => {
-            element = v.element(&Key::Named(f.as_str().into()));
-            if element.is_none() && v.elements.is_none() && matches!(c.test, Test::Missing(_)) {
-                // An object that is not seen here may have the field.
-                return matches!(c.test, Test::Missing(false));
+        (Some(path), Some(v)) => {
+            let mut at = Some(v.clone());
+            for name in path.split('.') {
+                let Some(object) = at else { break };
+                at = object.element(&Key::Named(name.into()));
+                if at.is_none() && object.elements.is_none() {
+                    // An object that is not seen here may have the field.
+                    return matches!(c.test, Test::Missing(false));
+                }
             }
+            element = at;
             element.as_ref()
         }
         (_, v) => v,

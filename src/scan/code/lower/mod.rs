@@ -1,7 +1,7 @@
 //! From syntax trees to the [intermediate representation](super::ir).
 //!
 //! Each language has a front end of its own; what they share (scopes, the node
-//! arena, bounds) is the [`Builder`]. A front end never fails: what it does not
+//! arena, bounds) is the `Builder`. A front end never fails: what it does not
 //! know becomes [`Op::Unknown`] over its children, so that effects inside are
 //! still seen.
 

@@ -17,3 +17,9 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]string{"name": name})
 	fmt.Fprintf(w, "hello, %s", name)
 }
+
+func plain(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Write([]byte(r.FormValue("x")))
+	fmt.Fprintf(w, "<%s>", r.FormValue("y"))
+}

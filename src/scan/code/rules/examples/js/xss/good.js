@@ -7,3 +7,8 @@ app.get('/', (req, res) => {
   res.render('page', { name: req.query.name });
   res.send('<h1>' + encodeURIComponent(req.query.x) + '</h1>');
 });
+app.get('/plain', (req, res) => {
+  res.set('Content-Type', 'text/plain');
+  res.send('<' + req.query.x);
+});
+app.get('/plain2', (req, res) => res.type('text/plain').send(req.query.x));

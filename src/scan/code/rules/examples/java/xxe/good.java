@@ -1,0 +1,15 @@
+import java.io.*;
+import javax.xml.parsers.*;
+import org.springframework.web.bind.annotation.*;
+
+@RestController
+class Xml {
+    @PostMapping("/xml")
+    String parse(@RequestBody String body) throws Exception {
+        DocumentBuilderFactory factory = DocumentBuilderFactory.newInstance();
+        factory.setFeature("http://apache.org/xml/features/disallow-doctype-decl", true);
+        DocumentBuilder builder = factory.newDocumentBuilder();
+        builder.parse(new ByteArrayInputStream(body.getBytes()));
+        return "ok";
+    }
+}
