@@ -215,6 +215,13 @@ impl Sources {
         }
     }
 
+    /// These values (by environment name) and no others: nothing of the user's.
+    pub fn given<'a>(values: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
+        let mut sources = Self::default();
+        sources.add(values.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
+        sources
+    }
+
     /// Flags (by environment name), then the environment, then the file.
     pub fn read(
         flags: Vec<(&'static str, Option<String>)>,
