@@ -6,20 +6,19 @@ pub mod git;
 pub mod samples;
 pub mod server;
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 pub use client::{Answer, Client};
 pub use git::{Git, Work};
-pub use server::{Ended, Place, Server};
+pub use server::{Place, Server};
 
 /// Nothing that a test waits for takes longer; what does hangs.
 pub const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Asks again and again until there is an answer.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let ends = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = ask().await {
