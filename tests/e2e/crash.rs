@@ -171,7 +171,7 @@ async fn stopped_during_a_scan(mut place: Place) {
     server.terminate();
     let (code, took) = server.ended().await;
     assert_eq!(code, Some(0), "{}", server.log());
-    assert!(took < Duration::from_secs(15), "it took {took:?}");
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
     waiting.await.expect("an answer").expect(200);
     until("the log is whole", async || server.log().contains("stopped").then_some(())).await;
     assert!(server.log().contains("goes back to the queue"), "{}", server.log());
