@@ -215,6 +215,13 @@ impl Sources {
         }
     }
 
+    /// These values (by environment name) and no others: nothing of the user's.
+    pub fn given<'a>(values: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
+        let mut sources = Self::default();
+        sources.add(values.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
+        sources
+    }
+
     /// Flags (by environment name), then the environment, then the file.
     pub fn read(
         flags: Vec<(&'static str, Option<String>)>,
@@ -334,10 +341,10 @@ impl Config {
             return Err(ConfigError("SLUICE_ADMIN_PASSWORD needs 8 to 1024 characters".into()));
         }
         let advisories = take("SLUICE_ADVISORIES");
-        if let Some(dir) = advisories.as_deref().filter(|v| *v != "sample") {
-            if !Path::new(dir).is_dir() {
-                return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
-            }
+        if let Some(dir) = advisories.as_deref().filter(|v| *v != "sample")
+            && !Path::new(dir).is_dir()
+        {
+            return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
         }
         let allow_private_urls = match take("SLUICE_ALLOW_PRIVATE_URLS").as_deref() {
             None | Some("false" | "0") => false,

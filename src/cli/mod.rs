@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check;
+mod demo;
 mod migrate;
 pub mod scan;
 mod serve;
@@ -32,6 +33,8 @@ enum Command {
     Worker,
     /// Scans a folder, git repository or archive on this machine, without a server
     Scan(scan::ScanArgs),
+    /// A throw-away server that a sample repository is pushed to; needs no configuration
+    Demo(demo::DemoArgs),
     /// Accounts
     User(user::UserArgs),
     /// Brings the database up to date and exits
@@ -126,26 +129,29 @@ pub fn main() -> ExitCode {
     })
 }
 
-async fn run(config: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
-    let config = config.read()?;
+async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => {
+            let config = flags.read()?;
             init_log(&config);
             serve::run(config, args).await
         }
         Command::Worker => {
+            let config = flags.read()?;
             init_log(&config);
             serve::run_worker(config).await
         }
         Command::Scan(args) => Ok(scan::run(args)),
+        // What the user has configured is not for a throw-away server.
+        Command::Demo(args) => demo::run(flags, args).await,
         Command::User(args) => {
-            let db = migrate::open(&config).await?;
+            let db = migrate::open(&flags.read()?).await?;
             let outcome = user::run(&db, args).await;
             db.close().await;
             outcome
         }
-        Command::Migrate => migrate::run(&config).await,
-        Command::Check => check::run(config).await,
+        Command::Migrate => migrate::run(&flags.read()?).await,
+        Command::Check => check::run(flags.read()?).await,
     }
 }
 
