@@ -342,9 +342,10 @@ impl Config {
         }
         let advisories = take("SLUICE_ADVISORIES");
         if let Some(dir) = advisories.as_deref().filter(|v| *v != "sample")
-            && !Path::new(dir).is_dir() {
-                return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
-            }
+            && !Path::new(dir).is_dir()
+        {
+            return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
+        }
         let allow_private_urls = match take("SLUICE_ALLOW_PRIVATE_URLS").as_deref() {
             None | Some("false" | "0") => false,
             Some("true" | "1") => true,

@@ -258,15 +258,17 @@ impl Drop for UploadRepository {
     fn drop(&mut self) {
         let shown =
             self.shown.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).is_some();
-        if shown && !self.committed.load(Ordering::Relaxed)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                let (app, id) = (self.app.clone(), self.upload.id);
-                runtime.spawn(async move {
-                    if let Err(error) = uploads::received(&app.db, id).await {
-                        tracing::warn!("cannot take a push off the page: {error}");
-                    }
-                });
-            }
+        if shown
+            && !self.committed.load(Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (app, id) = (self.app.clone(), self.upload.id);
+            runtime.spawn(async move {
+                if let Err(error) = uploads::received(&app.db, id).await {
+                    tracing::warn!("cannot take a push off the page: {error}");
+                }
+            });
+        }
     }
 }
 
