@@ -160,7 +160,7 @@ fn until(child: &mut Child, log: &Path, words: &str) -> String {
             return out;
         }
         let ended = child.try_wait().expect("it can be asked");
-        if ended.is_some() || begin.elapsed() > Duration::from_secs(120) {
+        if ended.is_some() || begin.elapsed() > Duration::from_mins(2) {
             let _ = child.kill();
             panic!("{ended:?} before {words:?}: {out}");
         }
