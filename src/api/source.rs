@@ -249,10 +249,10 @@ async fn file(
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if status == StatusCode::PARTIAL_CONTENT {
-        if let Ok(value) = HeaderValue::try_from(content_range) {
-            fields.insert(header::CONTENT_RANGE, value);
-        }
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Ok(value) = HeaderValue::try_from(content_range)
+    {
+        fields.insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
 }
@@ -325,9 +325,10 @@ fn parse_lines(text: &str) -> Result<(u64, u64)> {
             format!("must be FIRST-LAST such as 10-40, or one number; at most {MAX_LINES} lines"),
         )
     };
-    let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
-        true => text.parse::<u64>().map_err(|_| bad()),
-        false => Err(bad()),
+    let number = |text: &str| {
+        // A sign would be taken for a number too.
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u64>().ok().filter(|_| digits).ok_or_else(bad)
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);

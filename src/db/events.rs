@@ -53,7 +53,7 @@ pub struct EventRow {
 }
 
 /// Rows of one INSERT.
-const BATCH: usize = 500;
+const BATCH: usize = 100;
 
 statements! {
     TAKE = "UPDATE scans SET last_event = last_event + $2 WHERE id = $1 RETURNING last_event";

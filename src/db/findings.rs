@@ -1,7 +1,7 @@
 //! Findings, their identity from scan to scan, and what people decided on them.
 //!
 //! A finding is one row for each (repository, fingerprint), however many scans see
-//! it. [`merge`] tells what a scan brings, [`list`] shows it, [`triage`] keeps what
+//! it. [`merge()`] tells what a scan brings, [`list()`] shows it, [`triage`] keeps what
 //! a person says about it.
 //!
 //! # State and status
@@ -189,8 +189,12 @@ pub struct Triage {
     pub expires_at: Option<i64>,
 }
 
-/// Rows of one INSERT or UPDATE.
+/// Keys of one statement.
 const BATCH: usize = 500;
+
+/// Rows of one INSERT with many columns. SQLite finds the name of a placeholder by
+/// walking all of them, so the time of a statement grows with their square.
+const ROWS: usize = 50;
 
 /// Newest changes that a finding shows.
 const SHOWN_HISTORY: u32 = 50;
@@ -273,7 +277,7 @@ struct Change {
 }
 
 async fn note(tx: &mut Tx, changes: &[Change]) -> Result<()> {
-    for batch in changes.chunks(BATCH) {
+    for batch in changes.chunks(ROWS) {
         let mut args = Args::default();
         let at = args.add(now());
         let rows: Vec<String> = batch

@@ -258,8 +258,8 @@ impl Drop for UploadRepository {
     fn drop(&mut self) {
         let shown =
             self.shown.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).is_some();
-        if shown && !self.committed.load(Ordering::Relaxed) {
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if shown && !self.committed.load(Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 let (app, id) = (self.app.clone(), self.upload.id);
                 runtime.spawn(async move {
                     if let Err(error) = uploads::received(&app.db, id).await {
@@ -267,7 +267,6 @@ impl Drop for UploadRepository {
                     }
                 });
             }
-        }
     }
 }
 
@@ -294,7 +293,7 @@ fn object_id(hex: &str) -> Result<ObjectId, Refusal> {
 
 fn storage_refusal(error: StorageError) -> Refusal {
     match error {
-        StorageError::Full { .. } => {
+        StorageError::Full => {
             tracing::error!("{error}");
             Refusal::unavailable(
                 "The server has no room left for this push; ask its operator.",

@@ -72,6 +72,9 @@ async fn observed(
     let answer = async {
         if path.starts_with("/git/") {
             remote.answer(request).await
+        } else if path.contains("%00") {
+            // No name has a NUL, and not every database could look for one.
+            ApiError::not_found("address").into_response()
         } else {
             normalise(&mut request);
             // A router never fails: its error is uninhabited.

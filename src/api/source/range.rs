@@ -32,10 +32,10 @@ fn parse(text: &str, size: u64) -> Option<Wanted> {
         return None;
     }
     let (first, last) = set.trim().split_once('-')?;
-    let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         // More digits than fit stand behind every file.
-        true => Some(text.parse::<u64>().unwrap_or(u64::MAX)),
-        false => None,
+        digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
     };
     let part = match (first, last) {
         ("", last) => size.saturating_sub(number(last)?)..size,

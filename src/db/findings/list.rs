@@ -143,13 +143,16 @@ fn query(
     let mut args = Args::default();
     let mut sql = format!("SELECT {} ", columns!());
     let mut terms = Vec::new();
-    let mut state = "f.state";
+    let (mut state, mut id) = ("f.state", "f.id");
     if filter.scan_id.is_empty() {
         sql.push_str("FROM findings f");
     } else {
         state = "sf.state";
         sql = sql.replace("f.state", "sf.state AS state");
-        sql.push_str("FROM scan_findings sf JOIN findings f ON f.id = sf.finding_id");
+        // CROSS JOIN makes SQLite walk what the scan saw, in the order of its key.
+        sql.push_str("FROM scan_findings sf CROSS JOIN findings f");
+        terms.push("f.id = sf.finding_id".to_owned());
+        id = "sf.finding_id";
         let scans = places(&mut args, &filter.scan_id);
         terms.push(format!("sf.scan_id IN ({scans})"));
         if filter.scan_id.len() > 1 {
@@ -160,11 +163,11 @@ fn query(
             ));
         }
     }
-    let (column, id) = match scope {
-        Scope::Repository(id) => ("repository_id", id),
-        Scope::Project(id) => ("project_id", id),
+    let (column, of) = match scope {
+        Scope::Repository(of) => ("repository_id", of),
+        Scope::Project(of) => ("project_id", of),
     };
-    terms.push(format!("f.{column} = {}", args.add(id)));
+    terms.push(format!("f.{column} = {}", args.add(of)));
     terms.push(format!("f.owner_id = {}", args.add(owner_id)));
     let severity: Vec<&str> = filter.severity.iter().map(|v| v.as_str()).collect();
     let status: Vec<&str> = filter.status.iter().map(|v| v.as_str()).collect();
@@ -200,15 +203,15 @@ fn query(
     let (than, direction) = if sort.descending { ("<", "DESC") } else { (">", "ASC") };
     if let Some(key) = after {
         terms.push(if sort.by == SortBy::Priority {
-            let (priority, id) = (args.add(key.priority), args.add(key.id));
-            format!("(f.priority, f.id) {than} ({priority}, {id})")
+            let (priority, last) = (args.add(key.priority), args.add(key.id));
+            format!("(f.priority, {id}) {than} ({priority}, {last})")
         } else {
-            format!("f.id {than} {}", args.add(key.id))
+            format!("{id} {than} {}", args.add(key.id))
         });
     }
     let order = match sort.by {
-        SortBy::Priority => format!("f.priority {direction}, f.id {direction}"),
-        SortBy::Created | SortBy::Severity => format!("f.id {direction}"),
+        SortBy::Priority => format!("f.priority {direction}, {id} {direction}"),
+        SortBy::Created | SortBy::Severity => format!("{id} {direction}"),
     };
     let limit = args.add(limit);
     sql.push_str(&format!(" WHERE {} ORDER BY {order} LIMIT {limit}", terms.join(" AND ")));

@@ -29,8 +29,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    BATCH, Body, Change, Delta, LIVE, LOCK_SCAN, MACHINE, OVERTAKEN, Reason, State, Status, engine,
-    is_open, lock, note,
+    BATCH, Body, Change, Delta, LIVE, LOCK_SCAN, MACHINE, OVERTAKEN, ROWS, Reason, State, Status,
+    engine, is_open, lock, note,
 };
 use crate::db::scans::{self, ScanRow, Summary};
 use crate::db::{Conn, DbError, Result, Tx, Value, args, new_id, now};
@@ -146,7 +146,7 @@ pub async fn merge<'r>(
         count(&mut summary, finding.severity, &seen);
         writes.push(Write { finding, seen, known: known.is_some(), stale });
     }
-    for batch in writes.chunks(BATCH) {
+    for batch in writes.chunks(ROWS) {
         write(tx, scan, batch, &rule).await?;
     }
 

@@ -420,10 +420,10 @@ async fn head(tx: &mut Tx, upload: &Upload) -> Result<Option<Ref>> {
 
 /// The repository that the push fills, and its project: made by the first push.
 async fn repository(tx: &mut Tx, upload: &Upload, push: &CommitPush) -> Result<(Uuid, Uuid)> {
-    if let Some(id) = upload.repository_id {
-        if let Some(project_id) = repositories::new_head(tx, id).await? {
-            return Ok((id, project_id));
-        }
+    if let Some(id) = upload.repository_id
+        && let Some(project_id) = repositories::new_head(tx, id).await?
+    {
+        return Ok((id, project_id));
     }
     let project_id = push.options.project_id.unwrap_or(upload.project_id);
     let new = repositories::NewRepository {
