@@ -1,0 +1,183 @@
+//! What was acknowledged survives the death of the process; what was not, is not
+//! there.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::on_both;
+use crate::support::client::text;
+use crate::support::server::files_below;
+use crate::support::{Client, Git, Place, Server, samples, until};
+
+on_both!(killed_during_a_push, stopped_during_a_scan);
+
+/// The push URL of an upload on a server that has a new port since.
+fn push_url(server: &Server, made: &Value) -> String {
+    let host = server.address.strip_prefix("http://").expect("http");
+    format!(
+        "http://{}:{}@{host}/git/{}.git",
+        text(&made["username"]),
+        text(&made["token"]),
+        text(&made["id"])
+    )
+}
+
+/// What tells one set of findings from another.
+fn shape(findings: &[Value]) -> Vec<(String, String, String)> {
+    let mut shape: Vec<_> = findings
+        .iter()
+        .map(|f| (text(&f["fingerprint"]), text(&f["rule_id"]), f["location"].to_string()))
+        .collect();
+    shape.sort();
+    shape
+}
+
+/// Exactly one scan, complete, with events without a hole.
+async fn scanned_once(client: &Client, upload: &str) -> Vec<Value> {
+    let (upload, scan) = client.scanned(upload).await;
+    let (repository, id) = (text(&upload["repository_id"]), text(&scan["id"]));
+    let scans = client.all(&format!("/v1/repositories/{repository}/scans")).await;
+    assert_eq!(scans.len(), 1, "{scans:?}");
+    assert_eq!(scan["artifacts"].as_array().map(Vec::len), Some(4), "{scan}");
+    let events = client.events(&repository, &id).await;
+    let ends = events.iter().filter(|event| event["type"] == "completed").count();
+    assert_eq!(ends, 1, "{events:?}");
+    assert_eq!(events[events.len() - 1]["type"], "completed");
+    client.findings(&repository).await
+}
+
+/// kill -9, so many milliseconds after git said that the push went through.
+async fn killed_after(place: Place, delays: &[u64]) {
+    let git = Git::any();
+    let work = samples::demo(&git).await;
+    let mut server = place.start().await;
+    let mut expected = None;
+    for delay in std::iter::once(None).chain(delays.iter().copied().map(Some)) {
+        let client = server.admin().await;
+        let made = client.upload(json!({})).await;
+        work.push(&push_url(&server, &made), &["main"]).await.expect();
+        if let Some(delay) = delay {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            server.kill();
+            server = place.start().await;
+        }
+        let client = server.admin().await;
+        let found = shape(&scanned_once(&client, &text(&made["id"])).await);
+        assert!(found.len() >= 25, "{found:?}");
+        // The first run, without a kill, says what is right.
+        assert_eq!(expected.get_or_insert_with(|| found.clone()), &found, "after {delay:?} ms");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_soon_after_a_push() {
+    killed_after(Place::sqlite(), &[0, 5, 20, 50, 100]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_later_after_a_push() {
+    killed_after(Place::sqlite(), &[200, 400, 700, 1000, 1500]).await;
+}
+
+/// On PostgreSQL others may hold jobs, so a lease has to run out first.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_a_push_on_postgres() {
+    killed_after(Place::postgres().await, &[0, 300]).await;
+}
+
+/// The head of a push and of its pack, then nothing more.
+async fn begin_a_push(server: &Server, made: &Value) -> tokio::net::TcpStream {
+    use base64::Engine as _;
+    let host = server.address.strip_prefix("http://").expect("http");
+    let mut stream = tokio::net::TcpStream::connect(host).await.expect("a connection");
+    let login = format!("{}:{}", text(&made["username"]), text(&made["token"]));
+    let login = base64::engine::general_purpose::STANDARD.encode(login);
+    let command = format!(
+        "{} {} refs/heads/main\0report-status side-band-64k agent=git/2.40\n",
+        "0".repeat(40),
+        "1".repeat(40)
+    );
+    let mut body = format!("{:04x}{command}0000", command.len() + 4).into_bytes();
+    body.extend_from_slice(b"PACK\0\0\0\x02\0\0\0\x05");
+    let head = format!(
+        "POST /git/{}.git/git-receive-pack HTTP/1.1\r\nHost: {host}\r\n\
+         Authorization: Basic {login}\r\n\
+         Content-Type: application/x-git-receive-pack-request\r\nContent-Length: 100000\r\n\r\n",
+        text(&made["id"])
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&body).await.expect("sent");
+    stream.flush().await.expect("sent");
+    stream
+}
+
+async fn killed_during_a_push(place: Place) {
+    let server = place.start().await;
+    let client = server.admin().await;
+    let made = client.upload(json!({})).await;
+    let connection = begin_a_push(&server, &made).await;
+    let incoming = place.data().join("git").join("incoming");
+    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    until("the push is in quarantine", async || (waiting() > 0).then_some(())).await;
+    server.kill();
+    drop(connection);
+    assert!(waiting() > 0, "the test kills in the middle of a push");
+
+    let server = place.start().await;
+    assert_eq!(waiting(), 0, "{:?}", files_below(&incoming));
+    let client = server.admin().await;
+    let path = format!("/v1/git-uploads/{}", text(&made["id"]));
+    let now = client.get(&path).await.expect(200).json();
+    assert_eq!(
+        (&now["status"], &now["pushes"], &now["refs"]),
+        (&json!("awaiting_push"), &json!(0), &json!([]),)
+    );
+    assert!(files_below(&place.data().join("objects").join("packs")).is_empty());
+    let work = samples::small(&Git::any()).await;
+    work.push(&push_url(&server, &made), &["main"]).await.expect();
+    assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
+}
+
+async fn stopped_during_a_scan(mut place: Place) {
+    place.set("SLUICE_WORKERS", "1");
+    let mut server = place.start().await;
+    let client = server.admin().await;
+    let work = samples::demo(&Git::any()).await;
+    for index in 0..300 {
+        let text = samples::injectable(&format!("f{index}")).repeat(10);
+        work.write(&format!("more/module_{index}.py"), text);
+    }
+    work.commit("much to look at").await;
+    let made = client.upload(json!({})).await;
+    work.push(&push_url(&server, &made), &["main"]).await.expect();
+    let upload = client.ingested(&text(&made["id"])).await;
+    let scan = format!(
+        "/v1/repositories/{}/scans/{}",
+        text(&upload["repository_id"]),
+        text(&upload["scan_id"])
+    );
+    until("the scan runs", async || {
+        (client.get(&scan).await.expect(200).json()["status"] != "queued").then_some(())
+    })
+    .await;
+    // Somebody waits, and a stream is open: neither holds the server up.
+    let waiting = tokio::spawn({
+        let (client, path) = (client.clone(), format!("{scan}/events?after=100000&wait=45"));
+        async move { client.get(&path).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.terminate();
+    let (code, took) = server.ended().await;
+    assert_eq!(code, Some(0), "{}", server.log());
+    assert!(took < Duration::from_secs(15), "it took {took:?}");
+    waiting.await.expect("an answer").expect(200);
+    until("the log is whole", async || server.log().contains("stopped").then_some(())).await;
+    assert!(server.log().contains("goes back to the queue"), "{}", server.log());
+    assert!(!client.reachable().await);
+
+    let server = place.start().await;
+    let client = server.admin().await;
+    assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
+}

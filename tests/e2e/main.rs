@@ -1,0 +1,15 @@
+//! The whole server as its users meet it: the real binary in a folder of its own,
+//! once on SQLite and once on PostgreSQL, over sockets, with every git of this
+//! machine. Each test starts its own server, so all may run at once.
+
+#![allow(missing_docs)]
+
+mod support;
+
+mod conventions;
+mod crash;
+mod logs;
+mod push;
+mod scans;
+mod start;
+mod story;
