@@ -341,10 +341,10 @@ impl Config {
             return Err(ConfigError("SLUICE_ADMIN_PASSWORD needs 8 to 1024 characters".into()));
         }
         let advisories = take("SLUICE_ADVISORIES");
-        if let Some(dir) = advisories.as_deref().filter(|v| *v != "sample") {
-            if !Path::new(dir).is_dir() {
-                return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
-            }
+        if let Some(dir) = advisories.as_deref().filter(|v| *v != "sample")
+            && !Path::new(dir).is_dir()
+        {
+            return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
         }
         let allow_private_urls = match take("SLUICE_ALLOW_PRIVATE_URLS").as_deref() {
             None | Some("false" | "0") => false,

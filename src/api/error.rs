@@ -13,9 +13,12 @@ use crate::db::DbError;
 /// What every handler answers.
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 
-/// An error on its way to the client.
+/// An error on its way to the client. Boxed, so that the happy way stays small.
 #[derive(Debug)]
-pub struct ApiError {
+pub struct ApiError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -43,14 +46,20 @@ impl FieldError {
 impl ApiError {
     /// Any status with a stable word and a sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             status,
             code,
             detail: detail.into(),
             errors: Vec::new(),
             headers: HeaderMap::new(),
             cause: None,
-        }
+        }))
+    }
+
+    /// The same error with what the log needs to know.
+    fn caused_by(mut self, cause: impl Into<anyhow::Error>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
     }
 
     /// 400: the request cannot be read at all.
@@ -87,7 +96,9 @@ impl ApiError {
             || "The request is not valid.".to_owned(),
             |e| format!("{}: {}", e.field, e.message),
         );
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail) }
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail);
+        error.0.errors = errors;
+        error
     }
 
     /// 422 about one field.
@@ -108,44 +119,39 @@ impl ApiError {
 
     /// 503, to be tried again soon.
     pub fn unavailable(cause: impl Into<anyhow::Error>) -> Self {
-        Self {
-            cause: Some(cause.into()),
-            ..Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "A part of the server cannot be reached right now; try again soon.",
-            )
-        }
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "A part of the server cannot be reached right now; try again soon.",
+        )
+        .caused_by(cause)
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("5"))
     }
 
     /// 500: a defect of ours. The cause goes to the log only.
     pub fn internal(cause: impl Into<anyhow::Error>) -> Self {
-        Self {
-            cause: Some(cause.into()),
-            ..Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Something went wrong on our side. The log of the server has more, by the \
-                 request id.",
-            )
-        }
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong on our side. The log of the server has more, by the request id.",
+        )
+        .caused_by(cause)
     }
 
     /// Adds a header to the answer.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.append(name, value);
+        self.0.headers.append(name, value);
         self
     }
 
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The sentence for the user.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 }
 
@@ -153,18 +159,16 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Unavailable(_) => Self::unavailable(error),
-            DbError::Full(_) => Self {
-                cause: Some(error.into()),
-                ..Self::new(
-                    StatusCode::INSUFFICIENT_STORAGE,
-                    "storage_full",
-                    "The server has no room left; ask its operator.",
-                )
-            },
-            DbError::Gone(_) => Self {
-                cause: Some(error.into()),
-                ..Self::conflict("gone", "Something this request refers to was deleted meanwhile.")
-            },
+            DbError::Full(_) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage_full",
+                "The server has no room left; ask its operator.",
+            )
+            .caused_by(error),
+            DbError::Gone(_) => {
+                Self::conflict("gone", "Something this request refers to was deleted meanwhile.")
+                    .caused_by(error)
+            }
             other => Self::internal(other),
         }
     }
@@ -189,29 +193,30 @@ struct Problem<'a> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let inner = *self.0;
         let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
-        if let Some(cause) = &self.cause {
+        if let Some(cause) = &inner.cause {
             // The id stands in the span of the request as well; here it makes the
             // line complete for whoever greps for it.
-            tracing::error!(request_id, code = self.code, "{cause:#}");
+            tracing::error!(request_id, code = inner.code, "{cause:#}");
         }
         let problem = Problem {
-            r#type: format!("urn:sluice:problem:{}", self.code),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
+            r#type: format!("urn:sluice:problem:{}", inner.code),
+            title: inner.status.canonical_reason().unwrap_or("Error"),
+            status: inner.status.as_u16(),
+            detail: &inner.detail,
+            code: inner.code,
             request_id,
-            errors: &self.errors,
+            errors: &inner.errors,
         };
         // A struct of strings and numbers always serializes.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
+        let mut response = (inner.status, body).into_response();
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(inner.headers);
         response
     }
 }

@@ -40,7 +40,7 @@ pub fn router() -> Router<App> {
 }
 
 /// Longest life of a stream.
-const STREAM: Duration = Duration::from_secs(15 * 60);
+const STREAM: Duration = Duration::from_mins(15);
 /// A comment goes out when nothing else has for so long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that a stream reads at once.

@@ -197,10 +197,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Ids {
 
 /// Only the hyphenated lower- or upper-case form: one object has one address.
 pub fn uuid(text: &str) -> Result<Uuid, ApiError> {
-    if text.len() == 36 {
-        if let Ok(id) = Uuid::try_parse(text) {
-            return Ok(id);
-        }
+    if text.len() == 36
+        && let Ok(id) = Uuid::try_parse(text)
+    {
+        return Ok(id);
     }
     Err(ApiError::not_found("object"))
 }

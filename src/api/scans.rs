@@ -136,11 +136,20 @@ async fn create(
             ),
         ));
     }
-    // Another ref than the head is resolved by the job.
     let head = settings.git_ref.as_deref().is_none_or(|asked| {
         let short = asked.strip_prefix("refs/heads/").unwrap_or(asked);
         repository.default_branch.as_deref().is_some_and(|branch| branch == short)
     });
+    if !head {
+        return Err(ApiError::invalid_field(
+            "ref",
+            format!(
+                "has no snapshot here: only the branch that was ingested can be scanned, which is \
+                 {}",
+                repository.default_branch.as_deref().unwrap_or("none so far")
+            ),
+        ));
+    }
     let mut tx = app.db.begin().await?;
     let id = db::scans::create(
         &mut tx,
@@ -151,8 +160,8 @@ async fn create(
             upload_id: None,
             trigger: Trigger::Api,
             settings,
-            commit_id: repository.head_commit.filter(|_| head),
-            snapshot_id: repository.snapshot_id.filter(|_| head),
+            commit_id: repository.head_commit,
+            snapshot_id: repository.snapshot_id,
         },
     )
     .await?;

@@ -49,7 +49,7 @@ pub struct DemoArgs {
 const LOG: &str = "warn";
 /// After this time from the push on the scan counts as not completed. It takes a few
 /// seconds.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Status of a command that was interrupted, as shells count it.
 const INTERRUPTED: u8 = 130;
 

@@ -49,28 +49,28 @@ pub struct ConfigArgs {
     /// TOML file with the keys of the environment
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address to bind; :0 picks a free port [SLUICE_LISTEN]
+    /// Address to bind; :0 picks a free port (SLUICE_LISTEN)
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// What clients reach the server by [SLUICE_PUBLIC_URL]
+    /// What clients reach the server by (SLUICE_PUBLIC_URL)
     #[arg(long, global = true, value_name = "URL")]
     public_url: Option<String>,
-    /// Everything that the embedded run keeps [SLUICE_DATA_DIR]
+    /// Everything that the embedded run keeps (SLUICE_DATA_DIR)
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
-    /// sqlite://… or postgres://… [SLUICE_DATABASE_URL]
+    /// sqlite://… or postgres://… (SLUICE_DATABASE_URL)
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// file://DIR [SLUICE_STORAGE]
+    /// file://DIR (SLUICE_STORAGE)
     #[arg(long, global = true, value_name = "URL")]
     storage: Option<String>,
-    /// Jobs side by side [SLUICE_WORKERS]
+    /// Jobs side by side (SLUICE_WORKERS)
     #[arg(long, global = true, value_name = "N")]
     workers: Option<String>,
-    /// Tracing filter [SLUICE_LOG]
+    /// Tracing filter (SLUICE_LOG)
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// text or json [SLUICE_LOG_FORMAT]
+    /// text or json (SLUICE_LOG_FORMAT)
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Findings, their identity from scan to scan, and what people decided on them.
 //!
 //! A finding is one row for each (repository, fingerprint), however many scans see
-//! it. [`merge`] tells what a scan brings, [`list`] shows it, [`triage`] keeps what
+//! it. [`merge()`] tells what a scan brings, [`list()`] shows it, [`triage`] keeps what
 //! a person says about it.
 //!
 //! # State and status

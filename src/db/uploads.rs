@@ -53,7 +53,7 @@ statements! {
     );
     RECEIVING = "UPDATE git_uploads SET receiving_until = $2, receiving_bytes = $3, \
                  receiving_objects = $4, version = version + 1 \
-                 WHERE id = $1 AND deleted_at IS NULL";
+                 WHERE id = $1 AND pushes = $5 AND deleted_at IS NULL";
     RECEIVED = "UPDATE git_uploads SET receiving_until = NULL, receiving_bytes = 0, \
                 receiving_objects = 0, version = version + 1 WHERE id = $1";
     REFS = "SELECT name, oid FROM upload_refs WHERE upload_id = $1 ORDER BY name";
@@ -300,10 +300,18 @@ pub async fn list(
 
 /// Shows the upload as `receiving` until a time (microseconds), with what has come
 /// in so far. Whoever receives renews it; the push ends it with [`commit_push`] or
-/// [`received`].
-pub async fn receiving(db: &Db, id: Uuid, bytes: u64, objects: u64, until: i64) -> Result<()> {
+/// [`received`]. `pushes` is the number of pushes when this one began: news of a
+/// push that was accepted meanwhile come too late and change nothing.
+pub async fn receiving(
+    db: &Db,
+    id: Uuid,
+    pushes: i64,
+    bytes: u64,
+    objects: u64,
+    until: i64,
+) -> Result<()> {
     let mut tx = db.begin().await?;
-    tx.execute(RECEIVING, args![id, until, bytes, objects]).await?;
+    tx.execute(RECEIVING, args![id, until, bytes, objects, pushes]).await?;
     tx.wake(id);
     tx.commit().await
 }

@@ -21,10 +21,10 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
         }
         app.storage.delete_prefix(prefix).await.map_err(anyhow::Error::from)?;
         // The packs of an upload are also at hand in a folder.
-        if let Some(upload) = prefix.strip_prefix("packs/") {
-            if let Ok(id) = upload.trim_end_matches('/').parse() {
-                bare::forget(app, id).await.map_err(anyhow::Error::from)?;
-            }
+        if let Some(upload) = prefix.strip_prefix("packs/")
+            && let Ok(id) = upload.trim_end_matches('/').parse()
+        {
+            bare::forget(app, id).await.map_err(anyhow::Error::from)?;
         }
     }
     let mut tx = app.db.begin().await?;

@@ -191,7 +191,7 @@ async fn finish(
         languages: ingested
             .languages
             .into_iter()
-            .map(|l| Language { name: l.name.to_string(), bytes: l.bytes, files: l.files })
+            .map(|l| Language { name: l.name.clone(), bytes: l.bytes, files: l.files })
             .collect(),
         default_branch: head_ref
             .map(|name| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned()),

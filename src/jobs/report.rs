@@ -73,7 +73,7 @@ fn file(
     let mut out = BufWriter::new(Measured { inner: file, hash: Sha256::new(), bytes: 0 });
     content(&mut out)?;
     let measured = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    let sha256 = measured.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = format!("{:x}", measured.hash.finalize());
     Ok(Written { name, content_type, file: path, bytes: measured.bytes, sha256 })
 }
 

@@ -15,7 +15,7 @@ use sluice_git::{
 use super::access::database;
 use crate::bare;
 use crate::db::uploads::{self, CommitPush, NewPack, PushOptions, PushOutcome, Upload};
-use crate::db::{DbError, now};
+use crate::db::{DbError, new_id, now};
 use crate::server::App;
 use crate::storage::StorageError;
 
@@ -47,9 +47,11 @@ impl UploadRepository {
         }
     }
 
-    /// Puts pack and index into storage; nobody refers to them yet.
+    /// Puts pack and index into storage; nobody refers to them yet. The keys belong to
+    /// this push alone, also when two clients push the same pack at the same time: so
+    /// one that is refused can take its own back without touching the other's.
     async fn store(&self, pack: &QuarantinedPack) -> Result<NewPack, Refusal> {
-        let prefix = uploads::storage_prefix(self.upload.id);
+        let prefix = format!("{}{}/", uploads::storage_prefix(self.upload.id), new_id());
         let stored = NewPack {
             name: pack.name.to_string(),
             pack_key: format!("{prefix}pack-{}.pack", pack.name),
@@ -71,20 +73,14 @@ impl UploadRepository {
         Ok(outcome)
     }
 
-    /// Takes back what was stored for a push that moved nothing, unless an earlier
-    /// push stored the same pack. Called only when the transaction is known not to
-    /// have happened; what a crash leaves here is found by the clean-up.
+    /// Takes back what was stored for a push whose pack was not recorded. Called only
+    /// when the transaction is known not to have recorded it; what a crash leaves here
+    /// is found by the clean-up.
     async fn unstore(&self, pack: &NewPack) {
-        let outcome = async {
-            let known = uploads::packs(&self.app.db, self.upload.id).await?;
-            if known.iter().all(|known| known.name != pack.name) {
-                self.app.storage.delete(&pack.index_key).await?;
-                self.app.storage.delete(&pack.pack_key).await?;
+        for key in [&pack.index_key, &pack.pack_key] {
+            if let Err(error) = self.app.storage.delete(key).await {
+                tracing::warn!("cannot take back a pack that was refused: {error}");
             }
-            anyhow::Ok(())
-        };
-        if let Err(error) = outcome.await {
-            tracing::warn!("cannot take back a pack that was refused: {error:#}");
         }
     }
 
@@ -171,10 +167,11 @@ impl Repository for UploadRepository {
             }
             *shown = Some(Instant::now());
         }
-        let (app, id) = (self.app.clone(), self.upload.id);
+        let (app, id, pushes) = (self.app.clone(), self.upload.id, self.upload.pushes);
         tokio::spawn(async move {
             let (bytes, objects) = (progress.bytes, u64::from(progress.objects));
-            if let Err(error) = uploads::receiving(&app.db, id, bytes, objects, now() + SHOWN).await
+            let until = now() + SHOWN;
+            if let Err(error) = uploads::receiving(&app.db, id, pushes, bytes, objects, until).await
             {
                 tracing::warn!("cannot show a push under way: {error}");
             }
@@ -232,20 +229,21 @@ impl Repository for UploadRepository {
         self.committed.store(true, Ordering::Relaxed);
 
         // 3. The cache. It can be rebuilt, so a failure is not the client's concern.
-        if outcome.moved {
-            if let Some(pack) = push.pack {
-                let published = match bare::objects_root(&self.app, self.upload.id).await {
-                    Ok(objects) => tokio::task::spawn_blocking(move || pack.publish(&objects))
-                        .await
-                        .map_err(std::io::Error::other)
-                        .and_then(|published| published),
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = published {
-                    tracing::warn!("cannot keep a pack at hand: {error}");
-                }
+        if outcome.moved
+            && let Some(pack) = push.pack
+        {
+            let published = match bare::objects_root(&self.app, self.upload.id).await {
+                Ok(objects) => tokio::task::spawn_blocking(move || pack.publish(&objects))
+                    .await
+                    .map_err(std::io::Error::other)
+                    .and_then(|published| published),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = published {
+                tracing::warn!("cannot keep a pack at hand: {error}");
             }
-        } else if let Some(stored) = &stored {
+        }
+        if let (Some(stored), false) = (&stored, outcome.recorded) {
             self.unstore(stored).await;
         }
         self.tell(messages, &outcome, options.no_scan).await;
@@ -258,15 +256,16 @@ impl Drop for UploadRepository {
     fn drop(&mut self) {
         let shown =
             self.shown.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).is_some();
-        if shown && !self.committed.load(Ordering::Relaxed) {
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                let (app, id) = (self.app.clone(), self.upload.id);
-                runtime.spawn(async move {
-                    if let Err(error) = uploads::received(&app.db, id).await {
-                        tracing::warn!("cannot take a push off the page: {error}");
-                    }
-                });
-            }
+        if shown
+            && !self.committed.load(Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (app, id) = (self.app.clone(), self.upload.id);
+            runtime.spawn(async move {
+                if let Err(error) = uploads::received(&app.db, id).await {
+                    tracing::warn!("cannot take a push off the page: {error}");
+                }
+            });
         }
     }
 }
@@ -294,7 +293,7 @@ fn object_id(hex: &str) -> Result<ObjectId, Refusal> {
 
 fn storage_refusal(error: StorageError) -> Refusal {
     match error {
-        StorageError::Full { .. } => {
+        StorageError::Full => {
             tracing::error!("{error}");
             Refusal::unavailable(
                 "The server has no room left for this push; ask its operator.",

@@ -38,7 +38,7 @@ pub(crate) enum Error {
     Interrupted,
 }
 
-/// Looks at every object of `pack` once.
+/// Looks at every object of `pack` once; of blobs, which link to nothing, only at the kind.
 ///
 /// `store` sees the pack and the repository. `shallow` are the commits whose parents may be missing.
 /// Blocking, on all cores; ends early once `interrupt` is set.
@@ -49,11 +49,12 @@ pub(crate) fn check(
     limits: &Limits,
     interrupt: &AtomicBool,
 ) -> Result<Findings, Error> {
-    let shared = Shared::new(pack, shallow, interrupt);
+    let kinds = pack.kinds().map_err(Error::Index)?;
+    let shared = Shared::new(pack, &kinds, shallow, interrupt);
     let mut inspector =
         Inspector { shared: &shared, store: store.clone(), recent: vec![([0; 20], 0); RECENT] };
-    let visited =
-        pack.visit(limits, interrupt, move |kind, data, id| inspector.object(kind, data, id));
+    let visited = pack
+        .visit(&kinds, limits, interrupt, move |kind, data, at| inspector.object(kind, data, at));
     if let Some((id, kind, flaw)) = take(&shared.flaw) {
         return Err(Error::Object { id, kind, flaw });
     }
@@ -103,8 +104,8 @@ struct Shared<'a> {
     pack: &'a index::Pack,
     shallow: &'a HashSet<ObjectId>,
     interrupt: &'a AtomicBool,
-    /// The kind of each object of the pack, in the order of ids; zero until it was visited.
-    kinds: Vec<AtomicU8>,
+    /// The kind of each object of the pack, in the order of ids.
+    kinds: &'a [Kind],
     /// The kinds that all links to each of these objects accept.
     accepted: Vec<AtomicU8>,
     /// Objects outside the pack that were found, and their kinds. The hash is seeded at random,
@@ -121,12 +122,13 @@ struct Shared<'a> {
 impl<'a> Shared<'a> {
     fn new(
         pack: &'a index::Pack,
+        kinds: &'a [Kind],
         shallow: &'a HashSet<ObjectId>,
         interrupt: &'a AtomicBool,
     ) -> Self {
         Self {
-            kinds: (0..pack.objects()).map(|_| AtomicU8::new(0)).collect(),
             pack,
+            kinds,
             shallow,
             interrupt,
             accepted: (0..pack.objects()).map(|_| AtomicU8::new(ANY)).collect(),
@@ -151,7 +153,7 @@ impl<'a> Shared<'a> {
     fn leads(&self, id: &oid, accepted: u8, store: &gix_odb::Handle) -> bool {
         if let Some(position) = self.pack.position(id) {
             let kind = self.kinds.get(position as usize);
-            return kind.is_some_and(|kind| kind.load(Ordering::Relaxed) & accepted != 0);
+            return kind.is_some_and(|kind| bit(*kind) & accepted != 0);
         }
         kind_of(store, id).is_some_and(|kind| bit(kind) & accepted != 0)
     }
@@ -160,7 +162,7 @@ impl<'a> Shared<'a> {
         let mut findings = Findings::default();
         for (position, (kind, accepted)) in self.kinds.iter().zip(&self.accepted).enumerate() {
             let accepted = accepted.load(Ordering::Relaxed);
-            if accepted != ANY && kind.load(Ordering::Relaxed) & accepted == 0 {
+            if accepted != ANY && bit(*kind) & accepted == 0 {
                 let _ = self.missing.set(self.pack.id(position as u32));
                 break;
             }
@@ -201,12 +203,8 @@ struct Inspector<'a> {
 }
 
 impl Inspector<'_> {
-    fn object(&mut self, kind: Kind, data: &[u8], id: &oid) {
-        if let Some(slot) =
-            self.shared.pack.position(id).and_then(|at| self.shared.kinds.get(at as usize))
-        {
-            slot.store(bit(kind), Ordering::Relaxed);
-        }
+    fn object(&mut self, kind: Kind, data: &[u8], position: u32) {
+        let id = &self.shared.pack.id(position);
         let result = match kind {
             Kind::Blob => Ok(()),
             Kind::Tree => self.tree(data, id),

@@ -3,7 +3,7 @@
 //! Everything that decodes packs stands behind this module, and today it is done by gix-pack. The
 //! rest of the crate knows two operations: [`write()`] turns a stream into a `.pack` and an `.idx`,
 //! completing a thin pack from the repository's objects, and [`Pack::visit`] shows every object of
-//! a pack once, on all cores. An indexer that does both in one pass can take its place.
+//! a pack but the blobs once, on all cores. An indexer that does both in one pass can take its place.
 //!
 //! The decoder runs on hostile input, so a panic in it is caught and reported as a damaged pack.
 
@@ -15,10 +15,10 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use gix_features::progress::Discard;
+use gix_features::progress::{Discard, Progress};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use gix_pack::{data, index};
+use gix_pack::{cache, data, index};
 
 use crate::firewall::Limits;
 
@@ -145,38 +145,124 @@ impl Pack {
         self.bundle.index.oid_at_index(position).to_owned()
     }
 
-    /// Shows every object once, from several threads, each with its own clone of `visitor`. The
-    /// bytes were hashed when the index was written and are not hashed again.
-    pub fn visit<V>(&self, limits: &Limits, interrupt: &AtomicBool, visitor: V) -> Result<(), Error>
+    /// The kind of every object, in the order of ids, from the headers of the entries alone: a delta
+    /// is what its base is.
+    pub fn kinds(&self) -> Result<Vec<Kind>, Error> {
+        guarded(|| self.read_kinds())
+    }
+
+    fn read_kinds(&self) -> Result<Vec<Kind>, Malformed> {
+        let index = &self.bundle.index;
+        let mut entries: Vec<(data::Offset, u32)> =
+            (0..self.objects()).map(|at| (index.pack_offset_at_index(at), at)).collect();
+        entries.sort_unstable();
+        let place = |offset| entries.binary_search_by_key(&offset, |entry| entry.0);
+        let mut known: Vec<Option<Kind>> = vec![None; entries.len()];
+        let mut kinds = vec![Kind::Blob; entries.len()];
+        // The deltas from the entry in hand down to one whose kind is known.
+        let mut chain = Vec::new();
+        for (first, (_, position)) in entries.iter().enumerate() {
+            let mut here = first;
+            let kind = loop {
+                if let Some(kind) = known[here] {
+                    break kind;
+                }
+                if chain.len() > entries.len() {
+                    return Err(Malformed("deltas that are their own base"));
+                }
+                chain.push(here);
+                let offset = entries[here].0;
+                let entry =
+                    self.bundle.pack.entry(offset).map_err(|_| Malformed("an unknown entry"))?;
+                let base = match entry.header {
+                    data::entry::Header::Commit => break Kind::Commit,
+                    data::entry::Header::Tree => break Kind::Tree,
+                    data::entry::Header::Blob => break Kind::Blob,
+                    data::entry::Header::Tag => break Kind::Tag,
+                    data::entry::Header::OfsDelta { base_distance } => {
+                        data::entry::Header::verified_base_pack_offset(offset, base_distance)
+                    }
+                    data::entry::Header::RefDelta { base_id } => {
+                        self.position(&base_id).map(|base| index.pack_offset_at_index(base))
+                    }
+                };
+                here = base
+                    .and_then(|offset| place(offset).ok())
+                    .ok_or(Malformed("a delta without its base"))?;
+            };
+            for delta in chain.drain(..) {
+                known[delta] = Some(kind);
+            }
+            kinds[*position as usize] = kind;
+        }
+        Ok(kinds)
+    }
+
+    /// Shows every object once, though blobs only if they cannot be left out, from several threads, each with its own clone of
+    /// `visitor`, which gets the object's kind, bytes and place. `kinds` are those of
+    /// [`Self::kinds()`]. The bytes were hashed when the index was written and are not hashed again;
+    /// blobs link to nothing, so that nothing is left to be learned from them.
+    pub fn visit<V>(
+        &self,
+        kinds: &[Kind],
+        limits: &Limits,
+        interrupt: &AtomicBool,
+        visitor: V,
+    ) -> Result<(), Error>
     where
-        V: FnMut(Kind, &[u8], &oid) + Send + Clone,
+        V: FnMut(Kind, &[u8], u32) + Send + Clone,
     {
-        let options = index::traverse::Options {
-            traversal: index::traverse::Algorithm::DeltaTreeLookup,
-            check: index::traverse::SafetyCheck::SkipFileAndObjectChecksumVerification,
-            thread_limit: None,
-            alloc_limit_bytes: Some(allocation_limit(limits, self.objects())),
-            make_pack_lookup_cache: || gix_pack::cache::Never,
-        };
+        let (index, pack) = (&self.bundle.index, &self.bundle.pack);
+        let offset = |at: &u32| index.pack_offset_at_index(*at);
+        let mut wanted: Vec<u32> = (0..self.objects()).collect();
+        wanted.sort_unstable_by_key(offset);
+        let is_blob = |at: &u32| kinds.get(*at as usize) == Some(&Kind::Blob);
+        // The decoder reads on from the header of the pack, so its first entry has to be among them.
+        // Git begins with a commit; a pack that begins with a blob is read whole.
+        if wanted.first().is_some_and(|first| !is_blob(first)) {
+            wanted.retain(|at| !is_blob(at));
+        }
         let mut visitor = visitor;
         guarded(|| {
-            self.bundle.index.traverse(
-                &self.bundle.pack,
+            // A delta has the kind of its base, so no base is left out.
+            let tree = cache::delta::Tree::from_offsets_in_pack(
+                pack.path(),
+                wanted.into_iter(),
+                &offset,
+                &|id| Ok(self.position(id).map(|at| offset(&at))),
                 &mut Discard,
                 interrupt,
-                move |kind: Kind,
-                      data: &[u8],
-                      entry: &index::Entry,
-                      _: &dyn gix_features::progress::Progress| {
-                    visitor(kind, data, &entry.oid);
+                gix_hash::Kind::Sha1,
+            )?;
+            tree.traverse(
+                |range, pack: &data::File| pack.entry_slice(range),
+                pack,
+                pack.pack_end() as u64,
+                move |at: &mut u32,
+                      _: &dyn Progress,
+                      context: cache::delta::traverse::Context<'_>| {
+                    let kind = kinds.get(*at as usize).copied().unwrap_or(Kind::Blob);
+                    visitor(kind, context.decompressed, *at);
                     Ok(())
                 },
-                options,
+                cache::delta::traverse::Options {
+                    object_progress: Box::new(Discard),
+                    size_progress: &mut Discard,
+                    thread_limit: None,
+                    should_interrupt: interrupt,
+                    object_hash: gix_hash::Kind::Sha1,
+                    alloc_limit_bytes: Some(allocation_limit(limits, self.objects())),
+                },
             )
         })?;
         Ok(())
     }
 }
+
+/// The entries of a pack do not fit together.
+#[derive(Debug, thiserror::Error)]
+#[error("the pack has {0}")]
+struct Malformed(&'static str);
 
 /// Turns the decoder's errors and panics into ours, and tells a damaged pack from a disk that failed.
 fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Error>

@@ -165,8 +165,7 @@ async fn lists_filter_sort_and_page() {
 
         let (_, page) = server.get(&format!("/v1/projects/{}/findings", ada.project), &token).await;
         assert_eq!(severities(&page).len(), 5, "{}", server.name);
-        let many = format!("rule_id={}", vec!["a"; 3].join(",")) + &",b".repeat(1);
-        assert_eq!(severities(&list(&format!("?{many}")).await).len(), 0);
+        assert_eq!(severities(&list("?rule_id=a,b&rule_id=c").await).len(), 0, "{}", server.name);
         let too_many: Vec<String> = (0..51).map(|n| format!("r{n}")).collect();
         for bad in [
             "severity=urgent".to_owned(),

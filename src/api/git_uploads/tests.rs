@@ -147,7 +147,7 @@ async fn a_poll_hears_of_a_change_and_of_time() {
         let database = server.app.db.clone();
         let writer = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            uploads::receiving(&database, id, 9, 1, db::now() + 500_000).await.unwrap();
+            uploads::receiving(&database, id, 0, 9, 1, db::now() + 500_000).await.unwrap();
         });
         let (status, shown) = poll("?wait=20", &etag).await;
         assert_eq!((status, &shown["status"]), (200, &json!("receiving")), "{name}: {shown}");

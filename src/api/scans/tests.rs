@@ -88,13 +88,13 @@ async fn a_scan_is_created_with_its_configuration_and_shown() {
 
         let body = json!({
             "engines": ["code", "secrets", "code"], "include": ["src/**"], "exclude": ["*.min.js"],
-            "history": true, "ref": "topic",
+            "history": true, "ref": "refs/heads/main",
         });
         let (status, other) = server.post(&path, &token, &body).await;
         assert_eq!(status, 201, "{}: {other}", server.name);
         assert_eq!(other["config"]["engines"], json!(["secrets", "code"]));
-        assert_eq!(other["config"]["ref"], "topic");
-        assert_eq!(other["commit"], Value::Null, "another ref is resolved by the job");
+        assert_eq!(other["config"]["ref"], "refs/heads/main");
+        assert_eq!(other["commit"], created["commit"], "{}: the head", server.name);
 
         let (_, page) = server.get(&format!("{path}?limit=1"), &token).await;
         assert_eq!(page["items"][0]["id"], other["id"], "{}: newest first", server.name);
@@ -123,6 +123,7 @@ async fn what_cannot_be_scanned_is_refused_with_a_reason() {
             (json!({"ref": ""}), "ref"),
             (json!({"ref": "a b"}), "ref"),
             (json!({"ref": "a..b"}), "ref"),
+            (json!({"ref": "topic"}), "ref"),
             (json!({"depth": 3}), "depth"),
         ];
         for (body, field) in table {

@@ -76,9 +76,18 @@ struct Seen {
     id: Uuid,
     status: Status,
     state: State,
-    /// The columns of the dismissal, if they change: the reason, without an end and
-    /// decided by nobody.
-    dismissal: Option<Option<Reason>>,
+    dismissal: Dismissal,
+}
+
+/// What becomes of the columns of a dismissal.
+#[derive(Clone, Copy)]
+enum Dismissal {
+    /// They stay.
+    Kept,
+    /// They are emptied.
+    Ended,
+    /// A comment in the source dismisses, for as long as it stands there.
+    Inline,
 }
 
 /// A finding on its way to the database.
@@ -212,14 +221,19 @@ fn judge(
 ) -> Seen {
     let inline = finding.suppressed.is_some();
     let Some(known) = known else {
-        let mut seen =
-            Seen { id: new_id(), status: Status::Open, state: State::New, dismissal: None };
+        let mut seen = Seen {
+            id: new_id(),
+            status: Status::Open,
+            state: State::New,
+            dismissal: Dismissal::Kept,
+        };
         if inline {
             dismiss_inline(&mut seen, finding, changes);
         }
         return seen;
     };
-    let mut seen = Seen { id: known.id, status: known.status, state: known.state, dismissal: None };
+    let mut seen =
+        Seen { id: known.id, status: known.status, state: known.state, dismissal: Dismissal::Kept };
     if overtaken {
         // A younger scan has said what became of it.
         return seen;
@@ -260,7 +274,7 @@ fn open_again(seen: &mut Seen, reason: &'static str, changes: &mut Vec<Change>) 
         comment: None,
     });
     seen.status = Status::Open;
-    seen.dismissal = Some(None);
+    seen.dismissal = Dismissal::Ended;
 }
 
 fn dismiss_inline(seen: &mut Seen, finding: &Finding, changes: &mut Vec<Change>) {
@@ -273,7 +287,7 @@ fn dismiss_inline(seen: &mut Seen, finding: &Finding, changes: &mut Vec<Change>)
         comment: finding.suppressed.clone().filter(|words| !words.is_empty()),
     });
     seen.status = Status::Dismissed;
-    seen.dismissal = Some(Some(Reason::Inline));
+    seen.dismissal = Dismissal::Inline;
 }
 
 fn count(summary: &mut Summary, severity: Severity, seen: &Seen) {
@@ -308,9 +322,9 @@ async fn write<'r>(
         let id = if *known { new_id() } else { seen.id };
         // An empty reason says that the columns of the dismissal stay.
         let reason = match seen.dismissal {
-            None if *known => Some(""),
-            None => None,
-            Some(reason) => reason.map(Reason::as_str),
+            Dismissal::Kept if *known => Some(""),
+            Dismissal::Kept | Dismissal::Ended => None,
+            Dismissal::Inline => Some(Reason::Inline.as_str()),
         };
         rows.push(format!(
             "({}, $1, $2, $3, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, \

@@ -106,6 +106,10 @@ pub struct PushOutcome {
     /// A ref moved. If none did, nothing was recorded, and the pack that was stored
     /// for it belongs to nobody.
     pub moved: bool,
+    /// The stored pack belongs to the upload from now on. False if an earlier push
+    /// brought the same pack, or nothing moved: then what was stored for this push
+    /// belongs to nobody.
+    pub recorded: bool,
     /// The repository that will show the head.
     pub repository_id: Option<Uuid>,
     /// The ref that is ingested.
@@ -127,6 +131,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         return Ok(PushOutcome {
             decisions: vec![Decision::Reject(GONE); push.commands.len()],
             moved: false,
+            recorded: false,
             repository_id: None,
             head_ref: None,
             head_commit: None,
@@ -147,6 +152,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     let mut outcome = PushOutcome {
         decisions,
         moved,
+        recorded: false,
         repository_id: upload.repository_id,
         head_ref: upload.head_ref.clone(),
         head_commit: upload.head_commit.clone(),
@@ -162,19 +168,21 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     move_refs(tx, upload.id, &push.commands, &outcome.decisions, at).await?;
     add_shallow(tx, upload.id, &push.new_shallow).await?;
     if let Some(pack) = &push.pack {
-        tx.execute(
-            ADD_PACK,
-            args![
-                upload.id,
-                &pack.name,
-                &pack.pack_key,
-                &pack.index_key,
-                pack.bytes,
-                pack.objects,
-                at
-            ],
-        )
-        .await?;
+        let rows = tx
+            .execute(
+                ADD_PACK,
+                args![
+                    upload.id,
+                    &pack.name,
+                    &pack.pack_key,
+                    &pack.index_key,
+                    pack.bytes,
+                    pack.objects,
+                    at
+                ],
+            )
+            .await?;
+        outcome.recorded = rows == 1;
     }
 
     // 4. Where HEAD points now, and what follows from it.

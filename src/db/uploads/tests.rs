@@ -420,7 +420,7 @@ async fn receiving_is_shown_as_long_as_it_is_renewed() {
         let owner = user(db, "ada@example.org").await;
         let id = upload(db, owner, |_| ()).await.id;
         let at = now();
-        receiving(db, id, 500, 7, at + 1_000_000).await.unwrap();
+        receiving(db, id, 0, 500, 7, at + 1_000_000).await.unwrap();
         let shown = get(db, owner, id).await.unwrap().unwrap();
         assert_eq!(shown.status(at), Status::Receiving, "{name}");
         assert_eq!((shown.bytes_received(at), shown.objects_received(at)), (500, 7));

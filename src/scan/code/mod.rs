@@ -40,7 +40,7 @@ use super::model::{
 };
 
 /// Raised with every change of the engine that may change a result.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// Stack of an analysis: deep enough for [`lower::MAX_DEPTH`] levels of syntax,
 /// each run in place a few times over. Pages that are not touched cost nothing.

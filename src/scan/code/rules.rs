@@ -183,6 +183,18 @@ pub enum Test {
     Any,
 }
 
+/// A sanitizer that depends on how it is called. The data goes through it as
+/// through any other call, only the classes are gone from the result.
+#[derive(Debug)]
+pub struct Clean {
+    /// All must hold.
+    pub when: Vec<Condition>,
+    /// None may hold.
+    pub unless: Vec<Condition>,
+    /// What the result is clean of.
+    pub labels: Labels,
+}
+
 /// Everything that is known of one qualified name.
 #[derive(Debug, Default)]
 pub struct Model {
@@ -190,6 +202,8 @@ pub struct Model {
     pub source: Option<SourceDef>,
     /// Classes that its result is clean of.
     pub clears: Labels,
+    /// Classes that its result is clean of if it is called in a certain way.
+    pub cleans: Vec<Clean>,
     /// It passes data on.
     pub propagates: Vec<PropagatorDef>,
     /// Type of its result.
@@ -322,7 +336,13 @@ impl Rules {
                 }
             }
             for c in &s.call {
-                t.at(c).clears |= bits;
+                if s.when.is_empty() && s.unless.is_empty() {
+                    t.at(c).clears |= bits;
+                    continue;
+                }
+                let when = conditions(&s.when, c)?;
+                let unless = conditions(&s.unless, c)?;
+                t.at(c).cleans.push(Clean { when, unless, labels: bits });
             }
         }
         for p in file.propagator {

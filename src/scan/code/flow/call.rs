@@ -339,6 +339,12 @@ impl Interpreter<'_> {
         if call.keyword("type").is_some_and(|t| super::report::is_scalar_type(t.name.as_deref())) {
             out.facts = None;
         }
+        let clears = models
+            .iter()
+            .flat_map(|m| &m.cleans)
+            .filter(|c| c.when.iter().all(|w| self.holds(w, call)))
+            .filter(|c| !c.unless.iter().any(|w| self.holds(w, call)))
+            .fold(clears, |a, c| a | c.labels);
         if clears != 0 {
             let facts = out
                 .facts()

@@ -30,7 +30,9 @@ impl Interpreter<'_> {
             Op::Lit(c) => Value::constant(c.clone()),
             Op::Regex(p) => {
                 let mut v = Value::constant(Const::Str(p.clone()));
-                v.name = Some("RegExp".into());
+                // Flags decide whether a replacement is made everywhere.
+                let flags = self.text_of(id).rsplit('/').next().unwrap_or_default();
+                v.name = Some(if flags.contains('g') { "RegExp/g" } else { "RegExp" }.into());
                 v
             }
             Op::Var(v) => self.read_var(*v, st),

@@ -279,11 +279,15 @@ impl Interpreter<'_> {
         };
         self.steps = 0;
         let mut st = State::new();
-        if let Some(c) = f.class
-            && f.has_receiver
-        {
-            st.this = self.class_base.get(c as usize).cloned().unwrap_or_default();
-            st.this.set_facts(vec![Self::param_fact(0, f)]);
+        if let Some(c) = f.class {
+            let base = self.class_base.get(c as usize).cloned().unwrap_or_default();
+            if f.has_receiver {
+                st.this = base;
+                st.this.set_facts(vec![Self::param_fact(0, f)]);
+            } else {
+                // Without an object there are the class and its fixed fields.
+                st.this = self.class_itself(c, &base);
+            }
         }
         for (i, p) in f.params.iter().enumerate() {
             let mut v =
@@ -328,6 +332,22 @@ impl Interpreter<'_> {
         if let Some(slot) = self.summaries.get_mut(id as usize) {
             *slot = Some(Rc::new(s));
         }
+    }
+
+    /// A class as its static methods see it: constants that never change, nothing
+    /// that belongs to one object.
+    fn class_itself(&self, id: ClassId, base: &Value) -> Value {
+        let mut out = Value { kind: Kind::Class(id), ..Value::default() };
+        let constants = self.module.classes.get(id as usize).map(|c| &c.constants);
+        let known = base.elements.iter().flat_map(|e| &e.known);
+        for (k, v) in known {
+            if let Key::Named(n) = k
+                && constants.is_some_and(|c| c.contains(n))
+            {
+                out.set_element(k.clone(), drop_params(v, 0));
+            }
+        }
+        out
     }
 
     fn param_fact(i: usize, f: &Function) -> Fact {
@@ -411,6 +431,24 @@ fn forget_params(v: &Value, path: &[Key]) -> Value {
             let mut deeper = path.to_vec();
             deeper.push(k.clone());
             *v = forget_params(v, &deeper);
+        }
+    }
+    out
+}
+
+/// A value without what a caller passes.
+fn drop_params(v: &Value, depth: usize) -> Value {
+    let mut out = v.clone();
+    let facts = v.facts().iter().filter(|f| matches!(f.origin, Origin::Source(_)));
+    out.set_facts(facts.cloned().collect());
+    if let Some(e) = &mut out.elements {
+        if depth >= MAX_PATH {
+            out.elements = None;
+            return out;
+        }
+        let e = Rc::make_mut(e);
+        for v in e.known.values_mut().chain(e.any.iter_mut()) {
+            *v = drop_params(v, depth + 1);
         }
     }
     out

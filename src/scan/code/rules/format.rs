@@ -85,6 +85,10 @@ pub struct EntryDef {
 pub(super) struct SanitizerDef {
     pub(super) call: Vec<String>,
     pub(super) clears: Vec<String>,
+    #[serde(default)]
+    pub(super) when: Vec<ConditionDef>,
+    #[serde(default)]
+    pub(super) unless: Vec<ConditionDef>,
 }
 
 /// Calls that pass data on.

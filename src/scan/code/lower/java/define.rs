@@ -35,7 +35,8 @@ impl Java<'_> {
             match m.kind() {
                 "field_declaration" | "constant_declaration" => {
                     let ty = field(*m, "type").and_then(|t| self.type_of(t));
-                    let fixed = self.modified(*m, "final");
+                    // Fields of interfaces are final without saying so.
+                    let fixed = m.kind() == "constant_declaration" || self.modified(*m, "final");
                     for d in fields(*m, "declarator") {
                         let Some(f) = field(d, "name").map(|f| self.b.name(f)) else {
                             continue;

@@ -2,5 +2,6 @@
 //! otherwise not noticed.
 
 fn main() {
+    println!("cargo::rerun-if-changed=migrations");
     println!("cargo::rerun-if-changed=fixtures/demo");
 }
