@@ -44,9 +44,7 @@ statements! {
          WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL"
     );
     BY_ID = concat("SELECT ", columns!(), " FROM git_uploads WHERE id = $1");
-    REMOTE = concat(
-        "SELECT token_hash, ", columns!(), " FROM git_uploads WHERE id = $1 AND deleted_at IS NULL"
-    );
+    REMOTE = concat("SELECT token_hash, ", columns!(), " FROM git_uploads WHERE id = $1");
     LIST = concat(
         "SELECT ", columns!(), " FROM git_uploads \
          WHERE owner_id = $1 AND deleted_at IS NULL AND id < $2 ORDER BY id DESC LIMIT $3"
@@ -283,7 +281,8 @@ pub async fn by_id(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Option<Upload>
     conn.into().fetch_optional(BY_ID, args![id]).await
 }
 
-/// A remote that is not deleted, with the hash of its token, for the git remote.
+/// A remote with the hash of its token, for the git remote. Deleted ones are there as
+/// well: whoever holds the token is told that it was deleted, not that it is wrong.
 pub async fn remote(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Option<Remote>> {
     conn.into().fetch_optional(REMOTE, args![id]).await
 }

@@ -479,7 +479,9 @@ async fn a_deleted_remote_stops_at_once_and_its_packs_stay_with_the_repository()
         assert!(!remove(other, used).await, "{name}");
         assert!(get(db, other, used).await.unwrap().is_none(), "{name}");
         assert!(remove(owner, used).await && !remove(owner, used).await, "{name}");
-        assert!(remote(db, used).await.unwrap().is_none(), "{name}");
+        // The git remote still finds it, and sees that it answers no more.
+        let gone = remote(db, used).await.unwrap().expect("the row").upload;
+        assert!(gone.deleted_at.is_some() && !gone.answers(now()), "{name}");
         assert!(get(db, owner, used).await.unwrap().is_none(), "{name}");
         let listed = list(db, owner, None, 10).await.unwrap();
         assert_eq!(listed.iter().map(|u| u.id).collect::<Vec<_>>(), [unused], "{name}");
