@@ -8,6 +8,7 @@
 
 pub mod history;
 mod languages;
+mod objects;
 pub mod profile;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 pub use languages::{LanguageStat, languages};
+pub use objects::ObjectPool;
 pub use profile::ThreatProfile;
 
 use crate::scan::Cancel;

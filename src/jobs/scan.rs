@@ -18,6 +18,7 @@ use crate::db::findings::{self, Coverage};
 use crate::db::jobs::{self, End};
 use crate::db::scans::{self, Ending, ScanRow};
 use crate::db::{DbError, artifacts, now, repositories, snapshots, uploads};
+use crate::ingest::ObjectPool;
 use crate::ingest::history::{HistoryLimits, walk};
 use crate::queue::{JobContext, JobError};
 use crate::scan::report::Meta;
@@ -142,15 +143,14 @@ async fn history(
             .into_iter()
             .map(|entry| entry.id)
             .collect();
-        let objects = crate::ingest::open_objects(&objects)?;
-        anyhow::Ok((objects.into_inner().store(), known))
+        anyhow::Ok((Arc::new(ObjectPool::open(&objects)?), known))
     });
     let (objects, known) = opened.await.map_err(anyhow::Error::from)??;
-    let store = objects.clone();
+    let pool = objects.clone();
     Ok(Some(History {
         objects,
         walk: Box::new(move |cancel| {
-            walk(&store.to_cache_arc(), &tips, &known, &HistoryLimits::default(), cancel)
+            walk(&pool.walker(), &tips, &known, &HistoryLimits::default(), cancel)
                 .map(|walk| walk.entries)
                 .map_err(|error| SourceError(error.to_string()))
         }),

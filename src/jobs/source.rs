@@ -1,8 +1,11 @@
 //! What a scan reads from: the snapshot for the tree, the repository's objects for
 //! the history.
 
+use std::sync::Arc;
+
 use gix_object::FindExt;
 
+use crate::ingest::ObjectPool;
 use crate::scan::{Cancel, FileEntry, HistoryEntry, Source, SourceError};
 use crate::snapshot::{CachePool, Entry, EntryKind, Snapshot};
 
@@ -11,9 +14,8 @@ pub type HistoryWalk = Box<dyn Fn(&Cancel) -> Result<Vec<HistoryEntry>, SourceEr
 
 /// Where the history comes from.
 pub struct History {
-    /// The objects of the repository; cloned for each read, as a handle belongs to one
-    /// thread.
-    pub objects: std::sync::Arc<gix_odb::Store>,
+    /// The objects of the repository.
+    pub objects: Arc<ObjectPool>,
     /// The walk.
     pub walk: HistoryWalk,
 }
@@ -89,9 +91,11 @@ impl Source for SnapshotSource {
         }
         let id: gix_hash::ObjectId =
             entry.blob.parse().map_err(|_| SourceError(format!("{:?} is no id", entry.blob)))?;
-        let mut buffer = Vec::new();
-        let objects = history.objects.to_cache_arc();
-        let blob = objects.find_blob(&id, &mut buffer).map_err(|e| SourceError(e.to_string()))?;
-        Ok(blob.data.to_vec())
+        history.objects.with(|objects| {
+            let mut buffer = Vec::new();
+            let blob =
+                objects.find_blob(&id, &mut buffer).map_err(|e| SourceError(e.to_string()))?;
+            Ok(blob.data.to_vec())
+        })
     }
 }
