@@ -172,6 +172,7 @@ struct FindingQuery {
     #[param(max_length = 500)]
     q: Option<String>,
     /// Left out: the order in which they were first seen, newest first.
+    #[param(inline)]
     sort: Option<FindingSort>,
     /// Rows of the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
