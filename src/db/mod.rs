@@ -38,6 +38,7 @@ pub mod scans;
 pub mod sessions;
 pub mod snapshots;
 pub mod uploads;
+pub mod usage;
 pub mod users;
 
 use std::path::Path;

@@ -20,6 +20,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("snapshots", snapshots::STATEMENTS),
         ("uploads", uploads::STATEMENTS),
         ("uploads::push", uploads::push::STATEMENTS),
+        ("usage", usage::STATEMENTS),
         ("users", users::STATEMENTS),
     ]
 }

@@ -52,16 +52,20 @@ impl UploadRepository {
     /// one that is refused can take its own back without touching the other's.
     async fn store(&self, pack: &QuarantinedPack) -> Result<NewPack, Refusal> {
         let prefix = format!("{}{}/", uploads::storage_prefix(self.upload.id), new_id());
-        let stored = NewPack {
+        let mut stored = NewPack {
             name: pack.name.to_string(),
             pack_key: format!("{prefix}pack-{}.pack", pack.name),
             index_key: format!("{prefix}pack-{}.idx", pack.name),
             bytes: pack.bytes,
+            index_bytes: 0,
             objects: u64::from(pack.objects),
         };
         let storage = &self.app.storage;
         storage.put_file(&stored.pack_key, pack.pack_path()).await.map_err(storage_refusal)?;
-        storage.put_file(&stored.index_key, pack.index_path()).await.map_err(storage_refusal)?;
+        stored.index_bytes = storage
+            .put_file(&stored.index_key, pack.index_path())
+            .await
+            .map_err(storage_refusal)?;
         Ok(stored)
     }
 
