@@ -52,3 +52,6 @@ CREATE TABLE usage_projects (
     deleted_at BIGINT NOT NULL
 );
 CREATE INDEX usage_projects_owner ON usage_projects (owner_id);
+
+-- Jobs that were given up.
+CREATE INDEX jobs_failed ON jobs (kind) WHERE status = 'failed';

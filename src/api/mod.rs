@@ -7,6 +7,7 @@
 
 pub mod api_keys;
 pub mod auth;
+pub mod billing;
 pub mod caller;
 pub mod conditional;
 pub mod error;
@@ -17,6 +18,8 @@ pub mod findings;
 pub mod git_uploads;
 pub mod health;
 pub mod idempotency;
+pub mod metrics;
+pub mod ops;
 pub mod page;
 pub mod projects;
 pub mod repositories;
@@ -33,10 +36,13 @@ pub fn router() -> Router<App> {
     Router::new()
         .merge(api_keys::router())
         .merge(auth::router())
+        .merge(billing::router())
         .merge(events::router())
         .merge(findings::router())
         .merge(git_uploads::router())
         .merge(health::router())
+        .merge(metrics::router())
+        .merge(ops::router())
         .merge(projects::router())
         .merge(repositories::router())
         .merge(scans::router())

@@ -96,6 +96,13 @@ statements! {
                   RETURNING owner_id, project_id, bytes";
     DELETED = "INSERT INTO usage_projects (project_id, owner_id, name, deleted_at) \
                SELECT id, owner_id, name, $2 FROM projects WHERE id = $1 ON CONFLICT DO NOTHING";
+    WAS = "SELECT project_id FROM usage_projects WHERE project_id = $1 AND owner_id = $2";
+    MOST = "SELECT coalesce((SELECT max(n) FROM (SELECT count(*) AS n FROM projects \
+            GROUP BY owner_id) AS p), 0) AS projects, \
+            coalesce((SELECT max(n) FROM (SELECT count(*) AS n FROM git_uploads \
+            WHERE deleted_at IS NULL AND expires_at > $1 GROUP BY owner_id) AS u), 0) AS uploads, \
+            coalesce((SELECT max(n) FROM (SELECT count(*) AS n FROM api_keys \
+            GROUP BY owner_id) AS k), 0) AS api_keys";
     NAMES = "SELECT id, name FROM projects WHERE owner_id = $1 \
              UNION ALL SELECT project_id, name FROM usage_projects WHERE owner_id = $1";
     LEVEL = "SELECT project_id, kind, CAST(sum(quantity) AS BIGINT) FROM usage_daily \
@@ -249,6 +256,27 @@ async fn add(tx: &mut Tx, kind: Kind, at: i64, mut changes: Vec<(Uuid, Uuid, i64
 pub async fn project_deleted(tx: &mut Tx, id: Uuid) -> Result<()> {
     tx.execute(DELETED, args![id, now()]).await?;
     Ok(())
+}
+
+/// True if this owner had such a project that is gone.
+pub async fn was_project(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
+    Ok(db.conn().fetch_optional::<(Uuid,)>(WAS, args![id, owner_id]).await?.is_some())
+}
+
+/// The most that any account has of what has a quota for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Most {
+    /// Projects.
+    pub projects: i64,
+    /// Remotes that still answer.
+    pub uploads: i64,
+    /// API keys.
+    pub api_keys: i64,
+}
+
+/// See [`Most`].
+pub async fn most_of_an_account(db: &Db) -> Result<Most> {
+    db.conn().fetch_one(MOST, args![now()]).await
 }
 
 /// Whose usage is read, and of which project if not of all.

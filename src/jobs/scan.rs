@@ -92,7 +92,10 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     scans::finish(&mut tx, id, &Ending::Completed(summary)).await?;
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
     meter(&mut tx, &row, &used, &stored).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    let [(_, files), (_, cpu_ms), _] = used;
+    app.metrics.scan_completed(&summary, files, cpu_ms);
+    Ok(())
 }
 
 /// Counts a completed scan. One that failed or was cancelled costs nothing.

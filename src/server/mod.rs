@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::{self, FirstAccount, Keys};
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
+use crate::metrics::Metrics;
 use crate::queue::{Queue, Workers};
 use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
@@ -46,6 +47,8 @@ pub struct State {
     pub keys: Keys,
     /// The scan engines with all their rules.
     pub engines: Arc<Engines>,
+    /// Figures for operators.
+    pub metrics: Metrics,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
@@ -99,6 +102,7 @@ impl App {
             queue,
             keys,
             engines: Arc::new(engines),
+            metrics: Metrics::new()?,
             public_url,
             stopping: CancellationToken::new(),
         }))
