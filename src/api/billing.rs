@@ -141,8 +141,8 @@ fn instant(text: &str) -> Option<i64> {
     (0..=MOST_SECONDS).contains(&second).then_some(second * SECOND)
 }
 
-/// The end of the year 9999.
-const MOST_SECONDS: i64 = 253_402_300_799;
+/// The end of the year 9998.
+const MOST_SECONDS: i64 = 253_370_764_799;
 
 /// The first moment of the month in which a time lies.
 fn month_of(at: i64) -> i64 {
@@ -156,7 +156,7 @@ fn month_of(at: i64) -> i64 {
 /// From and to, both whole seconds.
 fn period(params: &Params) -> Result<(i64, i64), ApiError> {
     const WHAT: &str = "must be a day such as 2026-01-31, or a time such as \
-                        2026-01-31T12:00:00Z, from the year 1970 to 9999";
+                        2026-01-31T12:00:00Z, from the year 1970 to 9998";
     let mut errors = Vec::new();
     let mut read = |field: &str, text: &Option<String>| {
         let text = text.as_deref()?;

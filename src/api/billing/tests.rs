@@ -110,7 +110,7 @@ async fn a_period_is_bounded() {
             "from=2026-01-01T12:00:00Z&to=2026-01-01T12:00:01.9Z",
             "from=2026-01-01T12:00:00%2B02:00&to=2026-01-02",
             "to=1970-01-02",
-            "to=9999-12-31",
+            "to=9998-12-31",
         ] {
             let (status, body) = get(good).await;
             assert_eq!(status, 200, "{good}: {body}");
@@ -127,6 +127,7 @@ async fn a_period_is_bounded() {
             ("from=2024-01-01&to=2025-01-02", "from"),
             ("from=9000-01-01", "from"),
             ("to=1969-12-31", "to"),
+            ("to=9999-01-01", "to"),
             ("from=", "from"),
             ("project_id=x", "project_id"),
             ("until=2026-01-01", "until"),
