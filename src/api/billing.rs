@@ -1,16 +1,19 @@
 //! Billing: what was used and what it costs.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
-use super::error::{ApiError, FieldError};
+use super::error::{ApiError, FieldError, Problem};
 use super::extract::Query;
 use super::time::Time;
 use crate::billing::decimal::Quantity;
@@ -20,8 +23,8 @@ use crate::db::{self, projects};
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/billing/summary", get(summary))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(summary))
 }
 
 const SECOND: i64 = 1_000_000;
@@ -29,39 +32,70 @@ const SECOND: i64 = 1_000_000;
 /// Longest period, in days.
 const MOST_DAYS: i64 = 366;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Params {
+    /// First day or moment (RFC 3339) of the period; a day begins in UTC. Left out, it
+    /// is the begin of the month in which the period ends. At most 366 days before
+    /// `to`. Fractions of a second are cut off.
+    #[param(
+        example = "2026-01-01",
+        pattern = r"^(19[7-9][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}(T.*)?$",
+        max_length = 64
+    )]
     from: Option<String>,
+    /// The first day or moment behind the period. Left out, it is now.
+    #[param(
+        example = "2026-02-01",
+        pattern = r"^(19[7-9][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}(T.*)?$",
+        max_length = 64
+    )]
     to: Option<String>,
+    /// Only this project, which may be deleted meanwhile.
     project_id: Option<Uuid>,
 }
 
 /// Usage of a period and what it costs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BillingSummary)]
 struct Summary {
     period: Period,
+    /// ISO 4217.
+    #[schema(min_length = 3, max_length = 3, example = "USD")]
     currency: String,
+    /// The sum of `daily`, and the sum of `projects`.
     totals: Totals,
     cost: Cost,
+    /// Projects that used something, those that are deleted included.
     projects: Vec<ProjectUsage>,
+    /// One for each day of the period up to today, the oldest first.
     daily: Vec<DayUsage>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BillingPeriod)]
 struct Period {
     from: Time,
     to: Time,
 }
 
-#[derive(Debug, Serialize)]
+/// What was used.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
 struct Totals {
+    /// Accepted pushes.
     pushes: u64,
+    /// Bytes of accepted pushes.
     bytes_received: u64,
+    /// Bytes kept, times the hours for which they were.
     storage_byte_hours: u64,
+    /// Completed scans.
     scans: u64,
-    /// A number with at most three places, written from an integer.
-    scan_cpu_seconds: Box<serde_json::value::RawValue>,
+    /// Processor time of completed scans, with at most three decimal places.
+    #[schema(value_type = f64, minimum = 0, example = 1.234)]
+    scan_cpu_seconds: Box<RawValue>,
+    /// Files that completed scans looked at, now or by a result that was kept.
     files_scanned: u64,
 }
 
@@ -74,40 +108,56 @@ impl From<&billing::Totals> for Totals {
             storage_byte_hours: totals.storage_byte_hours,
             scans: totals.scans,
             // Digits with at most one point between them are a JSON number.
-            scan_cpu_seconds: serde_json::value::RawValue::from_string(seconds)
-                .unwrap_or_else(|_| serde_json::value::RawValue::NULL.to_owned()),
+            scan_cpu_seconds: RawValue::from_string(seconds)
+                .unwrap_or_else(|_| RawValue::NULL.to_owned()),
             files_scanned: totals.files_scanned,
         }
     }
 }
 
-#[derive(Debug, Serialize)]
+/// What it costs: decimals in strings, exact and never rounded.
+#[derive(Debug, Serialize, ToSchema)]
 struct Cost {
+    /// The sum of `lines`, and of the amounts of `projects` and of `daily`.
+    #[schema(pattern = r"^[0-9]+(\.[0-9]+)?$", example = "12.50")]
     total: String,
     lines: Vec<CostLine>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct CostLine {
+    /// As in the totals.
+    #[schema(example = "bytes_received")]
     item: &'static str,
+    /// In units.
+    #[schema(pattern = r"^[0-9]+(\.[0-9]+)?$", example = "4.5")]
     quantity: String,
+    /// What the price is for; a GB has 10^9 bytes.
+    #[schema(example = "GB")]
     unit: &'static str,
+    #[schema(pattern = r"^[0-9]+(\.[0-9]+)?$", example = "0.10")]
     unit_price: String,
+    #[schema(pattern = r"^[0-9]+(\.[0-9]+)?$", example = "0.45")]
     amount: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ProjectUsage {
     project_id: Uuid,
+    /// The last one, if the project is deleted.
     name: String,
     totals: Totals,
+    #[schema(pattern = r"^[0-9]+(\.[0-9]+)?$", example = "0.45")]
     amount: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct DayUsage {
+    /// A day in UTC.
+    #[schema(format = Date, example = "2026-01-31")]
     date: String,
     totals: Totals,
+    #[schema(pattern = r"^[0-9]+(\.[0-9]+)?$", example = "0.45")]
     amount: String,
 }
 
@@ -184,6 +234,17 @@ fn period(params: &Params) -> Result<(i64, i64), ApiError> {
     Ok((from, to))
 }
 
+/// What was used, and what it costs
+///
+/// Every figure is a sum of rows that are written with what they count; nothing is
+/// counted twice, and nothing goes with its project. Failed and cancelled scans and
+/// refused pushes cost nothing. The operator sets the prices.
+#[utoipa::path(get, path = "/v1/billing/summary", tag = "Billing", operation_id = "billing_summary",
+    params(Params), responses(
+        (status = OK, description = "Usage of the period.", body = Summary),
+        (status = NOT_FOUND, description = "There is no such project, or it belongs to somebody else.",
+            body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn summary(
     State(app): State<App>,
     caller: Caller,

@@ -1,12 +1,14 @@
 //! Operations, for members of the group `ops`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as JsonValue, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
@@ -20,30 +22,50 @@ use crate::server::App;
 use crate::storage::Removed;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/ops/limits", get(limits))
-        .route("/v1/ops/workers", get(workers))
-        .route("/v1/ops/cleanup", post(clean))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(limits)).routes(routes!(workers)).routes(routes!(clean))
 }
 
 const GROUP: &str = "ops";
 
 /// A quota.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Limit {
+    #[schema(example = "projects")]
     name: &'static str,
+    /// As it is set.
+    #[schema(example = 10_000)]
     value: u64,
+    #[schema(example = 10_000)]
     default: u64,
+    /// `bytes`, `count` or `seconds`.
+    #[schema(example = "count")]
     unit: &'static str,
+    /// The variable that sets it.
+    #[schema(example = "SLUICE_LIMIT_PROJECTS")]
     env: &'static str,
+    #[schema(example = "Projects of one account.")]
     description: &'static str,
-    /// The most that any account has, of quotas of accounts.
+    /// The most that any account has; only of quotas of accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false, example = 12)]
     used: Option<i64>,
 }
 
-async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<JsonValue>, ApiError> {
+/// All quotas.
+#[derive(Debug, Serialize, ToSchema)]
+struct LimitList {
+    items: Vec<Limit>,
+    /// Always null: there is one page.
+    next_cursor: Option<String>,
+}
+
+/// The quotas of this server
+///
+/// With what they are set to and by which variable.
+#[utoipa::path(get, path = "/v1/ops/limits", tag = "Operations", operation_id = "list_limits",
+    responses((status = OK, description = "All quotas.", body = LimitList)))]
+async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<LimitList>, ApiError> {
     caller.require_group(GROUP)?;
     let most = usage::most_of_an_account(&app.db).await?;
     let items: Vec<Limit> = LIMITS
@@ -63,7 +85,7 @@ async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<JsonValue
             },
         })
         .collect();
-    Ok(Json(json!({ "items": items, "next_cursor": null })))
+    Ok(Json(LimitList { items, next_cursor: None }))
 }
 
 /// A worker that was not heard of for this long (microseconds) counts as stale: four
@@ -74,38 +96,64 @@ const STALE: i64 = 20_000_000;
 const MOST: u32 = 1_000;
 
 /// A process that runs jobs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Worker {
     id: String,
     host: String,
     version: String,
     started_at: Time,
     last_heartbeat_at: Time,
+    /// `alive`, or `stale` if it was not heard of for 20 seconds.
+    #[schema(example = "alive")]
     status: &'static str,
+    /// What it does now.
     jobs: Vec<WorkerJob>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct WorkerJob {
     id: Uuid,
+    #[schema(example = "scan")]
     kind: String,
+    /// What it is done to, such as the scan.
     subject_id: Uuid,
     started_at: Option<Time>,
+    /// 1 for the first try.
     attempt: i64,
 }
 
 /// Jobs of one kind.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct QueueDepth {
+    #[schema(example = "scan")]
     kind: &'static str,
     queued: i64,
     running: usize,
+    /// Jobs that were given up.
     dead: i64,
-    /// How long the first of the jobs that wait has been due.
+    /// How long the first of the jobs that wait has been due; null if none waits.
     oldest_age_seconds: Option<i64>,
 }
 
-async fn workers(State(app): State<App>, caller: Caller) -> Result<Json<JsonValue>, ApiError> {
+/// The workers and what waits for them.
+#[derive(Debug, Serialize, ToSchema)]
+struct WorkerList {
+    /// The youngest first.
+    items: Vec<Worker>,
+    /// Always null: there is one page.
+    next_cursor: Option<String>,
+    /// Jobs that wait.
+    queue_depth: i64,
+    /// Jobs that were given up.
+    dead_letters: i64,
+    /// By kind.
+    queue: Vec<QueueDepth>,
+}
+
+/// The workers of this server, and the queue
+#[utoipa::path(get, path = "/v1/ops/workers", tag = "Operations", operation_id = "list_workers",
+    responses((status = OK, description = "All workers.", body = WorkerList)))]
+async fn workers(State(app): State<App>, caller: Caller) -> Result<Json<WorkerList>, ApiError> {
     caller.require_group(GROUP)?;
     let db = &app.db;
     let (workers, running) = (jobs::workers(db, MOST).await?, jobs::running(db, MOST).await?);
@@ -149,34 +197,65 @@ async fn workers(State(app): State<App>, caller: Caller) -> Result<Json<JsonValu
             last_heartbeat_at: Time(worker.last_heartbeat_at),
         })
         .collect();
-    Ok(Json(json!({
-        "items": items,
-        "next_cursor": null,
-        "queue_depth": depth,
-        "dead_letters": dead_letters,
-        "queue": queue,
-    })))
+    Ok(Json(WorkerList { items, next_cursor: None, queue_depth: depth, dead_letters, queue }))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CleanupInput, example = json!({"dry_run": true}))]
 struct Clean {
-    #[serde(default)]
-    dry_run: bool,
-    /// Seconds.
+    /// Only tell what would be removed. Left out, it is removed.
+    dry_run: Option<bool>,
+    /// What is younger stays, in seconds. Left out, it is a day.
+    #[schema(minimum = 3600, maximum = 315_360_000)]
     older_than: Option<u64>,
-    /// `next_cursor` of the call to go on from.
+    /// `next_cursor` of the answer to go on from.
+    #[schema(max_length = 1024, pattern = "^(archives|artifacts|health|packs|snapshots)/")]
     cursor: Option<String>,
+}
+
+/// Things and their bytes.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+struct Figures {
+    objects: u64,
+    bytes: u64,
+}
+
+impl From<Removed> for Figures {
+    fn from(removed: Removed) -> Self {
+        Self { objects: removed.objects, bytes: removed.bytes }
+    }
+}
+
+/// What was removed, or would be.
+#[derive(Debug, Serialize, ToSchema)]
+struct Cleaned {
+    dry_run: bool,
+    /// In seconds.
+    older_than: u64,
+    /// By kind: expired remotes, orphaned packs, snapshots, artefacts, archives and
+    /// caches, abandoned quarantines, dead sessions and more.
+    removed: BTreeMap<&'static str, Figures>,
+    total: Figures,
+    /// Where to go on; null if all was looked at.
+    next_cursor: Option<String>,
 }
 
 /// Ten years.
 const MOST_SECONDS: u64 = 315_360_000;
 
+/// Remove what nothing refers to any more
+///
+/// Runs by itself every few hours too. It is safe beside pushes, ingests and scans. A
+/// call looks at 50,000 stored objects at most; `next_cursor` tells where to go on. A
+/// dry run tells what a real one would remove.
+#[utoipa::path(post, path = "/v1/ops/cleanup", tag = "Operations", operation_id = "cleanup",
+    request_body = Option<Clean>, responses((status = OK, description = "What was removed.", body = Cleaned)))]
 async fn clean(
     State(app): State<App>,
     caller: Caller,
     OptionalJson(body): OptionalJson<Clean>,
-) -> Result<Json<JsonValue>, ApiError> {
+) -> Result<Json<Cleaned>, ApiError> {
     caller.require_group(GROUP)?;
     let seconds = body.older_than.unwrap_or(GRACE.as_secs());
     let least = LEAST_GRACE.as_secs();
@@ -193,7 +272,7 @@ async fn clean(
         ));
     }
     let request = cleanup::Request {
-        dry_run: body.dry_run,
+        dry_run: body.dry_run.unwrap_or(false),
         grace: Duration::from_secs(seconds),
         after: body.cursor,
     };
@@ -211,21 +290,18 @@ async fn clean(
             ApiError::internal(error)
         }
     })?;
-    let figures = |removed: Removed| json!({ "objects": removed.objects, "bytes": removed.bytes });
     let kinds = outcome.report.kinds();
     let total = kinds.iter().fold(Removed::default(), |sum, (_, removed)| Removed {
         objects: sum.objects + removed.objects,
         bytes: sum.bytes + removed.bytes,
     });
-    let removed: Map<String, JsonValue> =
-        kinds.into_iter().map(|(kind, removed)| (kind.to_owned(), figures(removed))).collect();
-    Ok(Json(json!({
-        "dry_run": request.dry_run,
-        "older_than": seconds,
-        "removed": removed,
-        "total": figures(total),
-        "next_cursor": outcome.next,
-    })))
+    Ok(Json(Cleaned {
+        dry_run: request.dry_run,
+        older_than: seconds,
+        removed: kinds.into_iter().map(|(kind, removed)| (kind, removed.into())).collect(),
+        total: total.into(),
+        next_cursor: outcome.next,
+    }))
 }
 
 #[cfg(test)]
