@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::billing::decimal::Price;
+use crate::billing::{ITEMS, Prices};
+
 /// What is wrong with the configuration, as one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -61,6 +64,13 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_ADMIN_EMAIL", "admin@localhost", "first account"),
     key("SLUICE_ADMIN_PASSWORD", "generated", "password of the first account"),
     key("SLUICE_ADVISORIES", "none", "folder of OSV records, or `sample`"),
+    key("SLUICE_CURRENCY", "USD", "currency of the prices, a code of ISO 4217"),
+    key("SLUICE_PRICE_PUSH", "0", ITEMS[0].meaning),
+    key("SLUICE_PRICE_RECEIVED_GB", "0", ITEMS[1].meaning),
+    key("SLUICE_PRICE_STORAGE_GB_HOUR", "0", ITEMS[2].meaning),
+    key("SLUICE_PRICE_SCAN", "0", ITEMS[3].meaning),
+    key("SLUICE_PRICE_SCAN_CPU_SECOND", "0", ITEMS[4].meaning),
+    key("SLUICE_PRICE_FILE_SCANNED", "0", ITEMS[5].meaning),
     key("SLUICE_ALLOW_PRIVATE_URLS", "false", "lets clone-by-URL reach private networks"),
 ];
 
@@ -191,6 +201,8 @@ pub struct Config {
     pub allow_private_urls: bool,
     /// The quotas.
     pub limits: Limits,
+    /// What usage costs.
+    pub prices: Prices,
 }
 
 /// A value that is never printed.
@@ -357,6 +369,7 @@ impl Config {
                 )));
             }
         };
+        let prices = prices(&mut take)?;
         sources.values.retain(|_, v| !v.is_empty());
         if let Some(unknown) = sources.values.keys().next() {
             return Err(ConfigError(format!(
@@ -379,8 +392,28 @@ impl Config {
             advisories,
             allow_private_urls,
             limits,
+            prices,
         })
     }
+}
+
+fn prices(take: &mut impl FnMut(&'static str) -> Option<String>) -> Result<Prices, ConfigError> {
+    let mut prices = Prices::default();
+    for (item, price) in ITEMS.iter().zip(&mut prices.unit) {
+        if let Some(text) = take(item.env) {
+            *price = Price::parse(&text)
+                .map_err(|why| ConfigError(format!("{} {text:?} {why}", item.env)))?;
+        }
+    }
+    if let Some(currency) = take("SLUICE_CURRENCY") {
+        if currency.len() != 3 || !currency.bytes().all(|b| b.is_ascii_uppercase()) {
+            return Err(ConfigError(format!(
+                "SLUICE_CURRENCY {currency:?} must be a code of ISO 4217, such as EUR"
+            )));
+        }
+        prices.currency = currency;
+    }
+    Ok(prices)
 }
 
 fn parse_number(env: &str, text: &str) -> Result<u64, ConfigError> {
@@ -433,6 +466,19 @@ mod tests {
     }
 
     #[test]
+    fn every_price_has_a_key() {
+        for item in ITEMS {
+            assert!(KEYS.iter().any(|key| key.env == item.env), "{}", item.env);
+            let config = config(&[(item.env, "0.25"), ("SLUICE_CURRENCY", "EUR")]).unwrap();
+            let price = config.prices.items().find(|(of, _)| of.env == item.env).unwrap().1;
+            assert_eq!(
+                (price.to_string().as_str(), config.prices.currency.as_str()),
+                ("0.25", "EUR")
+            );
+        }
+    }
+
+    #[test]
     fn every_bad_value_names_its_key() {
         for (key, value) in [
             ("SLUICE_LISTEN", "nowhere"),
@@ -446,6 +492,9 @@ mod tests {
             ("SLUICE_WORKERS", "many"),
             ("SLUICE_LOG_FORMAT", "xml"),
             ("SLUICE_ALLOW_PRIVATE_URLS", "perhaps"),
+            ("SLUICE_CURRENCY", "dollars"),
+            ("SLUICE_PRICE_PUSH", "-0.5"),
+            ("SLUICE_PRICE_STORAGE_GB_HOUR", "1e3"),
             ("SLUICE_LIMIT_PUSH_BYTES", "-1"),
             ("SLUICE_LIMIT_PUSH_BITES", "1"),
             ("SLUICE_ADVISORIES", "/does/not/exist"),

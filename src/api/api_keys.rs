@@ -125,6 +125,7 @@ async fn create(
     let mut tx = app.db.begin().await?;
     db::users::lock(&mut tx, caller.user_id).await?;
     if db::api_keys::count(&mut tx, caller.user_id).await? >= limit {
+        app.metrics.limit_hit("api_keys");
         return Err(ApiError::quota_exceeded(format!(
             "An account has at most {limit} API keys; delete one that is no longer used."
         )));

@@ -183,6 +183,7 @@ async fn create(
     let owner = caller.user_id;
     let mut tx = app.db.begin().await?;
     if uploads::count_open(&mut tx, owner).await?.cast_unsigned() >= limits.uploads {
+        app.metrics.limit_hit("uploads");
         return Err(ApiError::quota_exceeded(format!(
             "An account has at most {} open git uploads; delete one, or wait until one expires.",
             limits.uploads

@@ -7,6 +7,7 @@
 
 pub mod api_keys;
 pub mod auth;
+pub mod billing;
 pub mod caller;
 pub mod conditional;
 pub mod error;
@@ -17,7 +18,9 @@ pub mod findings;
 pub mod git_uploads;
 pub mod health;
 pub mod idempotency;
+pub mod metrics;
 pub mod openapi;
+pub mod ops;
 pub mod page;
 pub mod projects;
 pub mod rate;
@@ -50,4 +53,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(events::router())
         .merge(findings::router())
         .merge(git_uploads::router())
+        .merge(billing::router())
+        .merge(ops::router())
+        .merge(metrics::router())
 }

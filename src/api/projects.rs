@@ -133,6 +133,7 @@ async fn create(
     let limit = app.config.limits.projects;
     let mut tx = app.db.begin().await?;
     if projects::count(&mut tx, caller.user_id).await?.cast_unsigned() >= limit {
+        app.metrics.limit_hit("projects");
         return Err(ApiError::quota_exceeded(format!(
             "An account has at most {limit} projects; delete one that is no longer used."
         )));

@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::snapshots::{self, NewSnapshot};
+use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
 
 macro_rules! select {
@@ -409,6 +410,7 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     )
     .await?;
     tx.execute(GENERATE_PROFILE, args![id, Value::json(&result.threat_profile), at]).await?;
+    snapshots::meter(tx, id, &result.snapshot).await?;
     tx.wake(id);
     Ok(true)
 }
@@ -469,6 +471,7 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
     let mut tx = db.begin().await?;
     let uploads: Vec<(Uuid,)> = tx.fetch_all(LOCK_UPLOADS, args![id]).await?;
     let scans: Vec<(Uuid,)> = tx.fetch_all(LOCK_SCANS, args![id]).await?;
+    usage::remove(&mut tx, Gone::Repository(id)).await?;
     tx.execute(DELETE_UPLOADS, args![id]).await?;
     let Some((project_id,)) = tx.fetch_optional::<(Uuid,)>(DELETE, args![id, owner_id]).await?
     else {

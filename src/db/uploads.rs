@@ -19,6 +19,7 @@ pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
 
 use super::jobs::{self, JobKind, NewJob};
 use super::repositories::{Failure, Repository};
+use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users};
 
 macro_rules! columns {
@@ -403,6 +404,7 @@ pub async fn delete(tx: &mut Tx, owner_id: Uuid, id: Uuid) -> Result<bool> {
         tx.execute(CLOSE, args![id, now()]).await?;
     } else {
         tx.execute(REMOVE, args![id]).await?;
+        usage::remove(tx, Gone::Holder(id)).await?;
         delete_objects(tx, id, vec![storage_prefix(id)]).await?;
     }
     tx.wake(id);

@@ -642,6 +642,8 @@ pub struct ScanOutcome {
     pub results_reused: u64,
     /// Blobs of the history that were looked at.
     pub history_blobs: u64,
+    /// Processor time of all threads that worked on it.
+    pub cpu: std::time::Duration,
 }
 
 /// Why a scan ended without an outcome.

@@ -22,6 +22,7 @@ use crate::accounts::{self, FirstAccount, Keys};
 use crate::api::rate::Limiter;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
+use crate::metrics::Metrics;
 use crate::queue::{Queue, Workers};
 use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
@@ -49,6 +50,8 @@ pub struct State {
     pub engines: Arc<Engines>,
     /// Requests of each account.
     pub limiter: Limiter,
+    /// Figures for operators.
+    pub metrics: Metrics,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
@@ -103,6 +106,7 @@ impl App {
             queue,
             keys,
             engines: Arc::new(engines),
+            metrics: Metrics::new()?,
             public_url,
             limiter,
             stopping: CancellationToken::new(),
