@@ -53,7 +53,7 @@ struct Row {
 #[derive(Serialize)]
 struct Snapshot {
     id: Uuid,
-    commit: String,
+    commit: Option<String>,
     file_count: i64,
     total_bytes: i64,
     created_at: Time,

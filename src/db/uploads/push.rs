@@ -247,6 +247,43 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     Ok(outcome)
 }
 
+/// Refs, shallow commits and packs of an upload that has none yet.
+pub(super) async fn record(
+    tx: &mut Tx,
+    upload_id: Uuid,
+    refs: &[(String, ObjectId)],
+    shallow: &[ObjectId],
+    packs: &[NewPack],
+    at: i64,
+) -> Result<()> {
+    let commands: Vec<Command> = refs
+        .iter()
+        .map(|(name, id)| Command {
+            name: name.clone(),
+            old: ObjectId::null(gix_hash::Kind::Sha1),
+            new: *id,
+        })
+        .collect();
+    move_refs(tx, upload_id, &commands, &vec![Decision::Write; commands.len()], at).await?;
+    add_shallow(tx, upload_id, shallow).await?;
+    for pack in packs {
+        tx.execute(
+            ADD_PACK,
+            args![
+                upload_id,
+                &pack.name,
+                &pack.pack_key,
+                &pack.index_key,
+                pack.bytes,
+                pack.objects,
+                at
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
 /// Above this number of commands all refs are read instead of those needed: the
 /// statement would grow beyond what is worth preparing.
 const MANY: usize = 64;
