@@ -139,14 +139,15 @@ fn write(
         });
         let counters = Arc::new(Counters::default());
         let mut reader = PackReader::new(receiver, limits.clone(), counters, Box::new(|| ()));
-        let outcome = reader.declared_objects().map(|declared| {
-            index::write(&mut reader, packs, objects, declared, limits, cancel)
-        });
+        let outcome = reader
+            .declared_objects()
+            .map(|declared| index::write(&mut reader, packs, objects, declared, limits, cancel));
         let failure = reader.failure().cloned();
         drop(reader);
         let fed = feed.join().unwrap_or_else(|_| Err(io::Error::other("the reader panicked")));
         match (failure, outcome) {
-            (Some(Failure::Violation(violation)), _) | (None, Err(Failure::Violation(violation))) => {
+            (Some(Failure::Violation(violation)), _)
+            | (None, Err(Failure::Violation(violation))) => {
                 Err(Error::Refused(format!("a pack is not taken: {violation}")))
             }
             // The feeder ended before its time.

@@ -11,20 +11,21 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::{Ids, Query};
 use super::page::{self, Page};
 use super::scans::find;
@@ -35,8 +36,8 @@ use crate::db::events::EventRow;
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/repositories/{repo_id}/scans/{scan_id}/events", get(list))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
 }
 
 /// Longest life of a stream.
@@ -48,14 +49,20 @@ const BATCH: u32 = 200;
 /// What a browser sends when it connects again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-#[derive(Serialize)]
-struct Shown {
+#[derive(Serialize, ToSchema)]
+#[schema(as = ScanEvent)]
+pub(super) struct Shown {
+    /// Counts 1, 2, 3 … within the scan, without a hole.
+    #[schema(minimum = 1)]
     seq: i64,
     scan_id: Uuid,
     at: Time,
+    /// `info`, `warning` or `error`.
     level: String,
     r#type: String,
     message: String,
+    /// What programs read; depends on the type.
+    #[schema(value_type = Object)]
     data: serde_json::Value,
 }
 
@@ -73,15 +80,38 @@ impl From<EventRow> for Shown {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct EventQuery {
+#[into_params(parameter_in = Query)]
+pub(super) struct EventQuery {
+    /// Only events behind this `seq`.
+    #[param(minimum = 0)]
     after: Option<i64>,
+    /// From `next_cursor` of the page before, as it is; beats `after`.
+    #[param(max_length = 1024)]
     cursor: Option<String>,
+    /// Events of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// If there is none yet, wait for one so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// The events of a scan
+///
+/// Oldest first, in pages or, with `Accept: text/event-stream`, as server-sent events
+/// that go on behind `Last-Event-ID`. The stream of a scan that has ended is 204 once
+/// all was read, which tells a browser to stay away.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/scans/{scan_id}/events", tag = "Scans",
+    operation_id = "list_scan_events", params(
+        EventQuery,
+        ("Last-Event-ID" = Option<i64>, Header, description = "For streams: the last `seq` that was read.", minimum = 0),
+    ), responses(
+        (status = OK, description = "A page of events, or the stream.", content((Page<Shown> = "application/json"), (String = "text/event-stream"))),
+        (status = NO_CONTENT, description = "For streams: nothing more will come."),
+        (status = BAD_REQUEST, description = "`Last-Event-ID` is no number.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -89,6 +119,19 @@ async fn list(
     Query(query): Query<EventQuery>,
     uri: Uri,
     headers: HeaderMap,
+) -> Result<Response> {
+    of_scan(app, caller, repo_id, scan_id, query, &uri, &headers).await
+}
+
+/// The events of a scan, however it was named.
+pub(super) async fn of_scan(
+    app: App,
+    caller: Caller,
+    repo_id: Uuid,
+    scan_id: Uuid,
+    query: EventQuery,
+    uri: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Response> {
     let limit = page::check_limit(query.limit)?;
     let wait = conditional::wait(query.wait)?;
@@ -102,8 +145,8 @@ async fn list(
     let waiter = app.db.hub().waiter(scan_id);
     // Also tells whether the scan belongs to the caller.
     find(&app, &caller, repo_id, scan_id).await?;
-    if wants_stream(&headers) {
-        return stream_from(app, caller, repo_id, scan_id, waiter, after, &headers).await;
+    if wants_stream(headers) {
+        return stream_from(app, caller, repo_id, scan_id, waiter, after, headers).await;
     }
     let read = || async {
         // First the state, then the events: what has ended has all its events.
@@ -115,7 +158,7 @@ async fn list(
         rows = waiter.until(wait, read) => rows?.unwrap_or_default(),
         () = app.stopping.cancelled() => Vec::new(),
     };
-    let mut response = Page::new(&uri, rows, limit, |row| row.seq, Shown::from).into_response();
+    let mut response = Page::new(uri, rows, limit, |row| row.seq, Shown::from).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -1,19 +1,20 @@
 //! Repositories and their threat profiles.
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::Response;
-use axum::routing::get;
+use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as JsonValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, Result};
-use super::extract::{Id, Json, Query};
-use super::fields::Check;
+use super::error::{ApiError, Problem, Result};
+use super::extract::{Id, Json, Query, is_multipart};
+use super::fields::{Check, Name, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db::repositories::{
@@ -22,15 +23,18 @@ use crate::db::repositories::{
 use crate::db::{projects, uploads};
 use crate::server::App;
 
+pub(super) mod upload;
+
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/projects/{project_id}/repositories", get(list).post(create))
-        .route("/v1/repositories/{repo_id}", get(read).put(update).delete(remove))
-        .route("/v1/repositories/{repo_id}/threat-profile", get(threat_profile))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(read, update, remove))
+        .routes(routes!(threat_profile))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Repository)]
 struct Row {
     id: Uuid,
     project_id: Uuid,
@@ -50,7 +54,7 @@ struct Row {
     updated_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Snapshot {
     id: Uuid,
     commit: Option<String>,
@@ -59,7 +63,7 @@ struct Snapshot {
     created_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LastScan {
     id: Uuid,
     status: String,
@@ -111,6 +115,12 @@ fn etag(repository: &Repository) -> String {
     )
 }
 
+/// The repositories of a project
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/repositories", tag = "Repositories",
+    operation_id = "list_repositories", params(PageQuery),
+    responses((status = OK, description = "A page of repositories.", body = Page<Row>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -131,10 +141,15 @@ async fn project(app: &App, caller: &Caller, id: Uuid) -> Result<()> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RepositoryInput, example = json!({"name": "shop", "source_type": "git_upload"}))]
 struct Create {
+    /// White space around it is taken off.
+    #[schema(value_type = Name)]
     name: String,
+    /// A text for people, perhaps of several lines.
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
     source_type: SourceType,
     /// An upload without a repository, whose pushes are to fill this one.
@@ -143,23 +158,54 @@ struct Create {
     scan: Option<bool>,
     source_url: Option<String>,
     r#ref: Option<String>,
+    #[schema(value_type = Option<Object>)]
     credentials: Option<JsonValue>,
 }
 
+/// Add a repository to a project
+///
+/// As JSON, or with an archive as `multipart/form-data`: zip, or tar as it is or in gzip,
+/// zstd, xz or bzip2, told by its content. Fields may come in any order.
+#[utoipa::path(post, path = "/v1/projects/{project_id}/repositories", tag = "Repositories",
+    operation_id = "create_repository", request_body(content((Create = "application/json"), (upload::Form = "multipart/form-data"))), responses(
+        (status = CREATED, description = "The repository, which is `pending` until its code is here.", body = Row),
+        (status = CONFLICT, description = "The upload fills another repository already.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
     Id(project_id): Id,
-    Json(body): Json<Create>,
-) -> Result<(StatusCode, axum::Json<Row>)> {
+    request: Request,
+) -> Result<Response> {
+    if is_multipart(request.headers()) {
+        project(&app, &caller, project_id).await?;
+        return match upload::receive(&app, &caller, request).await? {
+            upload::Outcome::Answered(answer) => Ok(answer),
+            upload::Outcome::Received(received) => {
+                let made = upload::make(&app, &caller, project_id, received, false).await?;
+                Ok((StatusCode::CREATED, axum::Json(Row::from(made))).into_response())
+            }
+        };
+    }
+    let Json(body) = Json::<Create>::from_request(request, &app).await?;
+    let made = create_from_json(&app, &caller, project_id, body).await?;
+    Ok((StatusCode::CREATED, axum::Json(Row::from(made))).into_response())
+}
+
+async fn create_from_json(
+    app: &App,
+    caller: &Caller,
+    project_id: Uuid,
+    body: Create,
+) -> Result<Repository> {
     let mut check = Check::default();
     let name = check.name("name", &body.name);
     let description = check.text("description", body.description.as_deref());
     if body.source_type != SourceType::GitUpload {
         check.refuse(
             "source_type",
-            "this server takes code by `git push` only: choose `git_upload`, then make a remote \
-             with POST /v1/git-uploads/ and push to it",
+            "choose `git_upload`, then make a remote with POST /v1/git-uploads/ and push to it; or \
+             send an archive as multipart/form-data",
         );
     } else {
         let foreign = [
@@ -175,7 +221,7 @@ async fn create(
         }
     }
     check.done()?;
-    project(&app, &caller, project_id).await?;
+    project(app, caller, project_id).await?;
     let mut tx = app.db.begin().await?;
     let free = match body.upload_id {
         Some(upload_id) => uploads::lock_free(&mut tx, caller.user_id, upload_id).await?,
@@ -203,15 +249,26 @@ async fn create(
         uploads::fill(&mut tx, upload_id, &repository, body.scan).await?;
     }
     tx.commit().await?;
-    Ok((StatusCode::CREATED, axum::Json(repository.into())))
+    Ok(repository)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Poll {
+    /// Answer as soon as something changed, or after so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// One repository
+///
+/// Made for polling: `ETag` with `If-None-Match`, and `wait`.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "get_repository", params(Poll, ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has.")), responses(
+        (status = OK, description = "The repository.", body = Row, headers(("ETag" = String, description = "Changes with what is shown."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -231,19 +288,31 @@ async fn read(
                 .ok_or_else(|| ApiError::not_found("repository"))
         },
         etag,
+        |repository| matches!(repository.ingest_status.as_str(), "ready" | "failed"),
     )
     .await?;
     let etag = etag(&repository);
     Ok(conditional::respond(&headers, &etag, &Row::from(repository)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RepositoryUpdate, example = json!({"name": "shop", "description": "The web shop."}))]
 struct Update {
+    /// White space around it is taken off.
+    #[schema(value_type = Name)]
     name: String,
+    /// A text for people, perhaps of several lines.
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
 }
 
+/// Rename or describe a repository
+///
+/// Replaces both fields; a description that is left out becomes empty.
+#[utoipa::path(put, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "update_repository", request_body = Update,
+    responses((status = OK, description = "The repository as it is now.", body = Row)))]
 async fn update(
     State(app): State<App>,
     caller: Caller,
@@ -262,6 +331,11 @@ async fn update(
     Ok(axum::Json(repository.into()))
 }
 
+/// Delete a repository and everything below it
+///
+/// Scans, findings and stored objects included; what runs is cancelled.
+#[utoipa::path(delete, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "delete_repository", responses((status = NO_CONTENT, description = "Deleted.")))]
 async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
     if repositories::delete(&app.db, caller.user_id, id).await? {
         Ok(StatusCode::NO_CONTENT)
@@ -270,6 +344,14 @@ async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<St
     }
 }
 
+/// The threat profile of a repository
+///
+/// Built from the snapshot when the code is ingested.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/threat-profile", tag = "Repositories",
+    operation_id = "get_threat_profile", responses(
+        (status = OK, description = "The profile.", body = Object, headers(("ETag" = String, description = "Its version."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn threat_profile(
     State(app): State<App>,
     caller: Caller,

@@ -200,7 +200,10 @@ impl<'a> Spool<'a> {
         };
         let mut shallow: Vec<ObjectId> = Vec::new();
         for line in self.shallow.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            shallow.push(ObjectId::from_hex(line).map_err(|_| bad("its list of shallow commits is malformed"))?);
+            shallow.push(
+                ObjectId::from_hex(line)
+                    .map_err(|_| bad("its list of shallow commits is malformed"))?,
+            );
         }
         // Of its own: the trees of the archive's files must not complete the history.
         let store = self.folder.join("objects");
@@ -333,12 +336,7 @@ fn reading(error: io::Error, id: ObjectId) -> ArchiveError {
     }
 }
 
-fn text(
-    path: &[u8],
-    size: u64,
-    max: u64,
-    content: &mut dyn Read,
-) -> Result<Vec<u8>, ArchiveError> {
+fn text(path: &[u8], size: u64, max: u64, content: &mut dyn Read) -> Result<Vec<u8>, ArchiveError> {
     if size > max {
         return Err(bad(&format!("{} has {size} bytes", shown(path))));
     }

@@ -188,8 +188,7 @@ impl Writer {
         let mut out = [0; CHUNK / 4];
         loop {
             let (before_in, before_out) = (self.deflate.total_in(), self.deflate.total_out());
-            let status =
-                self.deflate.compress(input, &mut out, flush).map_err(io::Error::other)?;
+            let status = self.deflate.compress(input, &mut out, flush).map_err(io::Error::other)?;
             let taken = (self.deflate.total_in() - before_in) as usize;
             let given = (self.deflate.total_out() - before_out) as usize;
             input = input.get(taken..).unwrap_or_default();

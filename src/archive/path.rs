@@ -128,7 +128,8 @@ fn is_like_git(part: &[u8]) -> bool {
 
 /// [Names that Windows reserves](https://learn.microsoft.com/windows/win32/fileio/naming-a-file).
 fn reserved_by_windows(part: &[u8]) -> bool {
-    if part.iter().any(|byte| b"<>:\"|?*".contains(byte)) || matches!(part.last(), Some(b'.' | b' '))
+    if part.iter().any(|byte| b"<>:\"|?*".contains(byte))
+        || matches!(part.last(), Some(b'.' | b' '))
     {
         return true;
     }

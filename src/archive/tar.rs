@@ -262,7 +262,10 @@ fn entry(
     if extended.sparse || kind == EntryType::GNUSparse {
         return Err(ArchiveError::new(
             "sparse_file",
-            format!("{} is a sparse file, which is not taken: make the tar without -S", shown(&name)),
+            format!(
+                "{} is a sparse file, which is not taken: make the tar without -S",
+                shown(&name)
+            ),
         ));
     }
     let path = path::clean(&name, From::Tar, budget.limits)?;

@@ -23,10 +23,7 @@ pub(super) fn try_import(bytes: &[u8], limits: &Limits) -> Result<(Imported, Fil
     import_file(&file, limits)
 }
 
-pub(super) fn import_file(
-    file: &Path,
-    limits: &Limits,
-) -> Result<(Imported, Files), ArchiveError> {
+pub(super) fn import_file(file: &Path, limits: &Limits) -> Result<(Imported, Files), ArchiveError> {
     let scratch = tempfile::tempdir().unwrap();
     let imported = import(file, scratch.path(), limits, &Cancel::new())?;
     let odb = crate::ingest::open_objects(&imported.objects).unwrap();

@@ -152,9 +152,8 @@ fn locate(
         // Bit 3: sizes and checksum follow the contents, and may be zero here. All
         // ones: they are in an extra field.
         let later = word(6) & 1 << 3 != 0;
-        let same = |said: u32, is: u64| {
-            u64::from(said) == is || said == u32::MAX || (later && said == 0)
-        };
+        let same =
+            |said: u32, is: u64| u64::from(said) == is || said == u32::MAX || (later && said == 0);
         if !same(long(18), item.packed) || !same(long(22), item.size) {
             return Err(differ("size"));
         }
@@ -286,9 +285,7 @@ impl<R: Read> Read for Content<R> {
         self.left -= read as u64;
         self.crc.update(buf.get(..read).unwrap_or_default());
         if read == 0 {
-            return Err(
-                ArchiveError::lying("an entry has fewer bytes than its header says").into()
-            );
+            return Err(ArchiveError::lying("an entry has fewer bytes than its header says").into());
         }
         Ok(read)
     }
@@ -299,10 +296,8 @@ impl<R: Read> Content<R> {
     fn end(mut self, item: &Item) -> Result<(), ArchiveError> {
         io::copy(&mut self, &mut io::sink())
             .map_err(|error| ArchiveError::reading(error, &item.name))?;
-        let more = self
-            .inner
-            .read(&mut [0])
-            .map_err(|error| ArchiveError::reading(error, &item.name))?;
+        let more =
+            self.inner.read(&mut [0]).map_err(|error| ArchiveError::reading(error, &item.name))?;
         if more > 0 {
             return Err(ArchiveError::lying(format!(
                 "{} has more bytes than its header says",

@@ -9,8 +9,8 @@ use serde_json::Value as JsonValue;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::snapshots::{self, NewSnapshot};
 use super::jobs::{JobKind, NewJob};
+use super::snapshots::{self, NewSnapshot};
 use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
 
 macro_rules! select {
@@ -87,7 +87,7 @@ statements! {
 }
 
 /// Why something failed: a stable word and a sentence for the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Failure {
     /// A stable word.
     pub code: String,
@@ -103,7 +103,7 @@ impl Failure {
 }
 
 /// Where the code comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceType {
     /// Cloned by URL.
@@ -126,7 +126,9 @@ impl SourceType {
 }
 
 /// How many findings of each severity are open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow, utoipa::ToSchema,
+)]
 pub struct OpenFindings {
     /// Severity critical.
     pub critical: i64,
@@ -141,7 +143,7 @@ pub struct OpenFindings {
 }
 
 /// How much of a language a snapshot holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Language {
     /// Name, as GitHub writes it.
     pub name: String,
@@ -285,7 +287,11 @@ pub struct NewRepository {
 
 /// Makes a repository that waits for its code.
 pub async fn create(tx: &mut Tx, new: &NewRepository) -> Result<Repository> {
-    let id = new_id();
+    create_with_id(tx, new_id(), new).await
+}
+
+/// As [`create`], with an id under which something is stored already.
+pub async fn create_with_id(tx: &mut Tx, id: Uuid, new: &NewRepository) -> Result<Repository> {
     let at = now();
     // The project's counter first: it is the lock that a deletion takes last, and
     // makes the insert fail as Gone if that was faster.
@@ -534,9 +540,8 @@ pub(super) fn storage_prefixes(
     scans: &[(Uuid,)],
 ) -> Vec<String> {
     let uploads = uploads.iter().map(|(id,)| uploads::storage_prefix(*id));
-    let repositories = repositories
-        .iter()
-        .flat_map(|(id,)| [snapshots::storage_prefix(*id), archive_prefix(*id)]);
+    let repositories =
+        repositories.iter().flat_map(|(id,)| [snapshots::storage_prefix(*id), archive_prefix(*id)]);
     let scans = scans.iter().map(|(id,)| format!("artifacts/{id}/"));
     uploads.chain(repositories).chain(scans).collect()
 }

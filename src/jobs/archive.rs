@@ -32,9 +32,7 @@ use crate::server::App;
 /// What the job is about, if it is about an archive.
 pub(super) fn came(context: &JobContext) -> Option<Result<ArchiveCame, JobError>> {
     let payload = context.job.payload.get("archive")?;
-    Some(
-        serde_json::from_value(payload.clone()).map_err(|error| JobError::Transient(error.into())),
-    )
+    Some(serde_json::from_value(payload.clone()).map_err(|error| JobError::Transient(error.into())))
 }
 
 pub(super) async fn run(context: &JobContext, came: &ArchiveCame) -> Result<(), JobError> {

@@ -100,10 +100,7 @@ async fn config(app: &App, row: &ScanRow) -> Result<ScanConfig, JobError> {
 }
 
 /// The snapshot of the scan, and its commit.
-async fn snapshot(
-    app: &App,
-    row: &ScanRow,
-) -> Result<(Snapshot, Option<String>), JobError> {
+async fn snapshot(app: &App, row: &ScanRow) -> Result<(Snapshot, Option<String>), JobError> {
     let missing = || JobError::Permanent {
         code: "no_snapshot",
         message: "There is nothing to scan: push a branch first.".to_owned(),

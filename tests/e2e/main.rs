@@ -6,6 +6,7 @@
 
 mod support;
 
+mod archives;
 mod conventions;
 mod crash;
 mod logs;

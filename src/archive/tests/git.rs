@@ -45,17 +45,18 @@ fn a_history_that_cannot_stand_alone_leaves_the_files() {
     ] {
         let (imported, files) = of(command).unwrap();
         assert!(imported.history.is_none(), "{command}");
-        assert_eq!(notes(&imported), ["history_left_out"], "{command}");
+        assert!(notes(&imported).contains(&"history_left_out"), "{command}");
         assert_eq!(files.keys().collect::<Vec<_>>(), ["a"], "{command}");
     }
 }
 
 #[test]
 fn leftovers_and_shallow_clones_are_no_obstacle() {
-    let (imported, _) = of("git checkout -q --detach; echo x > x; git add x; git commit -qm lost; \
+    let (imported, _) =
+        of("git checkout -q --detach; echo x > x; git add x; git commit -qm lost; \
          git checkout -q main; rm .git/objects/$(git rev-parse HEAD@{1}^{tree} | sed 's,^..,&/,'); \
          rm -rf .git/logs; cd ..; tar -cf a r")
-    .unwrap();
+        .unwrap();
     assert_eq!(notes(&imported), [""; 0]);
     assert!(imported.history.is_some());
     let (imported, _) = of("cd ..; git clone -q --depth 1 file://$PWD/r s; tar -cf a s").unwrap();
@@ -84,14 +85,21 @@ fn nothing_of_a_git_is_run_or_followed() {
 
 #[test]
 fn hostile_objects_are_refused() {
-    let damaged = of("f=$(ls -d .git/objects/??/* | head -1); chmod u+w $f; echo junk > $f; cd ..; tar -cf a r");
+    let damaged = of(
+        "f=$(ls -d .git/objects/??/* | head -1); chmod u+w $f; echo junk > $f; cd ..; tar -cf a r",
+    );
     assert_eq!(damaged.unwrap_err().code(), "bad_history");
-    let swapped = of("set -- $(ls -d .git/objects/??/*); chmod u+w $1; cp $2 $1; cd ..; tar -cf a r");
+    let swapped =
+        of("set -- $(ls -d .git/objects/??/*); chmod u+w $1; cp $2 $1; cd ..; tar -cf a r");
     assert_eq!(swapped.unwrap_err().code(), "bad_history");
-    let cut = of("git gc -q; p=$(ls .git/objects/pack/*.pack); chmod u+w $p; truncate -s 200 $p; cd ..; tar -cf a r");
+    let cut = of(
+        "git gc -q; p=$(ls .git/objects/pack/*.pack); chmod u+w $p; truncate -s 200 $p; cd ..; tar -cf a r",
+    );
     assert_eq!(cut.unwrap_err().code(), "bad_history");
-    let traversal = of("t=$(printf '100644 blob %s\\t..\\n' $(git hash-object -w a) | git mktree --missing 2>/dev/null || \
+    let traversal = of(
+        "t=$(printf '100644 blob %s\\t..\\n' $(git hash-object -w a) | git mktree --missing 2>/dev/null || \
          printf '100644 ..\\0%b' \"$(git hash-object a | sed 's/../\\\\x&/g')\" | git hash-object -t tree -w --stdin --literally); \
-         c=$(echo bad | git commit-tree $t); git update-ref refs/heads/main $c; cd ..; tar -cf a r");
+         c=$(echo bad | git commit-tree $t); git update-ref refs/heads/main $c; cd ..; tar -cf a r",
+    );
     assert_eq!(traversal.unwrap_err().code(), "bad_history");
 }

@@ -104,7 +104,9 @@ pub(super) fn read(
     }
     let left = lines.buffer().len() as u64 + lines.get_ref().limit();
     if left > 0 {
-        return Err(ArchiveError::lying("its directory has more entries than its last record says"));
+        return Err(ArchiveError::lying(
+            "its directory has more entries than its last record says",
+        ));
     }
     Ok(Directory { items, start: place.start, comment: place.comment })
 }
@@ -235,8 +237,7 @@ fn line(lines: &mut impl Read, budget: &Budget<'_>) -> Result<Item, ArchiveError
     if !matches!(fields.word(34), 0 | u16::MAX) {
         return Err(split());
     }
-    let skipped =
-        io::copy(&mut lines.take(comment.into()), &mut io::sink()).map_err(failed)?;
+    let skipped = io::copy(&mut lines.take(comment.into()), &mut io::sink()).map_err(failed)?;
     if skipped != u64::from(comment) {
         return Err(ArchiveError::damaged("the zip's directory ends too soon"));
     }

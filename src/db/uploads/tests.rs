@@ -350,14 +350,14 @@ async fn an_ingest_that_was_overtaken_shows_nothing() {
             let result = repositories::IngestResult {
                 snapshot: snapshots::NewSnapshot {
                     id: new_id(),
-                    commit_id: commit.into(),
+                    commit_id: Some(commit.into()),
                     manifest_key: format!("snapshots/{repository_id}/{commit}/manifest"),
                     file_count: 3,
                     total_bytes: 30,
                 },
                 languages: vec![],
                 default_branch: Some("main".into()),
-                head_commit: commit.into(),
+                head_commit: Some(commit.into()),
                 threat_profile: json!({"summary": profile}),
             };
             let mut tx = db.begin().await.unwrap();
@@ -380,7 +380,7 @@ async fn an_ingest_that_was_overtaken_shows_nothing() {
         let shown = repositories::get(db, owner, repository_id).await.unwrap().unwrap();
         assert_eq!(shown.ingest_status, "ready", "{name}");
         assert_eq!(shown.head_commit, Some(hex(2)));
-        assert_eq!(shown.snapshot().unwrap().commit, hex(2));
+        assert_eq!(shown.snapshot().unwrap().commit, Some(hex(2)));
         let snapshot = snapshots::current(db, repository_id).await.unwrap().unwrap();
         assert_eq!(
             snapshots::by_commit(db, owner, repository_id, &hex(2)).await.unwrap().unwrap(),
