@@ -129,7 +129,7 @@ async fn what_is_wrong_is_said_and_leaves_nothing() {
     let large = [small_zip(), vec![0; 3 << 20]].concat();
     for (parts, status, code) in [
         (vec![part("name", None, b"x")], 422, "validation_failed"),
-        (vec![], 400, "bad_request"),
+        (vec![], 422, "validation_failed"),
         (vec![zip(), zip()], 422, "validation_failed"),
         (vec![zip(), part("other", None, b"x")], 422, "validation_failed"),
         (vec![zip(), part("name", None, b"\xff")], 422, "validation_failed"),
