@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod openapi;
 pub mod page;
 pub mod projects;
+pub mod rate;
 pub mod repositories;
 pub mod scans;
 pub mod sessions;

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{self, FirstAccount, Keys};
+use crate::api::rate::Limiter;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::queue::{Queue, Workers};
@@ -46,6 +47,8 @@ pub struct State {
     pub keys: Keys,
     /// The scan engines with all their rules.
     pub engines: Arc<Engines>,
+    /// Requests of each account.
+    pub limiter: Limiter,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
@@ -92,6 +95,7 @@ impl App {
         let queue = match config.queue {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
         };
+        let limiter = Limiter::new(config.limits.requests_per_minute);
         Ok(Self::new(State {
             config,
             db,
@@ -100,6 +104,7 @@ impl App {
             keys,
             engines: Arc::new(engines),
             public_url,
+            limiter,
             stopping: CancellationToken::new(),
         }))
     }

@@ -7,6 +7,7 @@
 mod support;
 
 mod archives;
+mod callers;
 mod conventions;
 mod crash;
 mod logs;

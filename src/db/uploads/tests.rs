@@ -519,6 +519,7 @@ async fn a_deleted_remote_stops_at_once_and_its_packs_stay_with_the_repository()
             format!("packs/{unused}/"),
             format!("packs/{used}/"),
             format!("snapshots/{repository}/"),
+            format!("archives/{repository}/"),
         ];
         wanted.sort();
         assert_eq!(prefixes, wanted, "{name}");
@@ -546,7 +547,7 @@ async fn a_deleted_project_takes_everything_with_it() {
             assert_eq!(count(db, sql).await, 0, "{name}: {}", sql.sqlite);
         }
         let job = jobs::claim(db, "w", 1_000_000).await.unwrap().unwrap();
-        assert_eq!(job.payload["prefixes"].as_array().unwrap().len(), 2, "{name}");
+        assert_eq!(job.payload["prefixes"].as_array().unwrap().len(), 3, "{name}");
     }
 }
 
