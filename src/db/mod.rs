@@ -31,6 +31,7 @@ pub mod events;
 pub mod findings;
 pub mod idempotency;
 pub mod jobs;
+pub mod project_events;
 pub mod projects;
 pub mod repositories;
 pub mod results;

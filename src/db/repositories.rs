@@ -5,10 +5,11 @@
 //! that two ingests side by side cannot leave the older result.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as JsonValue;
+use serde_json::{Value as JsonValue, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::project_events::{self, NewProjectEvent};
 use super::snapshots::{self, NewSnapshot};
 use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
 
@@ -292,6 +293,14 @@ pub async fn create(tx: &mut Tx, new: &NewRepository) -> Result<Repository> {
         ],
     )
     .await?;
+    let data = json!({ "name": &new.name, "source_type": new.source_type });
+    let event = NewProjectEvent::info(
+        id,
+        "repository.created",
+        &format!("The repository {} was made.", new.name),
+        data,
+    );
+    project_events::append(tx, new.project_id, &[event]).await?;
     tx.fetch_one(BY_ID, args![id]).await
 }
 
@@ -380,6 +389,14 @@ pub async fn begin_ingest(
     let Some(generation) = lock(tx, repository_id, upload_id).await? else { return Ok(None) };
     tx.execute(BEGIN, args![repository_id, now()]).await?;
     tx.wake(repository_id);
+    let data = json!({ "upload_id": upload_id });
+    let event = NewProjectEvent::info(
+        repository_id,
+        "ingest.started",
+        "The source of the repository is being read.",
+        data,
+    );
+    project_events::tell(tx, repository_id, event).await?;
     Ok(Some(Ingest { repository_id, upload_id, generation }))
 }
 
@@ -408,6 +425,14 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     .await?;
     tx.execute(GENERATE_PROFILE, args![id, Value::json(&result.threat_profile), at]).await?;
     tx.wake(id);
+    let data = json!({
+        "commit": &result.head_commit,
+        "branch": &result.default_branch,
+        "files": result.snapshot.file_count,
+        "bytes": result.snapshot.total_bytes,
+    });
+    let event = NewProjectEvent::info(id, "ingest.completed", "The repository is ready.", data);
+    project_events::tell(tx, id, event).await?;
     Ok(true)
 }
 
@@ -419,6 +444,13 @@ pub async fn fail_ingest(tx: &mut Tx, ingest: &Ingest, failure: &Failure) -> Res
     }
     tx.execute(FAIL, args![ingest.repository_id, Value::json(failure), now()]).await?;
     tx.wake(ingest.repository_id);
+    let event = NewProjectEvent::error(
+        ingest.repository_id,
+        "ingest.failed",
+        &failure.message,
+        json!({ "error": failure }),
+    );
+    project_events::tell(tx, ingest.repository_id, event).await?;
     Ok(true)
 }
 
@@ -458,9 +490,7 @@ pub async fn threat_profile(
 /// included: rows with the commit, what runs with its next heartbeat, stored
 /// objects by a job. False if there is none.
 pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
-    if get(db, owner_id, id).await?.is_none() {
-        return Ok(false);
-    }
+    let Some(repository) = get(db, owner_id, id).await? else { return Ok(false) };
     let active: Vec<(Uuid,)> = db.conn().fetch_all(ACTIVE, args![id]).await?;
     cancel_jobs(db, active.into_iter().map(|row| row.0).chain([id])).await?;
 
@@ -473,6 +503,13 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
         return Ok(false);
     };
     tx.execute(COUNT_DOWN, args![project_id, now()]).await?;
+    let event = NewProjectEvent::info(
+        id,
+        "repository.deleted",
+        &format!("The repository {} was deleted.", repository.name),
+        json!({ "name": &repository.name, "source_type": &repository.source_type }),
+    );
+    project_events::append(&mut tx, project_id, &[event]).await?;
     let prefixes = storage_prefixes(&uploads, &[(id,)], &scans);
     uploads::delete_objects(&mut tx, id, prefixes).await?;
     for (topic,) in uploads.into_iter().chain(scans).chain([(id,)]) {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::events::{self, NewEvent};
 use super::jobs::{self, CancelOutcome, JobKind, NewJob};
+use super::project_events::{self, NewProjectEvent};
 pub use super::repositories::Failure;
 use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements};
 use crate::scan::{Level, Progress, ScanConfig};
@@ -269,6 +270,7 @@ statements! {
                             AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
     OF_PROJECT = concat("SELECT ", columns!(), " FROM scans WHERE project_id = $1 \
                          AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
+    PLACE = "SELECT project_id, repository_id FROM scans WHERE id = $1";
     START = "UPDATE scans SET status = 'running', worker_id = $2, version = version + 1, \
              started_at = COALESCE(started_at, $3) \
              WHERE id = $1 AND status IN ('queued', 'running') RETURNING repository_id";
@@ -318,6 +320,13 @@ pub async fn create(tx: &mut Tx, scan: &NewScan) -> Result<Uuid> {
         },
     )
     .await?;
+    let event = NewProjectEvent::info(
+        scan.repository_id,
+        "scan.queued",
+        "A scan waits for a worker.",
+        serde_json::json!({ "trigger": scan.trigger, "commit": scan.commit_id }),
+    );
+    project_events::append(tx, scan.project_id, &[event.of_scan(id)]).await?;
     Ok(id)
 }
 
@@ -358,7 +367,32 @@ pub async fn start(tx: &mut Tx, id: Uuid, worker: &str) -> Result<bool> {
     let Some((repository,)) = row else { return Ok(false) };
     tx.wake(id);
     touch_repository(tx, repository, id).await?;
+    let event = NewProjectEvent::info(
+        repository,
+        "scan.started",
+        "A worker has begun the scan.",
+        serde_json::json!({}),
+    );
+    project_events::tell(tx, repository, event.of_scan(id)).await?;
     Ok(true)
+}
+
+/// Tells the project of milestones of a running scan, as `scan.` and their kind.
+pub async fn tell_project(tx: &mut Tx, id: Uuid, milestones: &[NewEvent]) -> Result<()> {
+    if milestones.is_empty() {
+        return Ok(());
+    }
+    let row: Option<(Uuid, Uuid)> = tx.fetch_optional(PLACE, args![id]).await?;
+    let Some((project_id, repository_id)) = row else { return Err(gone()) };
+    let events: Vec<NewProjectEvent> = milestones
+        .iter()
+        .map(|event| NewProjectEvent {
+            scan_id: Some(id),
+            repository_id: Some(repository_id),
+            event: NewEvent { kind: format!("scan.{}", event.kind), ..event.clone() },
+        })
+        .collect();
+    project_events::append(tx, project_id, &events).await
 }
 
 /// Notes what is scanned, for scans that were created before it was known.
@@ -405,8 +439,9 @@ pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
             NewEvent::info(status.as_str(), "The scan was cancelled.", serde_json::json!({}))
         }
     };
-    events::append(tx, id, &[event]).await?;
+    events::append(tx, id, std::slice::from_ref(&event)).await?;
     touch_repository(tx, repository, id).await?;
+    tell_project(tx, id, &[event]).await?;
     Ok(true)
 }
 

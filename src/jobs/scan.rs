@@ -74,10 +74,11 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let gaps = recorder.gaps();
     let coverage = Coverage { config, truncated: gaps.truncated, skipped: gaps.skipped };
     let mut tx = app.db.begin().await?;
-    recorder.write(&mut tx, id).await?;
     let summary =
         findings::merge(&mut tx, &row, &coverage, outcome.findings, |rule| app.engines.rule(rule))
             .await?;
+    // Behind the merge: events take the row of the project, which comes last.
+    recorder.write(&mut tx, id).await?;
     for artifact in &stored {
         artifacts::put(&mut tx, artifact).await?;
     }
