@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::{self, FirstAccount, Keys};
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
+use crate::net::{Allowed, Guard};
 use crate::queue::{Queue, Workers};
 use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
@@ -46,6 +47,8 @@ pub struct State {
     pub keys: Keys,
     /// The scan engines with all their rules.
     pub engines: Arc<Engines>,
+    /// The way to other servers.
+    pub guard: Guard,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
@@ -92,6 +95,8 @@ impl App {
         let queue = match config.queue {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
         };
+        let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
+        let guard = Guard::new(allowed, config.dns_servers.clone());
         Ok(Self::new(State {
             config,
             db,
@@ -99,6 +104,7 @@ impl App {
             queue,
             keys,
             engines: Arc::new(engines),
+            guard,
             public_url,
             stopping: CancellationToken::new(),
         }))
