@@ -1,4 +1,9 @@
-//! Findings: lists with filters, triage.
+//! Findings: lists with filters, triage of one and of many.
+//!
+//! Triage of many takes ids (all of them in one transaction) or a filter, which may
+//! name any number and is worked off in steps of 1,000, each a transaction of its own:
+//! see [`crate::db::findings`]. A finding that has the status, the reason and the end
+//! already is `unchanged`, and no comment is noted for it.
 
 use std::collections::HashMap;
 
@@ -6,7 +11,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -27,6 +32,7 @@ use crate::server::App;
 pub fn router() -> Router<App> {
     Router::new()
         .route("/v1/repositories/{repo_id}/findings", get(list))
+        .route("/v1/repositories/{repo_id}/findings/triage", post(triage_many))
         .route("/v1/repositories/{repo_id}/findings/{finding_id}", get(show).put(triage))
         .route("/v1/projects/{project_id}/findings", get(list_of_project))
 }
@@ -37,6 +43,8 @@ const MAX_VALUES: usize = 50;
 const MAX_VALUE: usize = 500;
 /// Most wild cards in a path: more make matching slow.
 const MAX_WILD: usize = 8;
+/// Most ids of one triage.
+const MAX_IDS: usize = 1_000;
 /// Longest comment, in characters.
 const MAX_COMMENT: usize = 2_000;
 
@@ -218,25 +226,10 @@ impl Asked {
                 let message = format!("must be at most {MAX_VALUE} characters");
                 return Err(ApiError::invalid_field(name, message));
             }
+            if name_values(filter, &name, value.split(','))? {
+                continue;
+            }
             match name.as_str() {
-                "severity" => several(&name, &value, &mut filter.severity, |v| v.parse().ok())?,
-                "status" => several(&name, &value, &mut filter.status, |v| v.parse().ok())?,
-                "state" => several(&name, &value, &mut filter.state, |v| v.parse().ok())?,
-                "scan_id" => several(&name, &value, &mut filter.scan_id, |v| uuid(v).ok())?,
-                "engine" => several(&name, &value, &mut filter.engine, |v| {
-                    EngineKind::ALL.into_iter().find(|engine| engine.as_str() == v)
-                })?,
-                "rule_id" => {
-                    several(&name, &value, &mut filter.rule_id, |v| Some(v.to_owned()))?;
-                }
-                "path" => several(&name, &value, &mut filter.path, |v| {
-                    let wild = v.chars().filter(|c| matches!(c, '*' | '?')).count();
-                    (wild <= MAX_WILD).then(|| v.trim_start_matches('/').to_owned())
-                })?,
-                "q" => {
-                    let words = value.trim();
-                    filter.q = (!words.is_empty()).then(|| words.to_owned());
-                }
                 "sort" => asked.sort = sort(&value)?,
                 "limit" => {
                     let limit = value.parse().map_err(|_| {
@@ -258,14 +251,43 @@ impl Asked {
     }
 }
 
-/// Adds comma-separated values to a filter.
-fn several<T: PartialEq>(
+/// Adds values to the filter of this name; false if there is none.
+fn name_values<'v>(
+    filter: &mut Filter,
     name: &str,
-    value: &str,
+    values: impl Iterator<Item = &'v str>,
+) -> Result<bool> {
+    match name {
+        "severity" => several(name, values, &mut filter.severity, |v| v.parse().ok())?,
+        "status" => several(name, values, &mut filter.status, |v| v.parse().ok())?,
+        "state" => several(name, values, &mut filter.state, |v| v.parse().ok())?,
+        "scan_id" => several(name, values, &mut filter.scan_id, |v| uuid(v).ok())?,
+        "engine" => several(name, values, &mut filter.engine, |v| {
+            EngineKind::ALL.into_iter().find(|engine| engine.as_str() == v)
+        })?,
+        "rule_id" => several(name, values, &mut filter.rule_id, |v| Some(v.to_owned()))?,
+        "path" => several(name, values, &mut filter.path, |v| {
+            let wild = v.chars().filter(|c| matches!(c, '*' | '?')).count();
+            (wild <= MAX_WILD).then(|| v.trim_start_matches('/').to_owned())
+        })?,
+        "q" => {
+            let words = values.collect::<Vec<_>>().join(",");
+            let words = words.trim();
+            filter.q = (!words.is_empty()).then(|| words.to_owned());
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Adds values to a filter.
+fn several<'v, T: PartialEq>(
+    name: &str,
+    values: impl Iterator<Item = &'v str>,
     into: &mut Vec<T>,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<()> {
-    for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in values.map(str::trim).filter(|part| !part.is_empty()) {
         let parsed = parse(part).ok_or_else(|| {
             ApiError::invalid_field(name, format!("{part:?} is no value of this filter"))
         })?;
@@ -336,6 +358,132 @@ async fn triage(
     }
     tx.commit().await?;
     show(state, caller, ids).await
+}
+
+/// Which findings, and what is said about them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Many {
+    ids: Option<Vec<String>>,
+    filter: Option<Named>,
+    status: Status,
+    reason: Option<Reason>,
+    comment: Option<String>,
+    expires_at: Option<String>,
+}
+
+/// The filter of a triage: the filters of a list, each with one value or several.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    severity: Option<OneOrMany>,
+    status: Option<OneOrMany>,
+    state: Option<OneOrMany>,
+    engine: Option<OneOrMany>,
+    path: Option<OneOrMany>,
+    rule_id: Option<OneOrMany>,
+    scan_id: Option<OneOrMany>,
+    q: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Named {
+    fn check(self) -> Result<Filter> {
+        let mut filter = Filter::default();
+        let mut any = false;
+        for (name, values) in [
+            ("severity", self.severity),
+            ("status", self.status),
+            ("state", self.state),
+            ("engine", self.engine),
+            ("path", self.path),
+            ("rule_id", self.rule_id),
+            ("scan_id", self.scan_id),
+            ("q", self.q.map(OneOrMany::One)),
+        ] {
+            let values = match values {
+                None => continue,
+                Some(OneOrMany::One(value)) => vec![value],
+                Some(OneOrMany::Many(values)) => values,
+            };
+            let field = format!("filter.{name}");
+            if values.is_empty() || values.iter().any(|value| value.trim().is_empty()) {
+                return Err(ApiError::invalid_field(field, "must not be empty"));
+            }
+            if values.iter().any(|value| value.chars().count() > MAX_VALUE) {
+                let message = format!("must be at most {MAX_VALUE} characters");
+                return Err(ApiError::invalid_field(field, message));
+            }
+            name_values(&mut filter, name, values.iter().map(String::as_str))
+                .map_err(|error| ApiError::invalid_field(field, error.reason()))?;
+            any = true;
+        }
+        if any {
+            Ok(filter)
+        } else {
+            Err(ApiError::invalid_field(
+                "filter",
+                "must name at least one of severity, status, state, engine, path, rule_id, \
+                 scan_id, q",
+            ))
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Triaged {
+    updated: u64,
+    unchanged: u64,
+    not_found: Vec<Uuid>,
+}
+
+async fn triage_many(
+    State(app): State<App>,
+    caller: Caller,
+    Id(repo_id): Id,
+    Json(body): Json<Many>,
+) -> Result<axum::Json<Triaged>> {
+    let Many { ids, filter, status, reason, comment, expires_at } = body;
+    let decision = check(Put { status, reason, comment, expires_at })?;
+    let (owner, email) = (caller.user_id, caller.email.as_str());
+    let bulk = match (ids, filter) {
+        (Some(ids), None) => {
+            if ids.is_empty() || ids.len() > MAX_IDS {
+                let message = format!("must be 1 to {MAX_IDS} ids");
+                return Err(ApiError::invalid_field("ids", message));
+            }
+            let mut parsed = Vec::with_capacity(ids.len());
+            for (n, id) in ids.iter().enumerate() {
+                parsed.push(uuid(id).map_err(|_| {
+                    ApiError::invalid_field(format!("ids[{n}]"), "must be the id of a finding")
+                })?);
+            }
+            db::findings::triage_by_ids(&app.db, owner, repo_id, &parsed, email, &decision).await?
+        }
+        (None, Some(filter)) => {
+            let filter = filter.check()?;
+            db::findings::triage_by_filter(&app.db, owner, repo_id, &filter, email, &decision)
+                .await?
+        }
+        _ => {
+            return Err(ApiError::invalid_field(
+                "ids",
+                "name the findings either by `ids` or by `filter`",
+            ));
+        }
+    };
+    let bulk = bulk.ok_or_else(|| ApiError::not_found("repository"))?;
+    Ok(axum::Json(Triaged {
+        updated: bulk.updated,
+        unchanged: bulk.unchanged,
+        not_found: bulk.not_found,
+    }))
 }
 
 fn check(body: Put) -> Result<Triage> {

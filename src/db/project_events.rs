@@ -22,6 +22,7 @@
 //! | `ingest.started`, `ingest.progress`, `ingest.completed`, `ingest.failed` | the source is read | `commit`, `error` … |
 //! | `upload.pushed`, `upload.ready`, `upload.failed` | a git upload | `upload_id`, `ref`, `commit`, `error` … |
 //! | `scan.queued`, `scan.started`, `scan.phase` | a scan goes on | `trigger`, `phase` |
+//! | `findings.triaged` | people decide | `count`, `status`, `reason`, `by` |
 //! | `scan.completed`, `scan.failed`, `scan.cancelled` | a scan ends | `summary`, `error` |
 
 use serde_json::Value as JsonValue;

@@ -279,7 +279,8 @@ async fn redirects_are_checked_as_the_first_url_was() {
         ("loop", "too_many_redirects"),
         ("missing", "http_status"),
     ] {
-        let outcome = get(&guard, &format!("http://local.test:{port}/{path}"), HeaderMap::new());
+        let url = format!("http://local.test:{port}/{path}");
+        let outcome = get(&guard, &url, HeaderMap::new());
         assert_eq!(code(outcome.await), expected, "{path}");
     }
     assert_eq!(secret.hits.load(Ordering::SeqCst), 0);
