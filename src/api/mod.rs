@@ -22,6 +22,7 @@ pub mod projects;
 pub mod repositories;
 pub mod scans;
 pub mod source;
+pub mod threat_profile;
 pub mod time;
 
 use axum::Router;
@@ -41,4 +42,5 @@ pub fn router() -> Router<App> {
         .merge(repositories::router())
         .merge(scans::router())
         .merge(source::router())
+        .merge(threat_profile::router())
 }

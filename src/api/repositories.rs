@@ -1,4 +1,4 @@
-//! Repositories and their threat profiles.
+//! Repositories.
 
 use axum::Router;
 use axum::extract::State;
@@ -27,7 +27,6 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/v1/projects/{project_id}/repositories", get(list).post(create))
         .route("/v1/repositories/{repo_id}", get(read).put(update).delete(remove))
-        .route("/v1/repositories/{repo_id}/threat-profile", get(threat_profile))
 }
 
 #[derive(Serialize)]
@@ -268,32 +267,6 @@ async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<St
     } else {
         Err(ApiError::not_found("repository"))
     }
-}
-
-async fn threat_profile(
-    State(app): State<App>,
-    caller: Caller,
-    Id(id): Id,
-    headers: HeaderMap,
-) -> Result<Response> {
-    if repositories::get(&app.db, caller.user_id, id).await?.is_none() {
-        return Err(ApiError::not_found("repository"));
-    }
-    let profile =
-        repositories::threat_profile(&app.db, caller.user_id, id).await?.ok_or_else(|| {
-            ApiError::new(
-                StatusCode::NOT_FOUND,
-                "not_ingested",
-                "There is no threat profile yet: it is made when the first push is ingested.",
-            )
-        })?;
-    let mut body = profile.body.0;
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert("source".into(), profile.source.into());
-        fields.insert("version".into(), profile.version.into());
-        fields.insert("updated_at".into(), Time(profile.updated_at).to_string().into());
-    }
-    Ok(conditional::respond(&headers, &conditional::etag(id, profile.version), &body))
 }
 
 #[cfg(test)]

@@ -73,6 +73,13 @@ statements! {
                         version = threat_profiles.version + 1, \
                         updated_at = excluded.updated_at \
                         WHERE threat_profiles.source = 'generated'";
+    PROFILE_VERSION = "SELECT version FROM threat_profiles WHERE repository_id = $1";
+    PUT_PROFILE = "INSERT INTO threat_profiles (repository_id, owner_id, body, source, version, \
+                   updated_at) VALUES ($1, $2, $3, 'edited', 1, $4) \
+                   ON CONFLICT (repository_id) DO UPDATE SET body = excluded.body, \
+                   source = 'edited', version = threat_profiles.version + 1, \
+                   updated_at = excluded.updated_at \
+                   RETURNING body, source, version, updated_at";
     ACTIVE = "SELECT id FROM scans WHERE repository_id = $1 AND status IN ('queued', 'running')";
     LOCK_UPLOADS = pair(
         "SELECT id FROM git_uploads WHERE repository_id = $1 ORDER BY id",
@@ -484,6 +491,50 @@ pub async fn threat_profile(
     id: Uuid,
 ) -> Result<Option<ThreatProfile>> {
     conn.into().fetch_optional(PROFILE, args![id, owner_id]).await
+}
+
+/// What became of a profile that a person wrote.
+#[derive(Debug)]
+pub enum PutProfile {
+    /// It is kept.
+    Done(ThreatProfile),
+    /// This owner has no such repository.
+    NotFound,
+    /// There is another version than the one that was changed.
+    Stale,
+}
+
+/// Keeps the threat profile that a person wrote, if its version now (none: there is no
+/// profile yet) passes. No ingest replaces it.
+pub async fn put_threat_profile(
+    tx: &mut Tx,
+    owner_id: Uuid,
+    id: Uuid,
+    body: &JsonValue,
+    passes: impl Fn(Option<i64>) -> bool,
+) -> Result<PutProfile> {
+    if get(&mut *tx, owner_id, id).await?.is_none() {
+        return Ok(PutProfile::NotFound);
+    }
+    // The row of the repository is the lock: a profile may have no row yet.
+    if lock(tx, id, None).await?.is_none() {
+        return Ok(PutProfile::NotFound);
+    }
+    let version: Option<(i64,)> = tx.fetch_optional(PROFILE_VERSION, args![id]).await?;
+    if !passes(version.map(|row| row.0)) {
+        return Ok(PutProfile::Stale);
+    }
+    let args = args![id, owner_id, Value::json(body), now()];
+    let profile: ThreatProfile = tx.fetch_one(PUT_PROFILE, args).await?;
+    tx.wake(id);
+    let event = NewProjectEvent::info(
+        id,
+        "threat_profile.edited",
+        "The threat profile was edited.",
+        json!({ "version": profile.version }),
+    );
+    project_events::tell(tx, id, event).await?;
+    Ok(PutProfile::Done(profile))
 }
 
 /// Deletes a repository of this owner and everything below it, its remotes
