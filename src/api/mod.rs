@@ -24,6 +24,7 @@ pub mod scans;
 pub mod source;
 pub mod threat_profile;
 pub mod time;
+pub mod webhooks;
 
 use axum::Router;
 
@@ -43,4 +44,5 @@ pub fn router() -> Router<App> {
         .merge(scans::router())
         .merge(source::router())
         .merge(threat_profile::router())
+        .merge(webhooks::router())
 }

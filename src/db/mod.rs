@@ -40,6 +40,7 @@ pub mod sessions;
 pub mod snapshots;
 pub mod uploads;
 pub mod users;
+pub mod webhooks;
 
 use std::path::Path;
 use std::str::FromStr;

@@ -16,7 +16,7 @@ use super::events::{self, NewEvent};
 use super::jobs::{self, CancelOutcome, JobKind, NewJob};
 use super::project_events::{self, NewProjectEvent};
 pub use super::repositories::Failure;
-use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements};
+use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements, webhooks};
 use crate::scan::{Level, Progress, ScanConfig};
 
 /// Declares an enum that the database keeps as text.
@@ -266,6 +266,7 @@ statements! {
     SCANNABLE = "SELECT id, project_id, ingest_status, default_branch, head_commit, snapshot_id \
                  FROM repositories WHERE id = $1 AND owner_id = $2";
     GET = concat("SELECT ", columns!(), " FROM scans WHERE id = $1 AND owner_id = $2");
+    BY_ID = concat("SELECT ", columns!(), " FROM scans WHERE id = $1");
     OF_REPOSITORY = concat("SELECT ", columns!(), " FROM scans WHERE repository_id = $1 \
                             AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
     OF_PROJECT = concat("SELECT ", columns!(), " FROM scans WHERE project_id = $1 \
@@ -441,6 +442,11 @@ pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
     };
     events::append(tx, id, std::slice::from_ref(&event)).await?;
     touch_repository(tx, repository, id).await?;
+    if let Ending::Completed(summary) = ending
+        && let Some(scan) = tx.fetch_optional::<ScanRow>(BY_ID, args![id]).await?
+    {
+        webhooks::scan_completed(tx, &scan, summary).await?;
+    }
     tell_project(tx, id, &[event]).await?;
     Ok(true)
 }

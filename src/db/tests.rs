@@ -22,6 +22,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("uploads", uploads::STATEMENTS),
         ("uploads::push", uploads::push::STATEMENTS),
         ("users", users::STATEMENTS),
+        ("webhooks", webhooks::STATEMENTS),
     ]
 }
 

@@ -20,7 +20,7 @@ pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
 use super::jobs::{self, JobKind, NewJob};
 use super::project_events::{self, NewProjectEvent};
 use super::repositories::{Failure, Repository};
-use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users};
+use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users, webhooks};
 
 macro_rules! columns {
     () => {
@@ -371,6 +371,7 @@ pub async fn set_status(tx: &mut Tx, id: Uuid, outcome: &Ingested) -> Result<()>
     let Some(repository_id) = upload.repository_id else { return Ok(()) };
     let event = match outcome {
         Ingested::Ready { scan_id } => {
+            webhooks::upload_ready(tx, &upload, *scan_id).await?;
             let data = serde_json::json!({
                 "upload_id": id, "ref": upload.head_ref, "commit": upload.head_commit,
             });

@@ -11,12 +11,13 @@ mod report;
 pub mod results;
 mod scan;
 pub mod source;
+mod webhook;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::db::jobs::{self, End, JobKind};
 use crate::db::scans::{self, Ending, Failure};
-use crate::db::{DbError, findings, now};
+use crate::db::{DbError, findings, now, webhooks};
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
 
@@ -26,6 +27,7 @@ pub async fn run(context: JobContext) -> Result<(), JobError> {
         JobKind::Ingest => ingest::run(&context).await,
         JobKind::Scan => scan::run(&context).await,
         JobKind::DeleteObjects => delete::run(&context).await,
+        JobKind::Webhook => webhook::run(&context).await,
     }
 }
 
@@ -51,6 +53,7 @@ pub async fn failed(context: &JobContext, code: &str, message: &str) -> Result<(
         }
         JobKind::Ingest => ingest::failed(&mut tx, context, code, message).await?,
         JobKind::DeleteObjects => {}
+        JobKind::Webhook => webhook::failed(&mut tx, context, message).await?,
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Failed(format!("{code}: {message}"))).await?;
     tx.commit().await
@@ -65,6 +68,7 @@ pub async fn sweep(app: &App) -> Result<(), DbError> {
     if at - LAST.load(Ordering::Relaxed) > HOUR {
         LAST.store(at, Ordering::Relaxed);
         crate::accounts::sweep(&app.db).await?;
+        webhooks::forget(&app.db, at - webhooks::KEPT).await?;
     }
     Ok(())
 }
