@@ -58,5 +58,5 @@ CREATE TABLE webhook_deliveries (
     error TEXT,
     created_at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX webhook_deliveries_webhook ON webhook_deliveries (webhook_id, id) STRICT;
+CREATE INDEX webhook_deliveries_webhook ON webhook_deliveries (webhook_id, id);
 CREATE INDEX webhook_deliveries_age ON webhook_deliveries (created_at);
