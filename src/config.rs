@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::billing::decimal::Price;
+use crate::billing::{ITEMS, Prices};
+
 /// What is wrong with the configuration, as one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -61,6 +64,13 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_ADMIN_EMAIL", "admin@localhost", "first account"),
     key("SLUICE_ADMIN_PASSWORD", "generated", "password of the first account"),
     key("SLUICE_ADVISORIES", "none", "folder of OSV records, or `sample`"),
+    key("SLUICE_CURRENCY", "USD", "currency of the prices, a code of ISO 4217"),
+    key("SLUICE_PRICE_PUSH", "0", ITEMS[0].meaning),
+    key("SLUICE_PRICE_RECEIVED_GB", "0", ITEMS[1].meaning),
+    key("SLUICE_PRICE_STORAGE_GB_HOUR", "0", ITEMS[2].meaning),
+    key("SLUICE_PRICE_SCAN", "0", ITEMS[3].meaning),
+    key("SLUICE_PRICE_SCAN_CPU_SECOND", "0", ITEMS[4].meaning),
+    key("SLUICE_PRICE_FILE_SCANNED", "0", ITEMS[5].meaning),
     key("SLUICE_ALLOW_PRIVATE_URLS", "false", "lets clone-by-URL reach private networks"),
     key("SLUICE_ALLOW_HTTP_URLS", "false", "lets clone-by-URL use http:// besides https://"),
     key("SLUICE_DNS_SERVERS", "the system's", "name servers for clone-by-URL: IP[:PORT],…"),
@@ -146,6 +156,8 @@ limits! {
     scan_seconds = 3600, "seconds", "SLUICE_LIMIT_SCAN_SECONDS";
     /// Bytes of the body of an API request.
     request_bytes = 1 << 20, "bytes", "SLUICE_LIMIT_REQUEST_BYTES";
+    /// Requests of one account to the API in a minute, for each server; 0 is no limit.
+    requests_per_minute = 600_000, "count", "SLUICE_LIMIT_REQUESTS_PER_MINUTE";
     /// Longest life of a git upload.
     upload_seconds = 30 * 24 * 3600, "seconds", "SLUICE_LIMIT_UPLOAD_SECONDS";
     /// Failed sign-ins of an account or address in 15 minutes.
@@ -195,6 +207,8 @@ pub struct Config {
     pub dns_servers: Vec<SocketAddr>,
     /// The quotas.
     pub limits: Limits,
+    /// What usage costs.
+    pub prices: Prices,
 }
 
 /// A value that is never printed.
@@ -361,6 +375,7 @@ impl Config {
         let allow_http_urls = flag("SLUICE_ALLOW_HTTP_URLS")?;
         let dns_servers = take("SLUICE_DNS_SERVERS").unwrap_or_default();
         let dns_servers = parse_dns_servers(&dns_servers)?;
+        let prices = prices(&mut take)?;
         sources.values.retain(|_, v| !v.is_empty());
         if let Some(unknown) = sources.values.keys().next() {
             return Err(ConfigError(format!(
@@ -385,8 +400,28 @@ impl Config {
             allow_http_urls,
             dns_servers,
             limits,
+            prices,
         })
     }
+}
+
+fn prices(take: &mut impl FnMut(&'static str) -> Option<String>) -> Result<Prices, ConfigError> {
+    let mut prices = Prices::default();
+    for (item, price) in ITEMS.iter().zip(&mut prices.unit) {
+        if let Some(text) = take(item.env) {
+            *price = Price::parse(&text)
+                .map_err(|why| ConfigError(format!("{} {text:?} {why}", item.env)))?;
+        }
+    }
+    if let Some(currency) = take("SLUICE_CURRENCY") {
+        if currency.len() != 3 || !currency.bytes().all(|b| b.is_ascii_uppercase()) {
+            return Err(ConfigError(format!(
+                "SLUICE_CURRENCY {currency:?} must be a code of ISO 4217, such as EUR"
+            )));
+        }
+        prices.currency = currency;
+    }
+    Ok(prices)
 }
 
 fn parse_number(env: &str, text: &str) -> Result<u64, ConfigError> {
@@ -450,6 +485,19 @@ mod tests {
     }
 
     #[test]
+    fn every_price_has_a_key() {
+        for item in ITEMS {
+            assert!(KEYS.iter().any(|key| key.env == item.env), "{}", item.env);
+            let config = config(&[(item.env, "0.25"), ("SLUICE_CURRENCY", "EUR")]).unwrap();
+            let price = config.prices.items().find(|(of, _)| of.env == item.env).unwrap().1;
+            assert_eq!(
+                (price.to_string().as_str(), config.prices.currency.as_str()),
+                ("0.25", "EUR")
+            );
+        }
+    }
+
+    #[test]
     fn every_bad_value_names_its_key() {
         for (key, value) in [
             ("SLUICE_LISTEN", "nowhere"),
@@ -465,6 +513,9 @@ mod tests {
             ("SLUICE_ALLOW_PRIVATE_URLS", "perhaps"),
             ("SLUICE_ALLOW_HTTP_URLS", "perhaps"),
             ("SLUICE_DNS_SERVERS", "127.0.0.1,nowhere"),
+            ("SLUICE_CURRENCY", "dollars"),
+            ("SLUICE_PRICE_PUSH", "-0.5"),
+            ("SLUICE_PRICE_STORAGE_GB_HOUR", "1e3"),
             ("SLUICE_LIMIT_PUSH_BYTES", "-1"),
             ("SLUICE_LIMIT_PUSH_BITES", "1"),
             ("SLUICE_ADVISORIES", "/does/not/exist"),

@@ -8,11 +8,13 @@
 pub mod accounts;
 pub mod api;
 pub mod bare;
+pub mod billing;
 pub mod cli;
 pub mod config;
 pub mod db;
 pub mod ingest;
 pub mod jobs;
+pub mod metrics;
 pub mod net;
 pub mod queue;
 pub mod remote;

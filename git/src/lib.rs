@@ -67,7 +67,7 @@ pub use self::{
     refs::Ref,
     remote::{
         Access, Announced, CheckedPush, CommandOutcome, Credentials, Policy, ReceiveProgress,
-        Refusal, RefusalKind, Remote, Repository,
+        Refusal, RefusalKind, RefusedBy, Remote, Repository,
     },
     stream::Messages,
 };

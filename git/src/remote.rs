@@ -61,6 +61,11 @@ pub trait Repository: Send + Sync + 'static {
         let _ = progress;
     }
 
+    /// Hears that a push was refused for its pack, and by what; for figures only.
+    fn refused(&self, by: RefusedBy) {
+        let _ = by;
+    }
+
     /// Everything was received and checked: make it durable and move the refs.
     ///
     /// Called once for a push of which at least one command survived the checks, and not again.
@@ -218,6 +223,17 @@ impl Default for Policy {
             max_refs: 100_000,
         }
     }
+}
+
+/// What a pack was refused by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// A limit, by the name of its field in [`firewall::Limits`].
+    Limit(&'static str),
+    /// What is in it.
+    Content,
+    /// Trouble of the server's own.
+    Server,
 }
 
 /// What is known about a push before its pack is read.

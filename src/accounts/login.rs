@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::password::{self, PasswordError, Slot};
@@ -74,7 +75,8 @@ pub async fn login(
 ) -> Result<Tokens, LoginError> {
     let (app, email) = (app.clone(), email::normalize(address));
     // A task of its own: who goes away before the answer is counted all the same.
-    tokio::spawn(async move { try_login(&app, &email, password, peer).await })
+    let task = async move { try_login(&app, &email, password, peer).await };
+    tokio::spawn(task.in_current_span())
         .await
         .map_err(|error| LoginError::Internal(error.into()))?
 }
@@ -93,6 +95,7 @@ async fn try_login(
     for key in &keys {
         let limit = app.config.limits.login_failures;
         if let Some(wait) = sessions::throttled(&app.db, key, limit).await? {
+            app.metrics.limit_hit("login_failures");
             let retry_after = u64::try_from(wait).unwrap_or(0).div_ceil(1_000_000);
             return Err(LoginError::Throttled { retry_after });
         }

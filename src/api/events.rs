@@ -11,20 +11,21 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Ids, Query};
 use super::page::{self, Page};
 use super::scans::find;
@@ -36,10 +37,8 @@ use crate::db::project_events::{self, ProjectEventRow};
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/repositories/{repo_id}/scans/{scan_id}/events", get(list))
-        .route("/v1/projects/{project_id}/events", get(list_of_project))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(list_of_project))
 }
 
 /// Longest life of a stream.
@@ -51,18 +50,25 @@ const BATCH: u32 = 200;
 /// What a browser sends when it connects again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
 struct Shown {
+    /// Counts 1, 2, 3 … within the scan or the project, without a hole.
+    #[schema(minimum = 1)]
     seq: i64,
     /// Null where an event of a project tells of no scan.
     scan_id: Option<Uuid>,
-    /// In events of projects; null where it tells of no repository.
+    /// In events of projects only; null where it tells of no repository.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
     repository_id: Option<Option<Uuid>>,
     at: Time,
+    /// `info`, `warning` or `error`.
     level: String,
     r#type: String,
     message: String,
+    /// What programs read; depends on the type.
+    #[schema(value_type = Object)]
     data: serde_json::Value,
 }
 
@@ -151,15 +157,38 @@ impl Of {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct EventQuery {
+    /// Only events behind this `seq`.
+    #[param(minimum = 0)]
     after: Option<i64>,
+    /// From `next_cursor` of the page before, as it is; beats `after`.
+    #[param(max_length = 1024)]
     cursor: Option<String>,
+    /// Events of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// If there is none yet, wait for one so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// The events of a scan
+///
+/// Oldest first, in pages or, with `Accept: text/event-stream`, as server-sent events
+/// that go on behind `Last-Event-ID`. The stream of a scan that has ended is 204 once
+/// all was read, which tells a browser to stay away.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/scans/{scan_id}/events", tag = "Scans",
+    operation_id = "list_scan_events", params(
+        EventQuery,
+        ("Last-Event-ID" = Option<i64>, Header, description = "For streams: the last `seq` that was read.", minimum = 0),
+    ), responses(
+        (status = OK, description = "A page of events, or the stream.", content((Page<Shown> = "application/json"), (String = "text/event-stream"))),
+        (status = NO_CONTENT, description = "For streams: nothing more will come."),
+        (status = BAD_REQUEST, description = "`Last-Event-ID` is no number.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -171,6 +200,20 @@ async fn list(
     answer(app, caller, Of::Scan { repo_id, scan_id }, query, &uri, &headers).await
 }
 
+/// The events of a project
+///
+/// What happens to its repositories, uploads and scans, oldest first, in pages or, with
+/// `Accept: text/event-stream`, as server-sent events that go on behind
+/// `Last-Event-ID`. The newest 10,000 events are kept; behind a number that is gone
+/// comes the oldest that is kept.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/events", tag = "Projects",
+    operation_id = "list_project_events", params(
+        EventQuery,
+        ("Last-Event-ID" = Option<i64>, Header, description = "For streams: the last `seq` that was read.", minimum = 0),
+    ), responses(
+        (status = OK, description = "A page of events, or the stream.", content((Page<Shown> = "application/json"), (String = "text/event-stream"))),
+        (status = BAD_REQUEST, description = "`Last-Event-ID` is no number.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn list_of_project(
     State(app): State<App>,
     caller: Caller,

@@ -7,17 +7,19 @@
 
 use std::collections::HashMap;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::error::{ApiError, FieldError, Result};
 use super::extract::{Id, Ids, Json, QueryPairs, uuid};
+use super::fields::{Ahead, Text};
 use super::page::{self, Page};
 use super::time::Time;
 use crate::db;
@@ -25,16 +27,16 @@ use crate::db::findings::{
     Filter, FindingRow, HistoryRow, Key, Reason, Scope, Sort, SortBy, State as SeenState, Status,
     Triage,
 };
-use crate::scan::{EngineKind, FlowStep, Location, PackageRef};
+use crate::scan::{Confidence, EngineKind, FlowStep, Location, PackageRef, Severity};
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/repositories/{repo_id}/findings", get(list))
-        .route("/v1/repositories/{repo_id}/findings/triage", post(triage_many))
-        .route("/v1/repositories/{repo_id}/findings/{finding_id}", get(show).put(triage))
-        .route("/v1/projects/{project_id}/findings", get(list_of_project))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(triage_many))
+        .routes(routes!(show, triage))
+        .routes(routes!(list_of_project))
 }
 
 /// Most values of one filter.
@@ -48,17 +50,20 @@ const MAX_IDS: usize = 1_000;
 /// Longest comment, in characters.
 const MAX_COMMENT: usize = 2_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Finding {
     id: Uuid,
     repository_id: Uuid,
     project_id: Uuid,
     fingerprint: String,
+    #[schema(value_type = EngineKind)]
     engine: String,
     rule_id: String,
     title: String,
     description: String,
+    #[schema(value_type = Severity)]
     severity: String,
+    #[schema(value_type = Confidence)]
     confidence: String,
     status: Status,
     state: SeenState,
@@ -71,6 +76,7 @@ struct Finding {
     remediation: String,
     references: Vec<String>,
     package: Option<PackageRef>,
+    #[schema(minimum = 0, maximum = 100)]
     priority: i64,
     first_seen_scan_id: Uuid,
     last_seen_scan_id: Uuid,
@@ -81,7 +87,8 @@ struct Finding {
     history: Vec<Change>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FindingChange)]
 struct Change {
     at: Time,
     by: String,
@@ -143,6 +150,69 @@ impl Finding {
     }
 }
 
+/// The parameters of a list of findings, for the API's description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct FindingQuery {
+    /// Any of these severities.
+    #[param(style = Form, explode = false)]
+    severity: Option<Vec<Severity>>,
+    /// Any of these statuses.
+    #[param(style = Form, explode = false)]
+    status: Option<Vec<Status>>,
+    /// Any of these states.
+    #[param(style = Form, explode = false)]
+    state: Option<Vec<SeenState>>,
+    /// Seen by any of these scans.
+    #[param(style = Form, explode = false, max_items = 50)]
+    scan_id: Option<Vec<Uuid>>,
+    /// Of any of these engines.
+    #[param(style = Form, explode = false)]
+    engine: Option<Vec<EngineKind>>,
+    /// Of any of these rules.
+    #[param(max_length = 500)]
+    rule_id: Option<String>,
+    /// In this file or folder, or matching this glob of `*` and `?` (at most 8 of them).
+    #[param(max_length = 500, pattern = r"^[^*?]*([*?][^*?]*){0,8}$")]
+    path: Option<String>,
+    /// Words of the title, the rule or the path.
+    #[param(max_length = 500)]
+    q: Option<String>,
+    /// Left out: the order in which they were first seen, newest first.
+    #[param(inline)]
+    sort: Option<FindingSort>,
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// From `next_cursor` of the page before, as it is.
+    #[param(max_length = 1024)]
+    cursor: Option<String>,
+}
+
+/// The orders of findings; `-` puts the greatest first.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code)]
+enum FindingSort {
+    #[serde(rename = "created")]
+    Created,
+    #[serde(rename = "-created")]
+    CreatedDescending,
+    #[serde(rename = "priority")]
+    Priority,
+    #[serde(rename = "-priority")]
+    PriorityDescending,
+    #[serde(rename = "severity")]
+    Severity,
+    #[serde(rename = "-severity")]
+    SeverityDescending,
+}
+
+/// The findings of a repository
+///
+/// A filter may be given several times or comma-separated.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/findings", tag = "Findings", operation_id = "list_findings",
+    params(FindingQuery), responses((status = OK, description = "A page of findings.", body = Page<Finding>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -156,6 +226,11 @@ async fn list(
     answer(&app, &caller, Scope::Repository(repo_id), &uri, pairs).await
 }
 
+/// The findings of all repositories of a project
+///
+/// A filter may be given several times or comma-separated.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/findings", tag = "Projects", operation_id = "list_project_findings",
+    params(FindingQuery), responses((status = OK, description = "A page of findings.", body = Page<Finding>)))]
 async fn list_of_project(
     State(app): State<App>,
     caller: Caller,
@@ -222,9 +297,8 @@ impl Asked {
         };
         let filter = &mut asked.filter;
         for (name, value) in pairs {
-            if name != "cursor" && value.chars().count() > MAX_VALUE {
-                let message = format!("must be at most {MAX_VALUE} characters");
-                return Err(ApiError::invalid_field(name, message));
+            if name == "q" && value.chars().count() > MAX_VALUE {
+                return Err(too_long(&name));
             }
             if name_values(filter, &name, value.split(','))? {
                 continue;
@@ -288,6 +362,13 @@ fn several<'v, T: PartialEq>(
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<()> {
     for part in values.map(str::trim).filter(|part| !part.is_empty()) {
+        if part.chars().count() > MAX_VALUE {
+            return Err(too_long(name));
+        }
+        if into.len() >= MAX_VALUES {
+            let message = format!("must be at most {MAX_VALUES} values");
+            return Err(ApiError::invalid_field(name, message));
+        }
         let parsed = parse(part).ok_or_else(|| {
             ApiError::invalid_field(name, format!("{part:?} is no value of this filter"))
         })?;
@@ -295,10 +376,11 @@ fn several<'v, T: PartialEq>(
             into.push(parsed);
         }
     }
-    if into.len() > MAX_VALUES {
-        return Err(ApiError::invalid_field(name, format!("must be at most {MAX_VALUES} values")));
-    }
     Ok(())
+}
+
+fn too_long(name: &str) -> ApiError {
+    ApiError::invalid_field(name, format!("must be at most {MAX_VALUE} characters"))
 }
 
 fn sort(value: &str) -> Result<Sort> {
@@ -321,6 +403,9 @@ fn sort(value: &str) -> Result<Sort> {
     Ok(Sort { by, descending })
 }
 
+/// One finding
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/findings/{finding_id}", tag = "Findings", operation_id = "get_finding",
+    responses((status = OK, description = "The finding.", body = Finding)))]
 async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -333,15 +418,25 @@ async fn show(
     Ok(axum::Json(Finding::new(row, history)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Triage, example = json!({"status": "dismissed", "reason": "accepted_risk", "comment": "Only reachable inside."}))]
 struct Put {
     status: Status,
+    /// A dismissal needs one; `inline` is kept for comments in the source.
     reason: Option<Reason>,
+    #[schema(value_type = Option<Text>, max_length = 2000)]
     comment: Option<String>,
+    /// When a dismissal ends and the finding is open again; in the future.
+    #[schema(value_type = Option<Ahead>)]
     expires_at: Option<String>,
 }
 
+/// Decide on a finding
+///
+/// The decision is kept from scan to scan, and with who took it in the history.
+#[utoipa::path(put, path = "/v1/repositories/{repo_id}/findings/{finding_id}", tag = "Findings", operation_id = "triage_finding",
+    request_body = Put, responses((status = OK, description = "The finding as it is now.", body = Finding)))]
 async fn triage(
     state: State<App>,
     caller: Caller,
@@ -361,20 +456,30 @@ async fn triage(
 }
 
 /// Which findings, and what is said about them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TriageMany, example = json!({
+    "filter": {"path": "tests/"}, "status": "dismissed", "reason": "used_in_tests",
+}))]
 struct Many {
+    /// Ids of findings of the repository; either these or `filter`.
+    #[schema(value_type = Option<Vec<Uuid>>, min_items = 1, max_items = 1000)]
     ids: Option<Vec<String>>,
     filter: Option<Named>,
     status: Status,
+    /// A dismissal needs one; `inline` is kept for comments in the source.
     reason: Option<Reason>,
+    #[schema(value_type = Option<Text>, max_length = 2000)]
     comment: Option<String>,
+    /// When a dismissal ends and the findings are open again; in the future.
+    #[schema(value_type = Option<Ahead>)]
     expires_at: Option<String>,
 }
 
 /// The filter of a triage: the filters of a list, each with one value or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = FindingFilter, min_properties = 1)]
 struct Named {
     severity: Option<OneOrMany>,
     status: Option<OneOrMany>,
@@ -386,7 +491,7 @@ struct Named {
     q: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 enum OneOrMany {
     One(String),
@@ -436,13 +541,24 @@ impl Named {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Triaged {
+    /// Findings that changed.
     updated: u64,
+    /// Findings that were already so.
     unchanged: u64,
+    /// Ids that the repository does not have.
     not_found: Vec<Uuid>,
 }
 
+/// Decide on many findings
+///
+/// By ids, all or nothing; or by a filter with at least one field, each with one value
+/// or several. A filter may name any number of findings and is worked off in steps of
+/// 1,000: if the request breaks off, whole steps are done, and the same request does
+/// the rest.
+#[utoipa::path(post, path = "/v1/repositories/{repo_id}/findings/triage", tag = "Findings", operation_id = "triage_findings",
+    request_body = Many, responses((status = OK, description = "How many changed.", body = Triaged)))]
 async fn triage_many(
     State(app): State<App>,
     caller: Caller,

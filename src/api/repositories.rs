@@ -1,19 +1,20 @@
 //! Repositories.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as JsonValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Json, Query};
-use super::fields::Check;
+use super::fields::{Check, Name, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db::repositories::{
@@ -23,13 +24,12 @@ use crate::db::{projects, uploads};
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/projects/{project_id}/repositories", get(list).post(create))
-        .route("/v1/repositories/{repo_id}", get(read).put(update).delete(remove))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, update, remove))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Repository)]
 struct Row {
     id: Uuid,
     project_id: Uuid,
@@ -49,7 +49,7 @@ struct Row {
     updated_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Snapshot {
     id: Uuid,
     commit: String,
@@ -58,7 +58,7 @@ struct Snapshot {
     created_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LastScan {
     id: Uuid,
     status: String,
@@ -110,6 +110,12 @@ fn etag(repository: &Repository) -> String {
     )
 }
 
+/// The repositories of a project
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/repositories", tag = "Repositories",
+    operation_id = "list_repositories", params(PageQuery),
+    responses((status = OK, description = "A page of repositories.", body = Page<Row>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -130,10 +136,15 @@ async fn project(app: &App, caller: &Caller, id: Uuid) -> Result<()> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RepositoryInput, example = json!({"name": "shop", "source_type": "git_upload"}))]
 struct Create {
+    /// White space around it is taken off.
+    #[schema(value_type = Name)]
     name: String,
+    /// A text for people, perhaps of several lines.
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
     source_type: SourceType,
     /// An upload without a repository, whose pushes are to fill this one.
@@ -142,9 +153,16 @@ struct Create {
     scan: Option<bool>,
     source_url: Option<String>,
     r#ref: Option<String>,
+    #[schema(value_type = Option<Object>)]
     credentials: Option<JsonValue>,
 }
 
+/// Add a repository to a project
+#[utoipa::path(post, path = "/v1/projects/{project_id}/repositories", tag = "Repositories",
+    operation_id = "create_repository", request_body = Create, responses(
+        (status = CREATED, description = "The repository, which is `pending` until its code is here.", body = Row),
+        (status = CONFLICT, description = "The upload fills another repository already.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -205,12 +223,23 @@ async fn create(
     Ok((StatusCode::CREATED, axum::Json(repository.into())))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Poll {
+    /// Answer as soon as something changed, or after so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// One repository
+///
+/// Made for polling: `ETag` with `If-None-Match`, and `wait`.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "get_repository", params(Poll, ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has.")), responses(
+        (status = OK, description = "The repository.", body = Row, headers(("ETag" = String, description = "Changes with what is shown."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -230,19 +259,31 @@ async fn read(
                 .ok_or_else(|| ApiError::not_found("repository"))
         },
         etag,
+        |repository| matches!(repository.ingest_status.as_str(), "ready" | "failed"),
     )
     .await?;
     let etag = etag(&repository);
     Ok(conditional::respond(&headers, &etag, &Row::from(repository)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RepositoryUpdate, example = json!({"name": "shop", "description": "The web shop."}))]
 struct Update {
+    /// White space around it is taken off.
+    #[schema(value_type = Name)]
     name: String,
+    /// A text for people, perhaps of several lines.
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
 }
 
+/// Rename or describe a repository
+///
+/// Replaces both fields; a description that is left out becomes empty.
+#[utoipa::path(put, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "update_repository", request_body = Update,
+    responses((status = OK, description = "The repository as it is now.", body = Row)))]
 async fn update(
     State(app): State<App>,
     caller: Caller,
@@ -261,6 +302,11 @@ async fn update(
     Ok(axum::Json(repository.into()))
 }
 
+/// Delete a repository and everything below it
+///
+/// Scans, findings and stored objects included; what runs is cancelled.
+#[utoipa::path(delete, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "delete_repository", responses((status = NO_CONTENT, description = "Deleted.")))]
 async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
     if repositories::delete(&app.db, caller.user_id, id).await? {
         Ok(StatusCode::NO_CONTENT)

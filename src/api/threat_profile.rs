@@ -12,18 +12,21 @@
 //! found there before stays as it is, since nobody looked, and neither is it fixed),
 //! and `exposure` and `entry_points` move the priority of what is found.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
+use super::error::Problem;
 use super::error::{ApiError, FieldError, Result};
 use super::extract::{Id, Json};
+use super::fields::Glob;
 use super::time::Time;
 use crate::db::repositories::{self, PutProfile, ThreatProfile};
 use crate::ingest::profile::{Exposure, Rating, Stride};
@@ -32,8 +35,8 @@ use crate::scan::driver::Globs;
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/repositories/{repo_id}/threat-profile", get(read).put(replace))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(read, replace))
 }
 
 /// Longest text for people, in characters.
@@ -54,68 +57,111 @@ const MAX_PATH: usize = 4_096;
 const MAX_LINE: u32 = 100_000_000;
 
 /// Where the outside reaches the code.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct EntryPoint {
+    /// `http`, `cli`, `port`, `workflow`, `message` or another word.
+    #[schema(min_length = 1, max_length = 50)]
     kind: String,
+    #[schema(min_length = 1, max_length = 4096)]
     path: String,
+    #[schema(minimum = 1, maximum = 100_000_000)]
     line: u32,
+    /// The route, command or port.
     #[serde(default)]
+    #[schema(max_length = 1000)]
     detail: String,
 }
 
 /// What may go wrong.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Threat {
+    /// Unique within the profile.
+    #[schema(min_length = 1, max_length = 100)]
     id: String,
+    #[schema(inline)]
     category: Stride,
+    #[schema(min_length = 1, max_length = 500)]
     title: String,
     #[serde(default)]
+    #[schema(max_items = 200)]
     affected_paths: Vec<String>,
+    #[schema(inline)]
     likelihood: Rating,
+    #[schema(inline)]
     impact: Rating,
     #[serde(default)]
+    #[schema(max_length = 10_000)]
     mitigation: String,
 }
 
+/// Describes a word or a sentence of a list.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 1000, example = "PostgreSQL")]
+#[allow(dead_code)]
+struct Word(String);
+
 /// What people may write.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ThreatProfile, example = json!({
+    "summary": "A web shop.", "exposure": "internet", "excluded_paths": ["vendor/**"],
+    "entry_points": [{"kind": "http", "path": "app.py", "line": 12, "detail": "POST /login"}],
+}))]
 struct Profile {
     #[serde(default)]
+    #[schema(max_length = 10_000)]
     summary: String,
+    /// Each of 1 to 1,000 characters.
     #[serde(default)]
+    #[schema(value_type = Vec<Word>, max_items = 200)]
     languages: Vec<String>,
+    /// Each of 1 to 1,000 characters.
     #[serde(default)]
+    #[schema(value_type = Vec<Word>, max_items = 200)]
     frameworks: Vec<String>,
     #[serde(default)]
+    #[schema(max_items = 500)]
     entry_points: Vec<EntryPoint>,
+    /// Each of 1 to 1,000 characters.
     #[serde(default)]
+    #[schema(value_type = Vec<Word>, max_items = 200)]
     data_stores: Vec<String>,
+    /// Each of 1 to 1,000 characters.
     #[serde(default)]
+    #[schema(value_type = Vec<Word>, max_items = 200)]
     external_services: Vec<String>,
+    /// Each of 1 to 1,000 characters.
     #[serde(default)]
+    #[schema(value_type = Vec<Word>, max_items = 200)]
     trust_boundaries: Vec<String>,
+    /// Each of 1 to 1,000 characters.
     #[serde(default)]
+    #[schema(value_type = Vec<Word>, max_items = 200)]
     sensitive_data: Vec<String>,
     #[serde(default)]
+    #[schema(inline)]
     exposure: Exposure,
     #[serde(default)]
+    #[schema(max_items = 200)]
     threats: Vec<Threat>,
+    /// A scan leaves out what one of these names.
     #[serde(default)]
+    #[schema(value_type = Vec<Glob>, max_items = 200)]
     excluded_paths: Vec<String>,
     #[serde(default)]
+    #[schema(max_length = 10_000)]
     notes: String,
-    /// Read-only.
+    /// Read-only: what a request says here has no effect.
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "taken and left alone, so that an answer can be sent back")]
     source: Option<String>,
-    /// Read-only.
+    /// Read-only: what a request says here has no effect.
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "taken and left alone, so that an answer can be sent back")]
     version: Option<u64>,
-    /// Read-only.
+    /// Read-only: what a request says here has no effect.
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "taken and left alone, so that an answer can be sent back")]
     updated_at: Option<String>,
@@ -208,6 +254,14 @@ fn shown(profile: ThreatProfile) -> serde_json::Value {
     body
 }
 
+/// The threat profile of a repository
+///
+/// Built from the snapshot when the code is ingested, until people edit it.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/threat-profile", tag = "Repositories",
+    operation_id = "get_threat_profile", params(("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has.")), responses(
+        (status = OK, description = "The profile.", body = Profile, headers(("ETag" = String, description = "Its version."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -246,6 +300,17 @@ fn may_change(headers: &HeaderMap, id: Uuid, version: Option<i64>) -> bool {
         .any(|tag| tag == "*" || tag == etag)
 }
 
+/// Edit the threat profile of a repository
+///
+/// Replaces the whole profile; what is left out is empty. Take the answer of `GET`,
+/// change it, and send it back with its `ETag` in `If-Match`, so that no change of
+/// somebody else is lost. No ingest changes an edited profile, and the next scan reads
+/// it.
+#[utoipa::path(put, path = "/v1/repositories/{repo_id}/threat-profile", tag = "Repositories",
+    operation_id = "put_threat_profile", request_body = Profile, params(("If-Match" = Option<String>, Header, description = "The `ETag` of what was changed; `*`: there must be a profile.")), responses(
+        (status = OK, description = "The profile as it is now.", body = Profile, headers(("ETag" = String, description = "Its version."))),
+        (status = PRECONDITION_FAILED, description = "It has changed since it was read.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn replace(
     State(app): State<App>,
     caller: Caller,

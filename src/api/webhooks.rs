@@ -7,18 +7,19 @@
 //! an answer of 2xx takes it, 410 disables the webhook, and so do five days without a
 //! success. Redirects are not followed.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Ids, Json, Query};
-use super::fields::Check;
+use super::fields::{Check, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db::webhooks::{self, Delivery, Event, MAX_WEBHOOKS, Wanted, Webhook};
@@ -27,18 +28,19 @@ use crate::server::App;
 use crate::webhooks::SigningSecret;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/projects/{project_id}/webhooks", get(list).post(create))
-        .route("/v1/webhooks/{webhook_id}", get(read).put(update).delete(remove))
-        .route("/v1/webhooks/{webhook_id}/rotate-secret", post(rotate))
-        .route("/v1/webhooks/{webhook_id}/ping", post(ping))
-        .route("/v1/webhooks/{webhook_id}/deliveries", get(deliveries))
-        .route("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}", get(delivery))
-        .route("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", post(redeliver))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(read, update, remove))
+        .routes(routes!(rotate))
+        .routes(routes!(ping))
+        .routes(routes!(deliveries))
+        .routes(routes!(delivery))
+        .routes(routes!(redeliver))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Webhook)]
 struct Row {
     id: Uuid,
     project_id: Uuid,
@@ -75,13 +77,15 @@ impl From<Webhook> for Row {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookDelivery)]
 struct Shown {
     id: Uuid,
     webhook_id: Uuid,
     /// The header `webhook-id`, the same for a redelivery.
     message_id: Uuid,
     event: String,
+    /// `pending`, `delivered` or `failed`.
     status: String,
     attempts: i64,
     next_attempt_at: Option<Time>,
@@ -91,6 +95,7 @@ struct Shown {
     response_body: Option<String>,
     duration_ms: Option<i64>,
     error: Option<String>,
+    #[schema(value_type = Object)]
     payload: serde_json::Value,
     created_at: Time,
 }
@@ -116,12 +121,21 @@ impl From<Delivery> for Shown {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = WebhookInput, example = json!({
+    "url": "https://example.org/hooks/sluice", "events": ["scan.completed", "finding.new"],
+}))]
 struct Put {
+    /// Where messages go: `https`, a public address.
+    #[schema(max_length = 2048, format = "webhook-url")]
     url: String,
+    /// None twice.
+    #[schema(value_type = Vec<Event>, min_items = 1, max_items = 3)]
     events: Vec<String>,
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
+    /// Left out: true. To enable it forgets past failures.
     enabled: Option<bool>,
 }
 
@@ -155,6 +169,11 @@ fn no_webhook() -> ApiError {
     ApiError::not_found("webhook")
 }
 
+/// The webhooks of a project
+///
+/// Newest first. Their secrets are never shown again.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/webhooks", tag = "Webhooks", operation_id = "list_webhooks",
+    params(PageQuery), responses((status = OK, description = "A page of webhooks.", body = Page<Row>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -170,6 +189,12 @@ async fn list(
     Ok(Page::new(&uri, rows, limit, |row| row.id, Row::from))
 }
 
+/// Make a webhook
+///
+/// The answer holds the secret that signs the messages (Standard Webhooks), shown this
+/// once. A project has at most 20 webhooks.
+#[utoipa::path(post, path = "/v1/projects/{project_id}/webhooks", tag = "Webhooks", operation_id = "create_webhook",
+    request_body = Put, responses((status = CREATED, description = "The new webhook, with its secret.", body = Row)))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -201,10 +226,18 @@ async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<Webhook> {
     webhooks::get(&app.db, caller.user_id, id).await?.ok_or_else(no_webhook)
 }
 
+/// One webhook
+#[utoipa::path(get, path = "/v1/webhooks/{webhook_id}", tag = "Webhooks", operation_id = "get_webhook",
+    responses((status = OK, description = "The webhook.", body = Row)))]
 async fn read(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<axum::Json<Row>> {
     Ok(axum::Json(find(&app, &caller, id).await?.into()))
 }
 
+/// Change a webhook
+///
+/// Replaces everything but the secret. To enable it forgets past failures.
+#[utoipa::path(put, path = "/v1/webhooks/{webhook_id}", tag = "Webhooks", operation_id = "update_webhook",
+    request_body = Put, responses((status = OK, description = "The webhook as it is now.", body = Row)))]
 async fn update(
     State(app): State<App>,
     caller: Caller,
@@ -219,6 +252,11 @@ async fn update(
     Ok(axum::Json(webhook.into()))
 }
 
+/// Delete a webhook
+///
+/// With its deliveries; nothing more is sent.
+#[utoipa::path(delete, path = "/v1/webhooks/{webhook_id}", tag = "Webhooks", operation_id = "delete_webhook",
+    responses((status = NO_CONTENT, description = "Deleted.")))]
 async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
     let mut tx = app.db.begin().await?;
     if !webhooks::delete(&mut tx, caller.user_id, id).await? {
@@ -228,6 +266,11 @@ async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<St
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Give a webhook another secret
+///
+/// Shown this once. The one before signs too for 24 hours.
+#[utoipa::path(post, path = "/v1/webhooks/{webhook_id}/rotate-secret", tag = "Webhooks", operation_id = "rotate_webhook_secret",
+    responses((status = OK, description = "The webhook, with its new secret.", body = Row)))]
 async fn rotate(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<axum::Json<Row>> {
     let secret = SigningSecret::generate();
     let sealed = secret.seal(app.keys.webhooks(), id).map_err(ApiError::internal)?;
@@ -248,6 +291,10 @@ fn disabled() -> ApiError {
     ApiError::conflict("disabled", "The webhook is disabled: enable it first.")
 }
 
+/// Send a test message
+#[utoipa::path(post, path = "/v1/webhooks/{webhook_id}/ping", tag = "Webhooks", operation_id = "ping_webhook",
+    responses((status = ACCEPTED, description = "The delivery, which is tried at once.", body = Shown),
+        (status = CONFLICT, description = "The webhook is disabled, or a request with this `Idempotency-Key` is still running.", body = Problem, content_type = "application/problem+json")))]
 async fn ping(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<Response> {
     let webhook = find(&app, &caller, id).await?;
     if !webhook.enabled {
@@ -259,6 +306,11 @@ async fn ping(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<Resp
     accepted(delivery)
 }
 
+/// What was sent to a webhook
+///
+/// Newest first; kept for 30 days.
+#[utoipa::path(get, path = "/v1/webhooks/{webhook_id}/deliveries", tag = "Webhooks", operation_id = "list_webhook_deliveries",
+    params(PageQuery), responses((status = OK, description = "A page of deliveries.", body = Page<Shown>)))]
 async fn deliveries(
     State(app): State<App>,
     caller: Caller,
@@ -272,6 +324,9 @@ async fn deliveries(
     Ok(Page::new(&uri, rows, limit, |row| row.id, Shown::from))
 }
 
+/// One delivery
+#[utoipa::path(get, path = "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}", tag = "Webhooks", operation_id = "get_webhook_delivery",
+    responses((status = OK, description = "The delivery.", body = Shown)))]
 async fn delivery(
     State(app): State<App>,
     caller: Caller,
@@ -283,6 +338,12 @@ async fn delivery(
     Ok(axum::Json(row.into()))
 }
 
+/// Send a message again
+///
+/// As a new delivery with the same `webhook-id`.
+#[utoipa::path(post, path = "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", tag = "Webhooks", operation_id = "redeliver_webhook_delivery",
+    responses((status = ACCEPTED, description = "The new delivery, which is tried at once.", body = Shown),
+        (status = CONFLICT, description = "The webhook is disabled, or a request with this `Idempotency-Key` is still running.", body = Problem, content_type = "application/problem+json")))]
 async fn redeliver(
     State(app): State<App>,
     caller: Caller,

@@ -153,6 +153,18 @@ impl Tx {
         Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false })
     }
 
+    /// A transaction that only reads, and sees the database as it is now whatever is
+    /// committed meanwhile.
+    pub(super) async fn begin_reading(db: &Db) -> Result<Self> {
+        let inner = match &db.backend {
+            Backend::Sqlite { read, .. } => Inner::Sqlite(read.begin().await?),
+            Backend::Postgres(pool) => Inner::Postgres(
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?,
+            ),
+        };
+        Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false })
+    }
+
     /// Runs a statement; answers how many rows it changed.
     pub async fn execute(&mut self, sql: Sql, args: Args) -> Result<u64> {
         Ok(match &mut self.inner {

@@ -22,6 +22,8 @@ pub enum JobKind {
     DeleteObjects,
     /// A message to a webhook; subject: the delivery.
     Webhook,
+    /// What nothing refers to any more; subject: none.
+    Cleanup,
 }
 
 /// Which slots of a worker take a job. Deliveries wait for other people's servers; on
@@ -35,6 +37,10 @@ pub enum Lane {
 }
 
 impl JobKind {
+    /// All kinds.
+    pub const ALL: &[Self] =
+        &[Self::Ingest, Self::Scan, Self::DeleteObjects, Self::Webhook, Self::Cleanup];
+
     /// The name in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,12 +48,14 @@ impl JobKind {
             Self::Scan => "scan",
             Self::DeleteObjects => "delete_objects",
             Self::Webhook => "webhook",
+            Self::Cleanup => "cleanup",
         }
     }
 
     fn parse(text: &str) -> Result<Self> {
-        [Self::Ingest, Self::Scan, Self::DeleteObjects, Self::Webhook]
-            .into_iter()
+        Self::ALL
+            .iter()
+            .copied()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| DbError::Defect(sqlx::Error::Decode(format!("job kind {text}").into())))
     }
@@ -179,6 +187,15 @@ statements! {
                      ORDER BY run_at, id LIMIT 1";
     PENDING = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')";
     DROP_ENDED = "DELETE FROM jobs WHERE status IN ('done', 'cancelled') AND finished_at < $1";
+    SCHEDULED = "SELECT id FROM jobs WHERE subject_id = $1 AND kind = 'cleanup' \
+                 AND (status IN ('queued', 'running') OR created_at > $2) LIMIT 1";
+    WORKERS = "SELECT id, host, version, started_at, last_heartbeat_at FROM workers \
+               ORDER BY started_at DESC, id LIMIT $1";
+    RUNNING = "SELECT id, kind, subject_id, started_at, attempt, worker_id FROM jobs \
+               WHERE status = 'running' ORDER BY started_at, id LIMIT $1";
+    QUEUED = "SELECT kind, count(*) AS queued, min(run_at) AS oldest FROM jobs \
+              WHERE status = 'queued' GROUP BY kind ORDER BY kind";
+    DEAD = "SELECT kind, count(*) FROM jobs WHERE status = 'failed' GROUP BY kind ORDER BY kind";
     SEEN = "INSERT INTO workers (id, host, version, started_at, last_heartbeat_at) \
             VALUES ($1, $2, $3, $4, $4) ON CONFLICT (id) DO UPDATE SET last_heartbeat_at = $4";
     GONE = "DELETE FROM workers WHERE id = $1";
@@ -391,6 +408,82 @@ pub async fn drop_ended(db: &Db, before: i64) -> Result<u64> {
     let rows = tx.execute(DROP_ENDED, args![before]).await?;
     tx.commit().await?;
     Ok(rows)
+}
+
+/// Inserts a clean-up unless one waits, runs or was inserted in the last `every`
+/// microseconds.
+pub async fn schedule_cleanup(db: &Db, every: i64) -> Result<()> {
+    let mut tx = db.begin().await?;
+    let nobody = Uuid::nil();
+    if tx.fetch_optional::<(Uuid,)>(SCHEDULED, args![nobody, now() - every]).await?.is_none() {
+        let payload = JsonValue::Object(serde_json::Map::new());
+        let job = NewJob { kind: JobKind::Cleanup, subject_id: nobody, owner_id: None, payload };
+        insert(&mut tx, &job).await?;
+    }
+    tx.commit().await
+}
+
+/// A process that runs jobs.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct WorkerRow {
+    /// Its id.
+    pub id: String,
+    /// Name of its machine.
+    pub host: String,
+    /// Version of its program.
+    pub version: String,
+    /// Microseconds.
+    pub started_at: i64,
+    /// Microseconds.
+    pub last_heartbeat_at: i64,
+}
+
+/// A job that runs.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct RunningJob {
+    /// Its id.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: String,
+    /// To what.
+    pub subject_id: Uuid,
+    /// This try, microseconds.
+    pub started_at: Option<i64>,
+    /// 1 for the first try.
+    pub attempt: i64,
+    /// Who runs it.
+    pub worker_id: Option<String>,
+}
+
+/// Jobs of one kind that wait.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Waiting {
+    /// What they do.
+    pub kind: String,
+    /// How many.
+    pub queued: i64,
+    /// When the first of them may or might have run, microseconds.
+    pub oldest: i64,
+}
+
+/// Workers, the youngest first.
+pub async fn workers(conn: impl Into<Conn<'_>>, limit: u32) -> Result<Vec<WorkerRow>> {
+    conn.into().fetch_all(WORKERS, args![limit]).await
+}
+
+/// Jobs that run, the oldest first.
+pub async fn running(conn: impl Into<Conn<'_>>, limit: u32) -> Result<Vec<RunningJob>> {
+    conn.into().fetch_all(RUNNING, args![limit]).await
+}
+
+/// Jobs that wait, by kind.
+pub async fn waiting(conn: impl Into<Conn<'_>>) -> Result<Vec<Waiting>> {
+    conn.into().fetch_all(QUEUED, args![]).await
+}
+
+/// Jobs that were given up, by kind.
+pub async fn dead(conn: impl Into<Conn<'_>>) -> Result<Vec<(String, i64)>> {
+    conn.into().fetch_all(DEAD, args![]).await
 }
 
 /// Notes that a worker is alive.

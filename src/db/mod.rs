@@ -27,6 +27,7 @@ mod value;
 
 pub mod api_keys;
 pub mod artifacts;
+pub mod cleanup;
 pub mod events;
 pub mod findings;
 pub mod idempotency;
@@ -39,6 +40,7 @@ pub mod scans;
 pub mod sessions;
 pub mod snapshots;
 pub mod uploads;
+pub mod usage;
 pub mod users;
 pub mod webhooks;
 
@@ -227,6 +229,17 @@ impl Db {
     /// Wakes those who wait for a row.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Name, open and idle connections of each pool.
+    pub fn pools(&self) -> Vec<(&'static str, u32, usize)> {
+        match &self.backend {
+            Backend::Sqlite { read, write } => vec![
+                ("read", read.size(), read.num_idle()),
+                ("write", write.size(), write.num_idle()),
+            ],
+            Backend::Postgres(pool) => vec![("main", pool.size(), pool.num_idle())],
+        }
     }
 
     /// True for the embedded database.

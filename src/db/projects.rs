@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::repositories::{self, OpenFindings};
+use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, args, new_id, now, statements, uploads, users};
 
 macro_rules! columns {
@@ -176,6 +177,8 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
     let uploads: Vec<(Uuid,)> = tx.fetch_all(LOCK_UPLOADS, args![id]).await?;
     let scans: Vec<(Uuid,)> = tx.fetch_all(LOCK_SCANS, args![id]).await?;
     let repositories: Vec<(Uuid,)> = tx.fetch_all(REPOSITORIES, args![id]).await?;
+    usage::remove(&mut tx, Gone::Project(id)).await?;
+    usage::project_deleted(&mut tx, id).await?;
     if tx.execute(DELETE, args![id, owner_id]).await? == 0 {
         return Ok(false);
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::project_events::{self, NewProjectEvent};
 use super::snapshots::{self, NewSnapshot};
+use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
 
 macro_rules! select {
@@ -94,7 +95,7 @@ statements! {
 }
 
 /// Why something failed: a stable word and a sentence for the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Failure {
     /// A stable word.
     pub code: String,
@@ -110,7 +111,7 @@ impl Failure {
 }
 
 /// Where the code comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceType {
     /// Cloned by URL.
@@ -133,7 +134,9 @@ impl SourceType {
 }
 
 /// How many findings of each severity are open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow, utoipa::ToSchema,
+)]
 pub struct OpenFindings {
     /// Severity critical.
     pub critical: i64,
@@ -148,7 +151,7 @@ pub struct OpenFindings {
 }
 
 /// How much of a language a snapshot holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Language {
     /// Name, as GitHub writes it.
     pub name: String,
@@ -431,6 +434,7 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     )
     .await?;
     tx.execute(GENERATE_PROFILE, args![id, Value::json(&result.threat_profile), at]).await?;
+    snapshots::meter(tx, id, &result.snapshot).await?;
     tx.wake(id);
     let data = json!({
         "commit": &result.head_commit,
@@ -548,6 +552,7 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
     let mut tx = db.begin().await?;
     let uploads: Vec<(Uuid,)> = tx.fetch_all(LOCK_UPLOADS, args![id]).await?;
     let scans: Vec<(Uuid,)> = tx.fetch_all(LOCK_SCANS, args![id]).await?;
+    usage::remove(&mut tx, Gone::Repository(id)).await?;
     tx.execute(DELETE_UPLOADS, args![id]).await?;
     let Some((project_id,)) = tx.fetch_optional::<(Uuid,)>(DELETE, args![id, owner_id]).await?
     else {

@@ -2,9 +2,11 @@
 
 use uuid::Uuid;
 
+use super::usage::{self, Kept};
 use super::{Conn, Result, Tx, args, now, statements};
 
 statements! {
+    PAYER = "SELECT owner_id, project_id FROM repositories WHERE id = $1";
     INSERT = "INSERT INTO snapshots (id, repository_id, owner_id, commit_id, manifest_key, \
               file_count, total_bytes, created_at) \
               SELECT $1, id, owner_id, $3, $4, $5, $6, $7 FROM repositories WHERE id = $2";
@@ -53,6 +55,8 @@ pub struct NewSnapshot {
     pub file_count: u64,
     /// Their bytes.
     pub total_bytes: u64,
+    /// What it added to the storage, manifest included.
+    pub stored_bytes: u64,
 }
 
 /// Prefix of everything that is stored of a repository's snapshots.
@@ -76,6 +80,21 @@ pub(super) async fn insert(tx: &mut Tx, repository_id: Uuid, new: &NewSnapshot) 
     )
     .await?;
     Ok(())
+}
+
+/// Counts what a new snapshot added to the storage. Among the last writes of its
+/// transaction: see [`usage`].
+pub(super) async fn meter(tx: &mut Tx, repository_id: Uuid, new: &NewSnapshot) -> Result<()> {
+    let payer: Option<(Uuid, Uuid)> = tx.fetch_optional(PAYER, args![repository_id]).await?;
+    let Some((owner_id, project_id)) = payer else { return Ok(()) };
+    let kept = Kept {
+        key: &new.manifest_key,
+        holder_id: repository_id,
+        owner_id,
+        project_id,
+        bytes: new.stored_bytes,
+    };
+    usage::keep(tx, &[kept]).await
 }
 
 /// A snapshot of this owner.

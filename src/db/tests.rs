@@ -8,6 +8,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
     vec![
         ("api_keys", api_keys::STATEMENTS),
         ("artifacts", artifacts::STATEMENTS),
+        ("cleanup", cleanup::STATEMENTS),
         ("events", events::STATEMENTS),
         ("findings", findings::STATEMENTS),
         ("idempotency", idempotency::STATEMENTS),
@@ -21,6 +22,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("snapshots", snapshots::STATEMENTS),
         ("uploads", uploads::STATEMENTS),
         ("uploads::push", uploads::push::STATEMENTS),
+        ("usage", usage::STATEMENTS),
         ("users", users::STATEMENTS),
         ("webhooks", webhooks::STATEMENTS),
     ]

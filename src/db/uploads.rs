@@ -20,6 +20,7 @@ pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
 use super::jobs::{self, JobKind, NewJob};
 use super::project_events::{self, NewProjectEvent};
 use super::repositories::{Failure, Repository};
+use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users, webhooks};
 
 macro_rules! columns {
@@ -121,8 +122,9 @@ pub struct Upload {
 }
 
 /// The status that is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = GitUploadStatus)]
 pub enum Status {
     /// Nothing to ingest has been pushed yet.
     AwaitingPush,
@@ -210,7 +212,7 @@ pub struct NewUpload {
 }
 
 /// A ref and the object that it points to, in hex.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct Ref {
     /// Full name.
     pub name: String,
@@ -426,6 +428,7 @@ pub async fn delete(tx: &mut Tx, owner_id: Uuid, id: Uuid) -> Result<bool> {
         tx.execute(CLOSE, args![id, now()]).await?;
     } else {
         tx.execute(REMOVE, args![id]).await?;
+        usage::remove(tx, Gone::Holder(id)).await?;
         delete_objects(tx, id, vec![storage_prefix(id)]).await?;
     }
     tx.wake(id);

@@ -17,7 +17,8 @@ use super::uploads::Upload;
 use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements};
 
 /// What a webhook may be told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = WebhookEvent)]
 pub enum Event {
     /// What was pushed can be read.
     #[serde(rename = "upload.ready")]

@@ -187,6 +187,7 @@ async fn finish(
             manifest_key: ingested.snapshot.key,
             file_count: ingested.snapshot.file_count,
             total_bytes: ingested.snapshot.total_bytes,
+            stored_bytes: ingested.snapshot.bytes_stored,
         },
         languages: ingested
             .languages

@@ -4,6 +4,7 @@
 //! nothing of it is visible, and after it another run of the same job changes
 //! nothing, because its fence is spent.
 
+pub mod cleanup;
 mod delete;
 mod ingest;
 mod observer;
@@ -28,6 +29,7 @@ pub async fn run(context: JobContext) -> Result<(), JobError> {
         JobKind::Scan => scan::run(&context).await,
         JobKind::DeleteObjects => delete::run(&context).await,
         JobKind::Webhook => webhook::run(&context).await,
+        JobKind::Cleanup => cleanup::run(&context).await,
     }
 }
 
@@ -39,7 +41,11 @@ pub async fn cancelled(context: &JobContext) -> Result<(), DbError> {
         scans::finish(&mut tx, job.subject_id, &Ending::Cancelled).await?;
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Cancelled).await?;
-    tx.commit().await
+    tx.commit().await?;
+    if job.kind == JobKind::Scan {
+        context.app.metrics.scan_ended("cancelled");
+    }
+    Ok(())
 }
 
 /// Ends a job that failed for good, and says so where the user looks.
@@ -52,11 +58,15 @@ pub async fn failed(context: &JobContext, code: &str, message: &str) -> Result<(
             scans::finish(&mut tx, job.subject_id, &Ending::Failed(failure)).await?;
         }
         JobKind::Ingest => ingest::failed(&mut tx, context, code, message).await?,
-        JobKind::DeleteObjects => {}
         JobKind::Webhook => webhook::failed(&mut tx, context, message).await?,
+        JobKind::DeleteObjects | JobKind::Cleanup => {}
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Failed(format!("{code}: {message}"))).await?;
-    tx.commit().await
+    tx.commit().await?;
+    if job.kind == JobKind::Scan {
+        context.app.metrics.scan_ended("failed");
+    }
+    Ok(())
 }
 
 /// What is due now and then. Called every few seconds; the costly parts run hourly.
@@ -69,6 +79,7 @@ pub async fn sweep(app: &App) -> Result<(), DbError> {
         LAST.store(at, Ordering::Relaxed);
         crate::accounts::sweep(&app.db).await?;
         webhooks::forget(&app.db, at - webhooks::KEPT).await?;
+        jobs::schedule_cleanup(&app.db, 6 * HOUR).await?;
     }
     Ok(())
 }

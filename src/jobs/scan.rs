@@ -15,10 +15,12 @@ use super::results::KeptResults;
 use super::source::{History, SnapshotSource};
 use crate::api::time::Time;
 use crate::bare;
+use crate::db::artifacts::Artifact;
 use crate::db::findings::{self, Coverage};
 use crate::db::jobs::{self, End};
 use crate::db::scans::{self, Ending, ScanRow};
-use crate::db::{DbError, artifacts, now, repositories, snapshots, uploads};
+use crate::db::usage::{self, Kept, Kind};
+use crate::db::{DbError, Tx, artifacts, now, repositories, snapshots, uploads};
 use crate::ingest::ObjectPool;
 use crate::ingest::history::{HistoryLimits, walk};
 use crate::queue::{JobContext, JobError};
@@ -74,6 +76,12 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
             place.commit.get_or_insert_with(|| commit.clone());
         }
     }
+    let used = [
+        (Kind::FilesScanned, outcome.files_scanned),
+        // Begun milliseconds count, so that no work is free.
+        (Kind::ScanCpuMs, u64::try_from(outcome.cpu.as_micros().div_ceil(1000)).unwrap_or(0)),
+        (Kind::Scans, 1),
+    ];
     let gaps = recorder.gaps();
     let coverage = Coverage { config, truncated: gaps.truncated, skipped: gaps.skipped };
     let mut tx = app.db.begin().await?;
@@ -87,7 +95,35 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     }
     scans::finish(&mut tx, id, &Ending::Completed(summary)).await?;
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
-    Ok(tx.commit().await?)
+    meter(&mut tx, &row, &used, &stored).await?;
+    tx.commit().await?;
+    let [(_, files), (_, cpu_ms), _] = used;
+    app.metrics.scan_completed(&summary, files, cpu_ms);
+    Ok(())
+}
+
+/// Counts a completed scan. One that failed or was cancelled costs nothing.
+async fn meter(
+    tx: &mut Tx,
+    row: &ScanRow,
+    used: &[(Kind, u64)],
+    stored: &[Artifact],
+) -> Result<(), DbError> {
+    let (owner_id, project_id) = (row.owner_id, row.project_id);
+    let event =
+        usage::Event { subject_id: row.id, owner_id, project_id, at: now(), quantities: used };
+    usage::record(tx, &event).await?;
+    let kept: Vec<Kept<'_>> = stored
+        .iter()
+        .map(|artifact| Kept {
+            key: &artifact.storage_key,
+            holder_id: row.id,
+            owner_id,
+            project_id,
+            bytes: artifact.size.unsigned_abs(),
+        })
+        .collect();
+    usage::keep(tx, &kept).await
 }
 
 /// The configuration of the scan with what people exclude for the whole repository, and

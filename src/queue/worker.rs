@@ -153,6 +153,7 @@ async fn work(app: App, queue: Queue, lane: Lane, id: String) {
 
 /// Runs one job to whatever end it takes.
 async fn run(context: JobContext) {
+    let started = std::time::Instant::now();
     let done = CancellationToken::new();
     let heart = tokio::spawn(beat(context.clone(), done.clone()));
     // In a task of its own, so that a panic is an outcome like any other.
@@ -163,6 +164,18 @@ async fn run(context: JobContext) {
         Ok(outcome) => outcome,
         Err(error) => Err(JobError::Transient(anyhow::anyhow!("the job panicked: {error}"))),
     };
+    let word = match &outcome {
+        Ok(()) => "done",
+        Err(JobError::Stopped) => match context.stop() {
+            Some(Stop::Cancelled) => "cancelled",
+            Some(Stop::Stopping) => "released",
+            Some(Stop::Lost) | None => "lost",
+        },
+        Err(JobError::Permanent { .. }) => "failed",
+        Err(JobError::Transient(_)) => "error",
+    };
+    let kind = context.job.kind.as_str();
+    context.app.metrics.job(kind, word, started.elapsed());
     if let Err(error) = settle(&context, outcome).await {
         // The lease will run out and another worker takes over.
         tracing::warn!("cannot settle the job: {error}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sluice_git::{
     Announced, CheckedPush, CommandOutcome, Messages, ObjectId, Policy, QuarantinedPack,
-    ReceiveProgress, Ref, Refusal, Repository,
+    ReceiveProgress, Ref, Refusal, RefusedBy, Repository,
 };
 
 use super::access::database;
@@ -52,16 +52,20 @@ impl UploadRepository {
     /// one that is refused can take its own back without touching the other's.
     async fn store(&self, pack: &QuarantinedPack) -> Result<NewPack, Refusal> {
         let prefix = format!("{}{}/", uploads::storage_prefix(self.upload.id), new_id());
-        let stored = NewPack {
+        let mut stored = NewPack {
             name: pack.name.to_string(),
             pack_key: format!("{prefix}pack-{}.pack", pack.name),
             index_key: format!("{prefix}pack-{}.idx", pack.name),
             bytes: pack.bytes,
+            index_bytes: 0,
             objects: u64::from(pack.objects),
         };
         let storage = &self.app.storage;
         storage.put_file(&stored.pack_key, pack.pack_path()).await.map_err(storage_refusal)?;
-        storage.put_file(&stored.index_key, pack.index_path()).await.map_err(storage_refusal)?;
+        stored.index_bytes = storage
+            .put_file(&stored.index_key, pack.index_path())
+            .await
+            .map_err(storage_refusal)?;
         Ok(stored)
     }
 
@@ -152,7 +156,7 @@ impl Repository for UploadRepository {
     }
 
     async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
-        options(push.options).map(drop)
+        options(push.options).map(drop).inspect_err(|_| self.app.metrics.push_refused("policy"))
     }
 
     fn receiving(&self, progress: ReceiveProgress) {
@@ -178,6 +182,25 @@ impl Repository for UploadRepository {
         });
     }
 
+    fn refused(&self, by: RefusedBy) {
+        let metrics = &self.app.metrics;
+        match by {
+            RefusedBy::Limit(name) => {
+                metrics.push_refused("limit");
+                metrics.limit_hit(match name {
+                    "objects" => "push_objects",
+                    "pack_bytes" => "push_bytes",
+                    "inflated_bytes" => "push_inflated_bytes",
+                    "resolved_bytes" | "resolved_ratio" => "push_resolved_bytes",
+                    "wall_time" => "push_seconds",
+                    same => same,
+                });
+            }
+            RefusedBy::Content => metrics.push_refused("content"),
+            RefusedBy::Server => metrics.push_refused("unavailable"),
+        }
+    }
+
     async fn commit(
         &self,
         push: CheckedPush,
@@ -185,7 +208,9 @@ impl Repository for UploadRepository {
     ) -> Result<Vec<CommandOutcome>, Refusal> {
         // 1. Objects first: no row may speak of what is not stored.
         let stored = match &push.pack {
-            Some(pack) => Some(self.store(pack).await?),
+            Some(pack) => Some(self.store(pack).await.inspect_err(|_| {
+                self.app.metrics.push_refused("unavailable");
+            })?),
             None => None,
         };
 
@@ -223,10 +248,16 @@ impl Repository for UploadRepository {
                 if let (Some(stored), false) = (&stored, matches!(error, DbError::Unavailable(_))) {
                     self.unstore(stored).await;
                 }
+                self.app.metrics.push_refused("unavailable");
                 return Err(database(error));
             }
         };
         self.committed.store(true, Ordering::Relaxed);
+        if outcome.moved {
+            self.app.metrics.push_accepted(record.received_bytes, record.received_objects);
+        } else if outcome.decisions.iter().any(|decision| decision.rejection().is_some()) {
+            self.app.metrics.push_refused("refs");
+        }
 
         // 3. The cache. It can be rebuilt, so a failure is not the client's concern.
         if outcome.moved

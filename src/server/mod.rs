@@ -19,8 +19,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{self, FirstAccount, Keys};
+use crate::api::rate::Limiter;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
+use crate::metrics::Metrics;
 use crate::net::{Allowed, Guard};
 use crate::queue::{Queue, Workers};
 use crate::scan::{Engines, assemble};
@@ -49,6 +51,10 @@ pub struct State {
     pub engines: Arc<Engines>,
     /// The way to other servers.
     pub guard: Guard,
+    /// Requests of each account.
+    pub limiter: Limiter,
+    /// Figures for operators.
+    pub metrics: Metrics,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
@@ -97,6 +103,7 @@ impl App {
         };
         let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
         let guard = Guard::new(allowed, config.dns_servers.clone());
+        let limiter = Limiter::new(config.limits.requests_per_minute);
         Ok(Self::new(State {
             config,
             db,
@@ -105,7 +112,9 @@ impl App {
             keys,
             engines: Arc::new(engines),
             guard,
+            metrics: Metrics::new()?,
             public_url,
+            limiter,
             stopping: CancellationToken::new(),
         }))
     }

@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use futures::FutureExt as _;
 use tower::{Service, ServiceExt as _, service_fn};
@@ -21,6 +22,8 @@ use tracing::Instrument as _;
 
 use super::App;
 use crate::api::error::{ApiError, REQUEST_ID};
+use crate::api::rate::Slot;
+use crate::metrics::{self, Metrics};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -45,30 +48,47 @@ pub fn service(
             )
         })
         .layer(axum::middleware::from_fn_with_state(app.clone(), crate::api::idempotency::layer))
+        .layer(axum::middleware::from_fn(note_route))
         .layer(DefaultBodyLimit::max(
             usize::try_from(app.config.limits.request_bytes).unwrap_or(usize::MAX),
         ))
         .with_state(app.clone());
     let remote = crate::remote::Remote::new(app.clone());
+    let app = app.clone();
     service_fn(move |request: Request<Body>| {
-        let (api, remote) = (api.clone(), remote.clone());
-        async move { Ok(observed(api, remote, request).await) }
+        let (app, api, remote) = (app.clone(), api.clone(), remote.clone());
+        async move { Ok(observed(&app.metrics, api, remote, request).await) }
     })
 }
 
+/// Hands the template of the route to whoever counts the answer.
+async fn note_route(request: axum::extract::Request, next: Next) -> Response<Body> {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
 async fn observed(
+    metrics: &Metrics,
     api: Router,
     remote: crate::remote::Remote,
     mut request: Request<Body>,
 ) -> Response<Body> {
     let started = Instant::now();
+    let in_flight = metrics.request();
     let id = request_id(&request);
     if let Ok(value) = HeaderValue::try_from(&id) {
         request.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
+    let rate = Slot::default();
+    request.extensions_mut().insert(rate.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", id, %method, path);
+    let span = tracing::info_span!("request", request_id = id, %method, path);
+    let git = path.starts_with("/git/").then(|| metrics::git_route(&path));
     let answer = async {
         if path.starts_with("/git/") {
             remote.answer(request).await
@@ -97,10 +117,14 @@ async fn observed(
     if let Ok(value) = HeaderValue::try_from(&id) {
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
+    rate.tell(response.headers_mut());
     response
         .headers_mut()
         .entry(header::X_CONTENT_TYPE_OPTIONS)
         .or_insert(HeaderValue::from_static("nosniff"));
+    let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = git.or(route).unwrap_or(metrics::OTHER);
+    in_flight.answered(&method, route, response.status().as_u16());
     span.in_scope(|| {
         tracing::info!(
             status = response.status().as_u16(),

@@ -104,6 +104,22 @@ pub enum Violation {
     Truncated,
 }
 
+impl Violation {
+    /// The field of [`Limits`] that the pack goes beyond, if it is not simply wrong.
+    pub fn limit(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Objects { .. } => "objects",
+            Self::PackBytes(_) => "pack_bytes",
+            Self::ObjectBytes { .. } => "object_bytes",
+            Self::InflatedBytes(_) => "inflated_bytes",
+            Self::ResolvedBytes(_) => "resolved_bytes",
+            Self::ResolvedRatio(_) => "resolved_ratio",
+            Self::DeltaDepth(_) => "delta_depth",
+            _ => return None,
+        })
+    }
+}
+
 /// A number of bytes as people write it.
 pub(crate) struct Size(pub u64);
 

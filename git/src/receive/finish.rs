@@ -21,7 +21,7 @@ use crate::{
     command::Request,
     firewall::Counters,
     refs::reason,
-    remote::{CheckedPush, CommandOutcome, Policy, Repository},
+    remote::{CheckedPush, CommandOutcome, Policy, RefusedBy, Repository},
     report, stream,
 };
 
@@ -72,7 +72,8 @@ impl<R: Repository> Push<R> {
                         tracing::info!(session, "push abandoned: the client is gone");
                         return;
                     }
-                    Err(Stop::Refused(why)) => {
+                    Err(Stop::Refused(by, why)) => {
+                        repository.refused(by);
                         tracing::info!(session, why, "push refused");
                         let outcomes = same_for_all(&request, reason::UNPACKER);
                         let last =
@@ -130,9 +131,11 @@ impl<R: Repository> Push<R> {
     }
 }
 
+const FAILED: &str = "the server failed while it received the pack; push again";
+
 enum Stop {
     ClientGone,
-    Refused(String),
+    Refused(RefusedBy, String),
 }
 
 /// Waits for the blocking half, which is told to stop when the time is over or the client is gone.
@@ -152,7 +155,7 @@ async fn verdict(
             job.await
         }
         () = tokio::time::sleep_until(deadline) => {
-            stopped = Some(Stop::Refused(too_slow(policy)));
+            stopped = Some(Stop::Refused(RefusedBy::Limit("wall_time"), too_slow(policy)));
             cancel.store(true, Ordering::Relaxed);
             job.await
         }
@@ -162,15 +165,15 @@ async fn verdict(
     }
     match result {
         Ok(Ok(checked)) => Ok(checked),
-        Ok(Err(pack::Error::Refused(why))) => Err(Stop::Refused(why)),
+        Ok(Err(pack::Error::Refused(by, why))) => Err(Stop::Refused(by, why)),
         Ok(Err(pack::Error::Cancelled)) => Err(Stop::ClientGone),
         Ok(Err(pack::Error::Internal(cause))) => {
             tracing::error!(cause, "a pack could not be received");
-            Err(Stop::Refused("the server failed while it received the pack; push again".into()))
+            Err(Stop::Refused(RefusedBy::Server, FAILED.into()))
         }
         Err(error) => {
             tracing::error!(%error, "receiving a pack panicked");
-            Err(Stop::Refused("the server failed while it received the pack; push again".into()))
+            Err(Stop::Refused(RefusedBy::Server, FAILED.into()))
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     index,
     quarantine::{Quarantine, QuarantinedPack},
     refs::reason,
+    remote::RefusedBy,
 };
 
 /// What a command of the push wants, as far as objects matter for it.
@@ -62,7 +63,7 @@ pub(super) struct Checked {
 #[derive(Debug)]
 pub(super) enum Error {
     /// The pack is refused, for this reason.
-    Refused(String),
+    Refused(RefusedBy, String),
     /// Nobody waits for the answer any more, or the time is over.
     Cancelled,
     /// Our fault; the text is for the log.
@@ -74,7 +75,8 @@ impl From<io::Error> for Error {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 tracing::error!(%error, "no room for a push");
-                Self::Refused("the server has no room left for this push; tell its operator".into())
+                let why = "the server has no room left for this push; tell its operator";
+                Self::Refused(RefusedBy::Server, why.into())
             }
             _ => Self::Internal(error.to_string()),
         }
@@ -169,7 +171,10 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
 
 fn refused(failure: &Failure) -> Error {
     match failure {
-        Failure::Violation(violation) => Error::Refused(violation.to_string()),
+        Failure::Violation(violation) => {
+            let by = violation.limit().map_or(RefusedBy::Content, RefusedBy::Limit);
+            Error::Refused(by, violation.to_string())
+        }
         Failure::ClientGone => Error::Cancelled,
     }
 }
@@ -181,11 +186,12 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
     match error {
         index::Error::Pack(text) => {
             tracing::warn!(error = %text, "a pack could not be indexed");
-            Error::Refused("the pack is damaged, or it builds on objects that are not here".into())
+            let why = "the pack is damaged, or it builds on objects that are not here";
+            Error::Refused(RefusedBy::Content, why.into())
         }
         index::Error::Panic(text) => {
             tracing::error!(panic = %text, "the pack decoder panicked");
-            Error::Refused("the pack cannot be decoded".into())
+            Error::Refused(RefusedBy::Content, "the pack cannot be decoded".into())
         }
         index::Error::Io(error) => error.into(),
     }
@@ -193,7 +199,9 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
 
 fn unsound(error: closure::Error, cancel: &AtomicBool) -> Error {
     match error {
-        closure::Error::Object { id, kind, flaw } => Error::Refused(format!("{kind} {id} {flaw}")),
+        closure::Error::Object { id, kind, flaw } => {
+            Error::Refused(RefusedBy::Content, format!("{kind} {id} {flaw}"))
+        }
         closure::Error::Interrupted => Error::Cancelled,
         closure::Error::Index(error) => damaged(error, cancel),
     }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Ref, Upload, columns};
 use crate::db::jobs::{self, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
+use crate::db::usage::{self, Kept, Kind};
 use crate::db::{
     Args, Conn, DbError, Result, Tx, Value, args, new_id, now, repositories, statements,
 };
@@ -54,6 +55,8 @@ pub struct NewPack {
     pub index_key: String,
     /// Size of the stored pack.
     pub bytes: u64,
+    /// Size of its stored index.
+    pub index_bytes: u64,
     /// Objects in it.
     pub objects: u64,
 }
@@ -210,10 +213,11 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     };
 
     // 5. The push itself.
+    let push_id = new_id();
     tx.execute(
         ADD_PUSH,
         args![
-            new_id(),
+            push_id,
             upload.id,
             upload.owner_id,
             project_id,
@@ -259,7 +263,40 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     project_events::append(tx, project_id, &[event]).await?;
     outcome.head_commit = head_commit;
     outcome.head_ref = head_ref;
+
+    // 6. What it costs.
+    meter(tx, &upload, push, project_id, push_id, at, outcome.recorded).await?;
     Ok(outcome)
+}
+
+/// Counts a push that was accepted, and what is kept of it.
+async fn meter(
+    tx: &mut Tx,
+    upload: &Upload,
+    push: &CommitPush,
+    project_id: Uuid,
+    push_id: Uuid,
+    at: i64,
+    recorded: bool,
+) -> Result<()> {
+    let owner_id = upload.owner_id;
+    usage::record(
+        tx,
+        &usage::Event {
+            subject_id: push_id,
+            owner_id,
+            project_id,
+            at,
+            quantities: &[(Kind::BytesReceived, push.received_bytes), (Kind::Pushes, 1)],
+        },
+    )
+    .await?;
+    if let Some(pack) = push.pack.as_ref().filter(|_| recorded) {
+        let kept = |key, bytes| Kept { key, holder_id: upload.id, owner_id, project_id, bytes };
+        let kept = [kept(&*pack.pack_key, pack.bytes), kept(&*pack.index_key, pack.index_bytes)];
+        usage::keep(tx, &kept).await?;
+    }
+    Ok(())
 }
 
 /// Above this number of commands all refs are read instead of those needed: the

@@ -97,6 +97,7 @@ async fn the_first_push_makes_a_repository_and_one_job() {
             pack_key: "packs/x.pack".into(),
             index_key: "packs/x.idx".into(),
             bytes: 90,
+            index_bytes: 10,
             objects: 3,
         });
         let outcome = push(db, &first).await;
@@ -353,6 +354,7 @@ async fn an_ingest_that_was_overtaken_shows_nothing() {
                     commit_id: commit.into(),
                     manifest_key: format!("snapshots/{repository_id}/{commit}/manifest"),
                     file_count: 3,
+                    stored_bytes: 5,
                     total_bytes: 30,
                 },
                 languages: vec![],
@@ -467,6 +469,7 @@ async fn a_deleted_remote_stops_at_once_and_its_packs_stay_with_the_repository()
             pack_key: "k".into(),
             index_key: "i".into(),
             bytes: 1,
+            index_bytes: 10,
             objects: 1,
         });
         let repository = push(db, &first).await.repository_id.unwrap();

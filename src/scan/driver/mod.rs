@@ -27,6 +27,7 @@
 //! kept are results that were cut short (by time or by a limit that is not part of
 //! the key), those of a panicking engine, and those of a cancelled file.
 
+mod cpu;
 pub mod fingerprint;
 mod gate;
 mod globs;
@@ -128,6 +129,8 @@ struct Run<'a> {
     limits: &'a Limits,
     notes: Notes<'a>,
     cancel: &'a Cancel,
+    /// What the threads of the pool spent on it.
+    cpu: cpu::Sum,
 }
 
 impl Run<'_> {
@@ -153,8 +156,10 @@ pub fn run(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<ScanOutcome, ScanError> {
+    let driving = cpu::Stopwatch::start();
     let globs = Globs::new(config)?;
-    let run = Run { engines, source, store, limits, notes: Notes::new(observer), cancel };
+    let notes = Notes::new(observer);
+    let run = Run { engines, source, store, limits, notes, cancel, cpu: cpu::Sum::default() };
     run.check_cancel()?;
 
     run.notes.phase("inventory", "listing the files", json!({}));
@@ -219,6 +224,7 @@ pub fn run(
     outcome.bytes_scanned = tree.bytes;
     outcome.results_reused = reused;
     outcome.history_blobs = history_blobs;
+    outcome.cpu = run.cpu.total() + driving.elapsed();
     run.notes.close();
     run.check_cancel()?;
     Ok(outcome)

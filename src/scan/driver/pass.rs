@@ -107,7 +107,7 @@ pub(super) fn over(
                 };
                 let (send, meter) = (send.clone(), &meter);
                 scope.spawn(move |_| {
-                    let message = look(run, plan, unit, index, &missing);
+                    let message = run.cpu.count(|| look(run, plan, unit, index, &missing));
                     drop(pass);
                     meter.done(unit);
                     // The receiver outlives the scope; a failure cannot happen.

@@ -108,6 +108,7 @@ fn outcome() -> ScanOutcome {
         bytes_scanned: 100,
         results_reused: 0,
         history_blobs: 2,
+        cpu: std::time::Duration::from_millis(7),
     }
 }
 
