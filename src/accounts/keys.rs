@@ -20,6 +20,7 @@ pub struct Keys {
     pub(super) signer: Signer,
     secret_identity: [u8; 32],
     idempotency: [u8; 32],
+    webhooks: [u8; 32],
 }
 
 impl Keys {
@@ -31,6 +32,7 @@ impl Keys {
             signer: Signer::new(&hmac(secret, &[b"sluice/jwt"])),
             secret_identity: hmac(secret, &[b"sluice/secret-identity"]),
             idempotency: hmac(secret, &[b"sluice/idempotency"]),
+            webhooks: hmac(secret, &[b"sluice/webhooks"]),
         }
     }
 
@@ -38,6 +40,11 @@ impl Keys {
     /// without keeping it.
     pub fn secret_identity(&self) -> &[u8; 32] {
         &self.secret_identity
+    }
+
+    /// Key under which the secrets of webhooks are kept.
+    pub fn webhooks(&self) -> &[u8; 32] {
+        &self.webhooks
     }
 
     /// Key of what is kept for `Idempotency-Key`.

@@ -150,6 +150,11 @@ impl ApiError {
         self.0.status
     }
 
+    /// What is wrong with the first field, or the sentence for the user.
+    pub fn reason(&self) -> &str {
+        self.0.errors.first().map_or(&self.0.detail, |error| &error.message)
+    }
+
     /// The sentence for the user.
     pub fn detail(&self) -> &str {
         &self.0.detail

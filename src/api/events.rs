@@ -1,9 +1,9 @@
-//! Events of a scan: poll, wait, server-sent events.
+//! Events of a scan and of a project: poll, wait, server-sent events.
 //!
 //! As server-sent events (`Accept: text/event-stream`) each event is a message whose
 //! id is its `seq`. The stream ends behind the last event of a scan that has ended;
 //! a browser that then connects again with its `Last-Event-ID` gets a 204, which
-//! tells it to stay away (HTML Standard, 9.2). A stream lives at most as long as an
+//! tells it to stay away (HTML Standard, 9.2). A project never ends. A stream lives at most as long as an
 //! access token, so that one that was withdrawn is not followed for ever; clients go
 //! on where they were.
 
@@ -26,18 +26,19 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::conditional;
 use super::error::{ApiError, Problem, Result};
-use super::extract::{Ids, Query};
+use super::extract::{Id, Ids, Query};
 use super::page::{self, Page};
 use super::scans::find;
 use super::time::Time;
 use crate::db;
 use crate::db::Waiter;
 use crate::db::events::EventRow;
+use crate::db::project_events::{self, ProjectEventRow};
 use crate::server::App;
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(list_of_project))
 }
 
 /// Longest life of a stream.
@@ -50,12 +51,17 @@ const BATCH: u32 = 200;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = ScanEvent)]
+#[schema(as = Event)]
 pub(super) struct Shown {
-    /// Counts 1, 2, 3 … within the scan, without a hole.
+    /// Counts 1, 2, 3 … within the scan or the project, without a hole.
     #[schema(minimum = 1)]
     seq: i64,
-    scan_id: Uuid,
+    /// Null where an event of a project tells of no scan.
+    scan_id: Option<Uuid>,
+    /// In events of projects only; null where it tells of no repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    repository_id: Option<Option<Uuid>>,
     at: Time,
     /// `info`, `warning` or `error`.
     level: String,
@@ -70,13 +76,84 @@ impl From<EventRow> for Shown {
     fn from(row: EventRow) -> Self {
         Self {
             seq: row.seq,
-            scan_id: row.scan_id,
+            scan_id: Some(row.scan_id),
+            repository_id: None,
             at: row.at.into(),
             level: row.level,
             r#type: row.kind,
             message: row.message,
             data: row.data.0,
         }
+    }
+}
+
+impl From<ProjectEventRow> for Shown {
+    fn from(row: ProjectEventRow) -> Self {
+        Self {
+            seq: row.seq,
+            scan_id: row.scan_id,
+            repository_id: Some(row.repository_id),
+            at: row.at.into(),
+            level: row.level,
+            r#type: row.kind,
+            message: row.message,
+            data: row.data.0,
+        }
+    }
+}
+
+/// What the events are of.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    Scan { repo_id: Uuid, scan_id: Uuid },
+    Project(Uuid),
+}
+
+/// How far it is.
+struct Reached {
+    /// Nothing will come any more.
+    ended: bool,
+    /// `seq` of its newest event.
+    last: i64,
+}
+
+impl Of {
+    /// What waiters wait for.
+    fn topic(self) -> Uuid {
+        match self {
+            Self::Scan { scan_id, .. } => scan_id,
+            Self::Project(id) => id,
+        }
+    }
+
+    /// How far it is; 404 if it does not belong to the caller.
+    async fn reached(self, app: &App, caller: &Caller) -> Result<Reached> {
+        Ok(match self {
+            Self::Scan { repo_id, scan_id } => {
+                let row = find(app, caller, repo_id, scan_id).await?;
+                Reached { ended: row.status.has_ended(), last: row.last_event }
+            }
+            Self::Project(id) => {
+                let last = project_events::last(&app.db, caller.user_id, id)
+                    .await?
+                    .ok_or_else(|| ApiError::not_found("project"))?;
+                Reached { ended: false, last }
+            }
+        })
+    }
+
+    /// Events behind a number, oldest first.
+    async fn after(self, app: &App, after: i64, limit: u32) -> Result<Vec<Shown>> {
+        Ok(match self {
+            Self::Scan { scan_id, .. } => {
+                let rows = db::events::after(&app.db, scan_id, after, limit).await?;
+                rows.into_iter().map(Shown::from).collect()
+            }
+            Self::Project(id) => {
+                let rows = project_events::after(&app.db, id, after, limit).await?;
+                rows.into_iter().map(Shown::from).collect()
+            }
+        })
     }
 }
 
@@ -120,7 +197,32 @@ async fn list(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response> {
-    of_scan(app, caller, repo_id, scan_id, query, &uri, &headers).await
+    answer(app, caller, Of::Scan { repo_id, scan_id }, query, &uri, &headers).await
+}
+
+/// The events of a project
+///
+/// What happens to its repositories, uploads and scans, oldest first, in pages or, with
+/// `Accept: text/event-stream`, as server-sent events that go on behind
+/// `Last-Event-ID`. The newest 10,000 events are kept; behind a number that is gone
+/// comes the oldest that is kept.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/events", tag = "Projects",
+    operation_id = "list_project_events", params(
+        EventQuery,
+        ("Last-Event-ID" = Option<i64>, Header, description = "For streams: the last `seq` that was read.", minimum = 0),
+    ), responses(
+        (status = OK, description = "A page of events, or the stream.", content((Page<Shown> = "application/json"), (String = "text/event-stream"))),
+        (status = BAD_REQUEST, description = "`Last-Event-ID` is no number.", body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn list_of_project(
+    State(app): State<App>,
+    caller: Caller,
+    Id(project_id): Id,
+    Query(query): Query<EventQuery>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response> {
+    answer(app, caller, Of::Project(project_id), query, &uri, &headers).await
 }
 
 /// The events of a scan, however it was named.
@@ -129,6 +231,17 @@ pub(super) async fn of_scan(
     caller: Caller,
     repo_id: Uuid,
     scan_id: Uuid,
+    query: EventQuery,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response> {
+    answer(app, caller, Of::Scan { repo_id, scan_id }, query, uri, headers).await
+}
+
+async fn answer(
+    app: App,
+    caller: Caller,
+    of: Of,
     query: EventQuery,
     uri: &Uri,
     headers: &HeaderMap,
@@ -142,23 +255,23 @@ pub(super) async fn of_scan(
         }
         (None, after) => after.unwrap_or(0),
     };
-    let waiter = app.db.hub().waiter(scan_id);
-    // Also tells whether the scan belongs to the caller.
-    find(&app, &caller, repo_id, scan_id).await?;
+    let waiter = app.db.hub().waiter(of.topic());
+    // Also tells whether it belongs to the caller.
+    of.reached(&app, &caller).await?;
     if wants_stream(headers) {
-        return stream_from(app, caller, repo_id, scan_id, waiter, after, headers).await;
+        return stream_from(app, caller, of, waiter, after, headers).await;
     }
     let read = || async {
         // First the state, then the events: what has ended has all its events.
-        let ended = find(&app, &caller, repo_id, scan_id).await?.status.has_ended();
-        let rows = db::events::after(&app.db, scan_id, after, limit + 1).await?;
+        let ended = of.reached(&app, &caller).await?.ended;
+        let rows = of.after(&app, after, limit + 1).await?;
         Ok::<_, ApiError>((ended || !rows.is_empty()).then_some(rows))
     };
     let rows = tokio::select! {
         rows = waiter.until(wait, read) => rows?.unwrap_or_default(),
         () = app.stopping.cancelled() => Vec::new(),
     };
-    let mut response = Page::new(uri, rows, limit, |row| row.seq, Shown::from).into_response();
+    let mut response = Page::new(uri, rows, limit, |row| row.seq, |row| row).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -177,11 +290,10 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 struct Follow {
     app: App,
     caller: Caller,
-    repo_id: Uuid,
-    scan_id: Uuid,
+    of: Of,
     waiter: Waiter,
     after: i64,
-    waiting: VecDeque<EventRow>,
+    waiting: VecDeque<Shown>,
     ended: bool,
     until: Instant,
 }
@@ -189,8 +301,7 @@ struct Follow {
 async fn stream_from(
     app: App,
     caller: Caller,
-    repo_id: Uuid,
-    scan_id: Uuid,
+    of: Of,
     waiter: Waiter,
     after: i64,
     headers: &HeaderMap,
@@ -208,8 +319,7 @@ async fn stream_from(
     let mut follow = Follow {
         app,
         caller,
-        repo_id,
-        scan_id,
+        of,
         waiter,
         after,
         waiting: VecDeque::new(),
@@ -235,7 +345,7 @@ fn events(follow: Follow) -> impl Stream<Item = Result<Event, Infallible>> {
         let row = follow.next().await?;
         let event = Event::default().id(row.seq.to_string());
         // A struct of strings, numbers and JSON always serializes.
-        let text = serde_json::to_string(&Shown::from(row)).unwrap_or_default();
+        let text = serde_json::to_string(&row).unwrap_or_default();
         Some((Ok(event.data(text)), follow))
     })
 }
@@ -243,9 +353,8 @@ fn events(follow: Follow) -> impl Stream<Item = Result<Event, Infallible>> {
 impl Follow {
     /// Reads what comes next. True if there is something, or nothing more will come.
     async fn read(&mut self) -> Result<bool> {
-        let ended =
-            find(&self.app, &self.caller, self.repo_id, self.scan_id).await?.status.has_ended();
-        let rows = db::events::after(&self.app.db, self.scan_id, self.after, BATCH).await?;
+        let ended = self.of.reached(&self.app, &self.caller).await?.ended;
+        let rows = self.of.after(&self.app, self.after, BATCH).await?;
         if let Some(last) = rows.last() {
             self.after = last.seq;
         }
@@ -258,7 +367,7 @@ impl Follow {
     /// The next event, or `None` where the stream ends: behind the last event, when
     /// the server stops, when the scan is gone or the database is away. Clients
     /// connect again and then hear why.
-    async fn next(&mut self) -> Option<EventRow> {
+    async fn next(&mut self) -> Option<Shown> {
         loop {
             if let Some(row) = self.waiting.pop_front() {
                 return Some(row);
@@ -268,10 +377,10 @@ impl Follow {
             }
             let ready = {
                 let (app, caller) = (&self.app, &self.caller);
-                let (repo_id, scan_id, after) = (self.repo_id, self.scan_id, self.after);
+                let (of, after) = (self.of, self.after);
                 let read = || async move {
-                    let row = find(app, caller, repo_id, scan_id).await?;
-                    let more = row.status.has_ended() || row.last_event > after;
+                    let reached = of.reached(app, caller).await?;
+                    let more = reached.ended || reached.last > after;
                     Ok::<_, ApiError>(more.then_some(()))
                 };
                 let left = self.until.saturating_duration_since(Instant::now());

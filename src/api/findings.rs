@@ -1,4 +1,9 @@
-//! Findings: lists with filters, triage.
+//! Findings: lists with filters, triage of one and of many.
+//!
+//! Triage of many takes ids (all of them in one transaction) or a filter, which may
+//! name any number and is worked off in steps of 1,000, each a transaction of its own:
+//! see [`crate::db::findings`]. A finding that has the status, the reason and the end
+//! already is `unchanged`, and no comment is noted for it.
 
 use std::collections::HashMap;
 
@@ -29,6 +34,7 @@ use crate::server::App;
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list))
+        .routes(routes!(triage_many))
         .routes(routes!(show, triage))
         .routes(routes!(list_of_project))
 }
@@ -39,6 +45,8 @@ const MAX_VALUES: usize = 50;
 const MAX_VALUE: usize = 500;
 /// Most wild cards in a path: more make matching slow.
 const MAX_WILD: usize = 8;
+/// Most ids of one triage.
+const MAX_IDS: usize = 1_000;
 /// Longest comment, in characters.
 const MAX_COMMENT: usize = 2_000;
 
@@ -292,25 +300,10 @@ impl Asked {
             if name == "q" && value.chars().count() > MAX_VALUE {
                 return Err(too_long(&name));
             }
+            if name_values(filter, &name, value.split(','))? {
+                continue;
+            }
             match name.as_str() {
-                "severity" => several(&name, &value, &mut filter.severity, |v| v.parse().ok())?,
-                "status" => several(&name, &value, &mut filter.status, |v| v.parse().ok())?,
-                "state" => several(&name, &value, &mut filter.state, |v| v.parse().ok())?,
-                "scan_id" => several(&name, &value, &mut filter.scan_id, |v| uuid(v).ok())?,
-                "engine" => several(&name, &value, &mut filter.engine, |v| {
-                    EngineKind::ALL.into_iter().find(|engine| engine.as_str() == v)
-                })?,
-                "rule_id" => {
-                    several(&name, &value, &mut filter.rule_id, |v| Some(v.to_owned()))?;
-                }
-                "path" => several(&name, &value, &mut filter.path, |v| {
-                    let wild = v.chars().filter(|c| matches!(c, '*' | '?')).count();
-                    (wild <= MAX_WILD).then(|| v.trim_start_matches('/').to_owned())
-                })?,
-                "q" => {
-                    let words = value.trim();
-                    filter.q = (!words.is_empty()).then(|| words.to_owned());
-                }
                 "sort" => asked.sort = sort(&value)?,
                 "limit" => {
                     let limit = value.parse().map_err(|_| {
@@ -332,14 +325,43 @@ impl Asked {
     }
 }
 
-/// Adds comma-separated values to a filter.
-fn several<T: PartialEq>(
+/// Adds values to the filter of this name; false if there is none.
+fn name_values<'v>(
+    filter: &mut Filter,
     name: &str,
-    value: &str,
+    values: impl Iterator<Item = &'v str>,
+) -> Result<bool> {
+    match name {
+        "severity" => several(name, values, &mut filter.severity, |v| v.parse().ok())?,
+        "status" => several(name, values, &mut filter.status, |v| v.parse().ok())?,
+        "state" => several(name, values, &mut filter.state, |v| v.parse().ok())?,
+        "scan_id" => several(name, values, &mut filter.scan_id, |v| uuid(v).ok())?,
+        "engine" => several(name, values, &mut filter.engine, |v| {
+            EngineKind::ALL.into_iter().find(|engine| engine.as_str() == v)
+        })?,
+        "rule_id" => several(name, values, &mut filter.rule_id, |v| Some(v.to_owned()))?,
+        "path" => several(name, values, &mut filter.path, |v| {
+            let wild = v.chars().filter(|c| matches!(c, '*' | '?')).count();
+            (wild <= MAX_WILD).then(|| v.trim_start_matches('/').to_owned())
+        })?,
+        "q" => {
+            let words = values.collect::<Vec<_>>().join(",");
+            let words = words.trim();
+            filter.q = (!words.is_empty()).then(|| words.to_owned());
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Adds values to a filter.
+fn several<'v, T: PartialEq>(
+    name: &str,
+    values: impl Iterator<Item = &'v str>,
     into: &mut Vec<T>,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<()> {
-    for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in values.map(str::trim).filter(|part| !part.is_empty()) {
         if part.chars().count() > MAX_VALUE {
             return Err(too_long(name));
         }
@@ -431,6 +453,153 @@ async fn triage(
     }
     tx.commit().await?;
     show(state, caller, ids).await
+}
+
+/// Which findings, and what is said about them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TriageMany, example = json!({
+    "filter": {"path": "tests/"}, "status": "dismissed", "reason": "used_in_tests",
+}))]
+struct Many {
+    /// Ids of findings of the repository; either these or `filter`.
+    #[schema(value_type = Option<Vec<Uuid>>, min_items = 1, max_items = 1000)]
+    ids: Option<Vec<String>>,
+    filter: Option<Named>,
+    status: Status,
+    /// A dismissal needs one; `inline` is kept for comments in the source.
+    reason: Option<Reason>,
+    #[schema(value_type = Option<Text>, max_length = 2000)]
+    comment: Option<String>,
+    /// When a dismissal ends and the findings are open again; in the future.
+    #[schema(value_type = Option<Ahead>)]
+    expires_at: Option<String>,
+}
+
+/// The filter of a triage: the filters of a list, each with one value or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = FindingFilter, min_properties = 1)]
+struct Named {
+    severity: Option<OneOrMany>,
+    status: Option<OneOrMany>,
+    state: Option<OneOrMany>,
+    engine: Option<OneOrMany>,
+    path: Option<OneOrMany>,
+    rule_id: Option<OneOrMany>,
+    scan_id: Option<OneOrMany>,
+    q: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Named {
+    fn check(self) -> Result<Filter> {
+        let mut filter = Filter::default();
+        let mut any = false;
+        for (name, values) in [
+            ("severity", self.severity),
+            ("status", self.status),
+            ("state", self.state),
+            ("engine", self.engine),
+            ("path", self.path),
+            ("rule_id", self.rule_id),
+            ("scan_id", self.scan_id),
+            ("q", self.q.map(OneOrMany::One)),
+        ] {
+            let values = match values {
+                None => continue,
+                Some(OneOrMany::One(value)) => vec![value],
+                Some(OneOrMany::Many(values)) => values,
+            };
+            let field = format!("filter.{name}");
+            if values.is_empty() || values.iter().any(|value| value.trim().is_empty()) {
+                return Err(ApiError::invalid_field(field, "must not be empty"));
+            }
+            if values.iter().any(|value| value.chars().count() > MAX_VALUE) {
+                let message = format!("must be at most {MAX_VALUE} characters");
+                return Err(ApiError::invalid_field(field, message));
+            }
+            name_values(&mut filter, name, values.iter().map(String::as_str))
+                .map_err(|error| ApiError::invalid_field(field, error.reason()))?;
+            any = true;
+        }
+        if any {
+            Ok(filter)
+        } else {
+            Err(ApiError::invalid_field(
+                "filter",
+                "must name at least one of severity, status, state, engine, path, rule_id, \
+                 scan_id, q",
+            ))
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Triaged {
+    /// Findings that changed.
+    updated: u64,
+    /// Findings that were already so.
+    unchanged: u64,
+    /// Ids that the repository does not have.
+    not_found: Vec<Uuid>,
+}
+
+/// Decide on many findings
+///
+/// By ids, all or nothing; or by a filter with at least one field, each with one value
+/// or several. A filter may name any number of findings and is worked off in steps of
+/// 1,000: if the request breaks off, whole steps are done, and the same request does
+/// the rest.
+#[utoipa::path(post, path = "/v1/repositories/{repo_id}/findings/triage", tag = "Findings", operation_id = "triage_findings",
+    request_body = Many, responses((status = OK, description = "How many changed.", body = Triaged)))]
+async fn triage_many(
+    State(app): State<App>,
+    caller: Caller,
+    Id(repo_id): Id,
+    Json(body): Json<Many>,
+) -> Result<axum::Json<Triaged>> {
+    let Many { ids, filter, status, reason, comment, expires_at } = body;
+    let decision = check(Put { status, reason, comment, expires_at })?;
+    let (owner, email) = (caller.user_id, caller.email.as_str());
+    let bulk = match (ids, filter) {
+        (Some(ids), None) => {
+            if ids.is_empty() || ids.len() > MAX_IDS {
+                let message = format!("must be 1 to {MAX_IDS} ids");
+                return Err(ApiError::invalid_field("ids", message));
+            }
+            let mut parsed = Vec::with_capacity(ids.len());
+            for (n, id) in ids.iter().enumerate() {
+                parsed.push(uuid(id).map_err(|_| {
+                    ApiError::invalid_field(format!("ids[{n}]"), "must be the id of a finding")
+                })?);
+            }
+            db::findings::triage_by_ids(&app.db, owner, repo_id, &parsed, email, &decision).await?
+        }
+        (None, Some(filter)) => {
+            let filter = filter.check()?;
+            db::findings::triage_by_filter(&app.db, owner, repo_id, &filter, email, &decision)
+                .await?
+        }
+        _ => {
+            return Err(ApiError::invalid_field(
+                "ids",
+                "name the findings either by `ids` or by `filter`",
+            ));
+        }
+    };
+    let bulk = bulk.ok_or_else(|| ApiError::not_found("repository"))?;
+    Ok(axum::Json(Triaged {
+        updated: bulk.updated,
+        unchanged: bulk.unchanged,
+        not_found: bulk.not_found,
+    }))
 }
 
 fn check(body: Put) -> Result<Triage> {

@@ -28,7 +28,9 @@ pub mod repositories;
 pub mod scans;
 pub mod sessions;
 pub mod source;
+pub mod threat_profile;
 pub mod time;
+pub mod webhooks;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -49,11 +51,13 @@ fn routes() -> OpenApiRouter<App> {
         .merge(api_keys::router())
         .merge(projects::router())
         .merge(repositories::router())
+        .merge(threat_profile::router())
         .merge(source::router())
         .merge(scans::router())
         .merge(events::router())
         .merge(findings::router())
         .merge(git_uploads::router())
+        .merge(webhooks::router())
         .merge(billing::router())
         .merge(ops::router())
         .merge(metrics::router())

@@ -1,4 +1,4 @@
-//! Repositories and their threat profiles.
+//! Repositories.
 
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -27,10 +27,7 @@ pub(super) mod upload;
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(read, update, remove))
-        .routes(routes!(threat_profile))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, update, remove))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -342,40 +339,6 @@ async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<St
     } else {
         Err(ApiError::not_found("repository"))
     }
-}
-
-/// The threat profile of a repository
-///
-/// Built from the snapshot when the code is ingested.
-#[utoipa::path(get, path = "/v1/repositories/{repo_id}/threat-profile", tag = "Repositories",
-    operation_id = "get_threat_profile", responses(
-        (status = OK, description = "The profile.", body = Object, headers(("ETag" = String, description = "Its version."))),
-        (status = NOT_MODIFIED, description = "It is as the client knows it."),
-    ))]
-async fn threat_profile(
-    State(app): State<App>,
-    caller: Caller,
-    Id(id): Id,
-    headers: HeaderMap,
-) -> Result<Response> {
-    if repositories::get(&app.db, caller.user_id, id).await?.is_none() {
-        return Err(ApiError::not_found("repository"));
-    }
-    let profile =
-        repositories::threat_profile(&app.db, caller.user_id, id).await?.ok_or_else(|| {
-            ApiError::new(
-                StatusCode::NOT_FOUND,
-                "not_ingested",
-                "There is no threat profile yet: it is made when the first push is ingested.",
-            )
-        })?;
-    let mut body = profile.body.0;
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert("source".into(), profile.source.into());
-        fields.insert("version".into(), profile.version.into());
-        fields.insert("updated_at".into(), Time(profile.updated_at).to_string().into());
-    }
-    Ok(conditional::respond(&headers, &conditional::etag(id, profile.version), &body))
 }
 
 #[cfg(test)]

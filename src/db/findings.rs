@@ -12,6 +12,7 @@
 //! repository change in the transaction that changes a finding, under the lock of the
 //! repository's row.
 
+mod bulk;
 mod list;
 mod merge;
 
@@ -23,6 +24,7 @@ use super::scans::text_enum;
 use super::{Args, Conn, Db, Result, Tx, Value, args, new_id, now, statements};
 use crate::scan::{EngineKind, FlowStep, Location, PackageRef, Severity};
 
+pub use bulk::{Bulk, triage_by_filter, triage_by_ids};
 pub use list::{Filter, Key, Scope, Sort, SortBy, list};
 pub use merge::{Coverage, merge};
 
@@ -381,6 +383,7 @@ pub async fn triage(
     delta.add(&before.severity, -i64::from(is_open(before.status, before.state)));
     delta.add(&before.severity, i64::from(is_open(triage.status, before.state)));
     delta.apply(tx, repository_id).await?;
+    bulk::told(tx, repository_id, 1, actor, triage).await?;
     Ok(true)
 }
 

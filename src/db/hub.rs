@@ -13,12 +13,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::jobs::Lane;
+
 /// Topics and who waits for them. A topic is the id of the row that changes.
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
     topics: Arc<Mutex<HashMap<Uuid, Topic>>>,
     /// Woken whenever a job may have become claimable.
     jobs: Arc<Notify>,
+    /// The same for deliveries, which have workers of their own.
+    deliveries: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -48,14 +52,27 @@ impl Hub {
         }
     }
 
-    /// Wakes one idle worker.
+    /// Wakes one idle worker of each lane.
     pub fn wake_workers(&self) {
         self.jobs.notify_one();
+        self.deliveries.notify_one();
     }
 
-    /// Waits until a job may have become claimable.
-    pub async fn job_ready(&self) {
-        self.jobs.notified().await;
+    /// Wakes one idle worker of a lane.
+    pub fn wake_lane(&self, lane: Lane) {
+        self.lane(lane).notify_one();
+    }
+
+    /// Waits until a job of a lane may have become claimable.
+    pub async fn job_ready(&self, lane: Lane) {
+        self.lane(lane).notified().await;
+    }
+
+    fn lane(&self, lane: Lane) -> &Notify {
+        match lane {
+            Lane::Work => &self.jobs,
+            Lane::Deliveries => &self.deliveries,
+        }
     }
 
     /// How many wait right now, for metrics and tests.

@@ -20,13 +20,26 @@ pub enum JobKind {
     Scan,
     /// Stored objects that nobody refers to any more; subject: what they belonged to.
     DeleteObjects,
+    /// A message to a webhook; subject: the delivery.
+    Webhook,
     /// What nothing refers to any more; subject: none.
     Cleanup,
 }
 
+/// Which slots of a worker take a job. Deliveries wait for other people's servers; on
+/// slots of their own they never keep an ingest or a scan waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Everything but deliveries.
+    Work,
+    /// Messages to webhooks.
+    Deliveries,
+}
+
 impl JobKind {
     /// All kinds.
-    pub const ALL: &[Self] = &[Self::Ingest, Self::Scan, Self::DeleteObjects, Self::Cleanup];
+    pub const ALL: &[Self] =
+        &[Self::Ingest, Self::Scan, Self::DeleteObjects, Self::Webhook, Self::Cleanup];
 
     /// The name in the database.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +47,7 @@ impl JobKind {
             Self::Ingest => "ingest",
             Self::Scan => "scan",
             Self::DeleteObjects => "delete_objects",
+            Self::Webhook => "webhook",
             Self::Cleanup => "cleanup",
         }
     }
@@ -121,12 +135,26 @@ statements! {
         "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
          attempt = attempt + 1, started_at = $3 \
          WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
-                     ORDER BY run_at, id LIMIT 1) AND status = 'queued' \
+                     AND kind <> 'webhook' ORDER BY run_at, id LIMIT 1) AND status = 'queued' \
          RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence",
         "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
          attempt = attempt + 1, started_at = $3 \
          WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
-                     ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED) AND status = 'queued' \
+                     AND kind <> 'webhook' ORDER BY run_at, id LIMIT 1 \
+                     FOR UPDATE SKIP LOCKED) AND status = 'queued' \
+         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
+    );
+    CLAIM_DELIVERY = pair(
+        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
+         attempt = attempt + 1, started_at = $3 \
+         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
+                     AND kind = 'webhook' ORDER BY run_at, id LIMIT 1) AND status = 'queued' \
+         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence",
+        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
+         attempt = attempt + 1, started_at = $3 \
+         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
+                     AND kind = 'webhook' ORDER BY run_at, id LIMIT 1 \
+                     FOR UPDATE SKIP LOCKED) AND status = 'queued' \
          RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
     );
     EXTEND = "UPDATE jobs SET lease_until = $3 \
@@ -153,7 +181,10 @@ statements! {
     RESCUE_ALL = "UPDATE jobs SET status = 'queued', run_at = $1, lease_until = NULL, \
                   worker_id = NULL, error = 'the server went away' WHERE status = 'running' \
                   RETURNING id";
-    NEXT_RUN = "SELECT run_at FROM jobs WHERE status = 'queued' ORDER BY run_at, id LIMIT 1";
+    NEXT_RUN = "SELECT run_at FROM jobs WHERE status = 'queued' AND kind <> 'webhook' \
+                ORDER BY run_at, id LIMIT 1";
+    NEXT_DELIVERY = "SELECT run_at FROM jobs WHERE status = 'queued' AND kind = 'webhook' \
+                     ORDER BY run_at, id LIMIT 1";
     PENDING = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')";
     DROP_ENDED = "DELETE FROM jobs WHERE status IN ('done', 'cancelled') AND finished_at < $1";
     SCHEDULED = "SELECT id FROM jobs WHERE subject_id = $1 AND kind = 'cleanup' \
@@ -221,11 +252,20 @@ pub async fn insert_or_merge(
     Ok(id)
 }
 
-/// Claims the job that waits longest, for `lease` microseconds.
+/// Claims the job that waits longest, deliveries apart, for `lease` microseconds.
 pub async fn claim(db: &Db, worker: &str, lease: i64) -> Result<Option<Job>> {
+    claim_of(db, Lane::Work, worker, lease).await
+}
+
+/// The same for the jobs of one lane.
+pub async fn claim_of(db: &Db, lane: Lane, worker: &str, lease: i64) -> Result<Option<Job>> {
     let mut tx = db.begin().await?;
     let at = now();
-    let row: Option<Row> = tx.fetch_optional(CLAIM, args![worker, at + lease, at]).await?;
+    let sql = match lane {
+        Lane::Work => CLAIM,
+        Lane::Deliveries => CLAIM_DELIVERY,
+    };
+    let row: Option<Row> = tx.fetch_optional(sql, args![worker, at + lease, at]).await?;
     tx.commit().await?;
     row.map(|row| {
         Ok(Job {
@@ -342,9 +382,18 @@ pub async fn cancel(tx: &mut Tx, subject_id: Uuid) -> Result<CancelOutcome> {
     Ok(if running.is_empty() { CancelOutcome::Ended } else { CancelOutcome::Requested })
 }
 
-/// When the next queued job may run (microseconds), if there is one.
+/// When the next queued job may run (microseconds), deliveries apart, if there is one.
 pub async fn next_run(conn: impl Into<Conn<'_>>) -> Result<Option<i64>> {
-    let row: Option<(i64,)> = conn.into().fetch_optional(NEXT_RUN, args![]).await?;
+    next_run_of(conn, Lane::Work).await
+}
+
+/// The same for the jobs of one lane.
+pub async fn next_run_of(conn: impl Into<Conn<'_>>, lane: Lane) -> Result<Option<i64>> {
+    let sql = match lane {
+        Lane::Work => NEXT_RUN,
+        Lane::Deliveries => NEXT_DELIVERY,
+    };
+    let row: Option<(i64,)> = conn.into().fetch_optional(sql, args![]).await?;
     Ok(row.map(|r| r.0))
 }
 

@@ -32,6 +32,7 @@ pub mod events;
 pub mod findings;
 pub mod idempotency;
 pub mod jobs;
+pub mod project_events;
 pub mod projects;
 pub mod repositories;
 pub mod results;
@@ -41,6 +42,7 @@ pub mod snapshots;
 pub mod uploads;
 pub mod usage;
 pub mod users;
+pub mod webhooks;
 
 use std::path::Path;
 use std::str::FromStr;

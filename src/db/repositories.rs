@@ -5,11 +5,12 @@
 //! that two ingests side by side cannot leave the older result.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as JsonValue;
+use serde_json::{Value as JsonValue, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::jobs::{JobKind, NewJob};
+use super::project_events::{self, NewProjectEvent};
 use super::snapshots::{self, NewSnapshot};
 use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
@@ -74,6 +75,13 @@ statements! {
                         version = threat_profiles.version + 1, \
                         updated_at = excluded.updated_at \
                         WHERE threat_profiles.source = 'generated'";
+    PROFILE_VERSION = "SELECT version FROM threat_profiles WHERE repository_id = $1";
+    PUT_PROFILE = "INSERT INTO threat_profiles (repository_id, owner_id, body, source, version, \
+                   updated_at) VALUES ($1, $2, $3, 'edited', 1, $4) \
+                   ON CONFLICT (repository_id) DO UPDATE SET body = excluded.body, \
+                   source = 'edited', version = threat_profiles.version + 1, \
+                   updated_at = excluded.updated_at \
+                   RETURNING body, source, version, updated_at";
     ACTIVE = "SELECT id FROM scans WHERE repository_id = $1 AND status IN ('queued', 'running')";
     LOCK_UPLOADS = pair(
         "SELECT id FROM git_uploads WHERE repository_id = $1 ORDER BY id",
@@ -311,6 +319,14 @@ pub async fn create_with_id(tx: &mut Tx, id: Uuid, new: &NewRepository) -> Resul
         ],
     )
     .await?;
+    let data = json!({ "name": &new.name, "source_type": new.source_type });
+    let event = NewProjectEvent::info(
+        id,
+        "repository.created",
+        &format!("The repository {} was made.", new.name),
+        data,
+    );
+    project_events::append(tx, new.project_id, &[event]).await?;
     tx.fetch_one(BY_ID, args![id]).await
 }
 
@@ -399,6 +415,14 @@ pub async fn begin_ingest(
     let Some(generation) = lock(tx, repository_id, upload_id).await? else { return Ok(None) };
     tx.execute(BEGIN, args![repository_id, now()]).await?;
     tx.wake(repository_id);
+    let data = json!({ "upload_id": upload_id });
+    let event = NewProjectEvent::info(
+        repository_id,
+        "ingest.started",
+        "The source of the repository is being read.",
+        data,
+    );
+    project_events::tell(tx, repository_id, event).await?;
     Ok(Some(Ingest { repository_id, upload_id, generation }))
 }
 
@@ -428,6 +452,14 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     tx.execute(GENERATE_PROFILE, args![id, Value::json(&result.threat_profile), at]).await?;
     snapshots::meter(tx, id, &result.snapshot).await?;
     tx.wake(id);
+    let data = json!({
+        "commit": &result.head_commit,
+        "branch": &result.default_branch,
+        "files": result.snapshot.file_count,
+        "bytes": result.snapshot.total_bytes,
+    });
+    let event = NewProjectEvent::info(id, "ingest.completed", "The repository is ready.", data);
+    project_events::tell(tx, id, event).await?;
     Ok(true)
 }
 
@@ -439,6 +471,13 @@ pub async fn fail_ingest(tx: &mut Tx, ingest: &Ingest, failure: &Failure) -> Res
     }
     tx.execute(FAIL, args![ingest.repository_id, Value::json(failure), now()]).await?;
     tx.wake(ingest.repository_id);
+    let event = NewProjectEvent::error(
+        ingest.repository_id,
+        "ingest.failed",
+        &failure.message,
+        json!({ "error": failure }),
+    );
+    project_events::tell(tx, ingest.repository_id, event).await?;
     Ok(true)
 }
 
@@ -474,13 +513,55 @@ pub async fn threat_profile(
     conn.into().fetch_optional(PROFILE, args![id, owner_id]).await
 }
 
+/// What became of a profile that a person wrote.
+#[derive(Debug)]
+pub enum PutProfile {
+    /// It is kept.
+    Done(ThreatProfile),
+    /// This owner has no such repository.
+    NotFound,
+    /// There is another version than the one that was changed.
+    Stale,
+}
+
+/// Keeps the threat profile that a person wrote, if its version now (none: there is no
+/// profile yet) passes. No ingest replaces it.
+pub async fn put_threat_profile(
+    tx: &mut Tx,
+    owner_id: Uuid,
+    id: Uuid,
+    body: &JsonValue,
+    passes: impl Fn(Option<i64>) -> bool,
+) -> Result<PutProfile> {
+    if get(&mut *tx, owner_id, id).await?.is_none() {
+        return Ok(PutProfile::NotFound);
+    }
+    // The row of the repository is the lock: a profile may have no row yet.
+    if lock(tx, id, None).await?.is_none() {
+        return Ok(PutProfile::NotFound);
+    }
+    let version: Option<(i64,)> = tx.fetch_optional(PROFILE_VERSION, args![id]).await?;
+    if !passes(version.map(|row| row.0)) {
+        return Ok(PutProfile::Stale);
+    }
+    let args = args![id, owner_id, Value::json(body), now()];
+    let profile: ThreatProfile = tx.fetch_one(PUT_PROFILE, args).await?;
+    tx.wake(id);
+    let event = NewProjectEvent::info(
+        id,
+        "threat_profile.edited",
+        "The threat profile was edited.",
+        json!({ "version": profile.version }),
+    );
+    project_events::tell(tx, id, event).await?;
+    Ok(PutProfile::Done(profile))
+}
+
 /// Deletes a repository of this owner and everything below it, its remotes
 /// included: rows with the commit, what runs with its next heartbeat, stored
 /// objects by a job. False if there is none.
 pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
-    if get(db, owner_id, id).await?.is_none() {
-        return Ok(false);
-    }
+    let Some(repository) = get(db, owner_id, id).await? else { return Ok(false) };
     let active: Vec<(Uuid,)> = db.conn().fetch_all(ACTIVE, args![id]).await?;
     cancel_jobs(db, active.into_iter().map(|row| row.0).chain([id])).await?;
 
@@ -494,6 +575,13 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
         return Ok(false);
     };
     tx.execute(COUNT_DOWN, args![project_id, now()]).await?;
+    let event = NewProjectEvent::info(
+        id,
+        "repository.deleted",
+        &format!("The repository {} was deleted.", repository.name),
+        json!({ "name": &repository.name, "source_type": &repository.source_type }),
+    );
+    project_events::append(&mut tx, project_id, &[event]).await?;
     let prefixes = storage_prefixes(&uploads, &[(id,)], &scans);
     uploads::delete_objects(&mut tx, id, prefixes).await?;
     for (topic,) in uploads.into_iter().chain(scans).chain([(id,)]) {

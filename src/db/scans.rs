@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use super::events::{self, NewEvent};
 use super::jobs::{self, CancelOutcome, JobKind, NewJob};
+use super::project_events::{self, NewProjectEvent};
 pub use super::repositories::Failure;
-use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements};
+use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements, webhooks};
 use crate::scan::{Level, Progress, ScanConfig};
 
 /// Declares an enum that the database keeps as text.
@@ -271,10 +272,12 @@ statements! {
     SCANNABLE = "SELECT id, project_id, ingest_status, default_branch, head_commit, snapshot_id \
                  FROM repositories WHERE id = $1 AND owner_id = $2";
     GET = concat("SELECT ", columns!(), " FROM scans WHERE id = $1 AND owner_id = $2");
+    BY_ID = concat("SELECT ", columns!(), " FROM scans WHERE id = $1");
     OF_REPOSITORY = concat("SELECT ", columns!(), " FROM scans WHERE repository_id = $1 \
                             AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
     OF_PROJECT = concat("SELECT ", columns!(), " FROM scans WHERE project_id = $1 \
                          AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
+    PLACE = "SELECT project_id, repository_id FROM scans WHERE id = $1";
     START = "UPDATE scans SET status = 'running', worker_id = $2, version = version + 1, \
              started_at = COALESCE(started_at, $3) \
              WHERE id = $1 AND status IN ('queued', 'running') RETURNING repository_id";
@@ -324,6 +327,13 @@ pub async fn create(tx: &mut Tx, scan: &NewScan) -> Result<Uuid> {
         },
     )
     .await?;
+    let event = NewProjectEvent::info(
+        scan.repository_id,
+        "scan.queued",
+        "A scan waits for a worker.",
+        serde_json::json!({ "trigger": scan.trigger, "commit": scan.commit_id }),
+    );
+    project_events::append(tx, scan.project_id, &[event.of_scan(id)]).await?;
     Ok(id)
 }
 
@@ -364,7 +374,32 @@ pub async fn start(tx: &mut Tx, id: Uuid, worker: &str) -> Result<bool> {
     let Some((repository,)) = row else { return Ok(false) };
     tx.wake(id);
     touch_repository(tx, repository, id).await?;
+    let event = NewProjectEvent::info(
+        repository,
+        "scan.started",
+        "A worker has begun the scan.",
+        serde_json::json!({}),
+    );
+    project_events::tell(tx, repository, event.of_scan(id)).await?;
     Ok(true)
+}
+
+/// Tells the project of milestones of a running scan, as `scan.` and their kind.
+pub async fn tell_project(tx: &mut Tx, id: Uuid, milestones: &[NewEvent]) -> Result<()> {
+    if milestones.is_empty() {
+        return Ok(());
+    }
+    let row: Option<(Uuid, Uuid)> = tx.fetch_optional(PLACE, args![id]).await?;
+    let Some((project_id, repository_id)) = row else { return Err(gone()) };
+    let events: Vec<NewProjectEvent> = milestones
+        .iter()
+        .map(|event| NewProjectEvent {
+            scan_id: Some(id),
+            repository_id: Some(repository_id),
+            event: NewEvent { kind: format!("scan.{}", event.kind), ..event.clone() },
+        })
+        .collect();
+    project_events::append(tx, project_id, &events).await
 }
 
 /// Notes what is scanned, for scans that were created before it was known.
@@ -411,8 +446,14 @@ pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
             NewEvent::info(status.as_str(), "The scan was cancelled.", serde_json::json!({}))
         }
     };
-    events::append(tx, id, &[event]).await?;
+    events::append(tx, id, std::slice::from_ref(&event)).await?;
     touch_repository(tx, repository, id).await?;
+    if let Ending::Completed(summary) = ending
+        && let Some(scan) = tx.fetch_optional::<ScanRow>(BY_ID, args![id]).await?
+    {
+        webhooks::scan_completed(tx, &scan, summary).await?;
+    }
+    tell_project(tx, id, &[event]).await?;
     Ok(true)
 }
 

@@ -13,6 +13,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("findings", findings::STATEMENTS),
         ("idempotency", idempotency::STATEMENTS),
         ("jobs", jobs::STATEMENTS),
+        ("project_events", project_events::STATEMENTS),
         ("projects", projects::STATEMENTS),
         ("repositories", repositories::STATEMENTS),
         ("results", results::STATEMENTS),
@@ -23,6 +24,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("uploads::push", uploads::push::STATEMENTS),
         ("usage", usage::STATEMENTS),
         ("users", users::STATEMENTS),
+        ("webhooks", webhooks::STATEMENTS),
     ]
 }
 

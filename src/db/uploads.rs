@@ -18,9 +18,10 @@ use uuid::Uuid;
 pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
 
 use super::jobs::{self, JobKind, NewJob};
+use super::project_events::{self, NewProjectEvent};
 use super::repositories::{Failure, Repository};
 use super::usage::{self, Gone};
-use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users};
+use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users, webhooks};
 
 macro_rules! columns {
     () => {
@@ -416,7 +417,30 @@ pub async fn set_status(tx: &mut Tx, id: Uuid, outcome: &Ingested) -> Result<()>
         Ingested::Failed(failure) => tx.execute(FAILED, args![id, Value::json(failure)]).await?,
     };
     tx.wake(id);
-    Ok(())
+    let Some(upload) = by_id(&mut *tx, id).await? else { return Ok(()) };
+    let Some(repository_id) = upload.repository_id else { return Ok(()) };
+    let event = match outcome {
+        Ingested::Ready { scan_id } => {
+            webhooks::upload_ready(tx, &upload, *scan_id).await?;
+            let data = serde_json::json!({
+                "upload_id": id, "ref": upload.head_ref, "commit": upload.head_commit,
+            });
+            let event = NewProjectEvent::info(
+                repository_id,
+                "upload.ready",
+                "What was pushed can be read.",
+                data,
+            );
+            NewProjectEvent { scan_id: *scan_id, ..event }
+        }
+        Ingested::Failed(failure) => NewProjectEvent::error(
+            repository_id,
+            "upload.failed",
+            &failure.message,
+            serde_json::json!({ "upload_id": id, "error": failure }),
+        ),
+    };
+    project_events::append(tx, upload.project_id, &[event]).await
 }
 
 /// Locks a remote of this owner; true if no repository is filled by it yet, `None` if

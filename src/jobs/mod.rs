@@ -13,12 +13,13 @@ mod report;
 pub mod results;
 mod scan;
 pub mod source;
+mod webhook;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::db::jobs::{self, End, JobKind};
 use crate::db::scans::{self, Ending, Failure};
-use crate::db::{DbError, findings, now};
+use crate::db::{DbError, findings, now, webhooks};
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
 
@@ -28,6 +29,7 @@ pub async fn run(context: JobContext) -> Result<(), JobError> {
         JobKind::Ingest => ingest::run(&context).await,
         JobKind::Scan => scan::run(&context).await,
         JobKind::DeleteObjects => delete::run(&context).await,
+        JobKind::Webhook => webhook::run(&context).await,
         JobKind::Cleanup => cleanup::run(&context).await,
     }
 }
@@ -57,6 +59,7 @@ pub async fn failed(context: &JobContext, code: &str, message: &str) -> Result<(
             scans::finish(&mut tx, job.subject_id, &Ending::Failed(failure)).await?;
         }
         JobKind::Ingest => ingest::failed(&mut tx, context, code, message).await?,
+        JobKind::Webhook => webhook::failed(&mut tx, context, message).await?,
         JobKind::DeleteObjects | JobKind::Cleanup => {}
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Failed(format!("{code}: {message}"))).await?;
@@ -76,6 +79,7 @@ pub async fn sweep(app: &App) -> Result<(), DbError> {
     if at - LAST.load(Ordering::Relaxed) > HOUR {
         LAST.store(at, Ordering::Relaxed);
         crate::accounts::sweep(&app.db).await?;
+        webhooks::forget(&app.db, at - webhooks::KEPT).await?;
         jobs::schedule_cleanup(&app.db, 6 * HOUR).await?;
     }
     Ok(())

@@ -55,7 +55,9 @@ impl Recorder {
         if let Some(progress) = &progress {
             scans::set_progress(tx, scan_id, progress).await?;
         }
-        Ok(())
+        // The project hears of the large steps only.
+        let phases: Vec<NewEvent> = events.into_iter().filter(|e| e.kind == "phase").collect();
+        scans::tell_project(tx, scan_id, &phases).await
     }
 
     /// True if there is something to write.

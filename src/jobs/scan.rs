@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value as JsonValue;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,7 @@ use crate::db::{DbError, Tx, artifacts, now, repositories, snapshots, uploads};
 use crate::ingest::ObjectPool;
 use crate::ingest::history::{HistoryLimits, walk};
 use crate::queue::{JobContext, JobError};
+use crate::scan::driver::Surroundings;
 use crate::scan::report::Meta;
 use crate::scan::{Limits, ScanConfig, ScanError, ScanOutcome, SourceError, driver};
 use crate::server::App;
@@ -51,7 +53,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let row = scans::get(&app.db, owner, id).await?.ok_or_else(gone)?;
 
     // 2. What to scan, and how.
-    let config = config(app, &row).await?;
+    let (config, surroundings) = config(app, &row).await?;
     let (snapshot, commit) = snapshot(app, &row).await?;
     let history = if config.history { history(app, &row, &snapshot).await? } else { None };
 
@@ -59,7 +61,8 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let recorder = Arc::new(Recorder::default());
     let done = CancellationToken::new();
     let writer = tokio::spawn(write_along(context.clone(), recorder.clone(), done.clone()));
-    let outcome = scan(context, &row, &config, snapshot, history, recorder.clone()).await;
+    let outcome =
+        scan(context, &row, &config, surroundings, snapshot, history, recorder.clone()).await;
     done.cancel();
     writer.await.map_err(anyhow::Error::from)??;
     let (mut outcome, written) = outcome?;
@@ -84,10 +87,11 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let gaps = recorder.gaps();
     let coverage = Coverage { config, truncated: gaps.truncated, skipped: gaps.skipped };
     let mut tx = app.db.begin().await?;
-    recorder.write(&mut tx, id).await?;
     let summary =
         findings::merge(&mut tx, &row, &coverage, outcome.findings, |rule| app.engines.rule(rule))
             .await?;
+    // Behind the merge: events take the row of the project, which comes last.
+    recorder.write(&mut tx, id).await?;
     for artifact in &stored {
         artifacts::put(&mut tx, artifact).await?;
     }
@@ -124,15 +128,31 @@ async fn meter(
     usage::keep(tx, &kept).await
 }
 
-/// The configuration of the scan, and what people exclude for the whole repository.
-async fn config(app: &App, row: &ScanRow) -> Result<ScanConfig, JobError> {
+/// The configuration of the scan with what people exclude for the whole repository, and
+/// what the threat profile says about the place where the code runs.
+async fn config(app: &App, row: &ScanRow) -> Result<(ScanConfig, Surroundings), JobError> {
     let mut config = row.config.config.clone();
+    let mut surroundings = Surroundings::default();
     let profile = repositories::threat_profile(&app.db, row.owner_id, row.repository_id).await?;
-    let excluded = profile.as_ref().and_then(|profile| profile.body.0.get("excluded_paths"));
-    if let Some(serde_json::Value::Array(paths)) = excluded {
-        config.exclude.extend(paths.iter().filter_map(|path| path.as_str().map(str::to_owned)));
+    let Some(profile) = profile.map(|profile| profile.body.0) else {
+        return Ok((config, surroundings));
+    };
+    let list = |name: &str| profile.get(name).and_then(JsonValue::as_array).into_iter().flatten();
+    for path in list("excluded_paths").filter_map(JsonValue::as_str) {
+        // A generated one is the name of a folder, which may be no glob.
+        let alone = ScanConfig { exclude: vec![path.to_owned()], ..ScanConfig::default() };
+        if driver::Globs::new(&alone).is_ok() {
+            config.exclude.push(path.to_owned());
+        }
     }
-    Ok(config)
+    if let Some(exposure) = profile.get("exposure").and_then(JsonValue::as_str) {
+        exposure.clone_into(&mut surroundings.exposure);
+    }
+    surroundings.entry_points = list("entry_points")
+        .filter_map(|entry| entry.get("path").and_then(JsonValue::as_str))
+        .map(str::to_owned)
+        .collect();
+    Ok((config, surroundings))
 }
 
 /// The snapshot of the scan, and its commit.
@@ -199,6 +219,7 @@ async fn scan(
     context: &JobContext,
     row: &ScanRow,
     config: &ScanConfig,
+    surroundings: Surroundings,
     snapshot: Snapshot,
     history: Option<History>,
     recorder: Arc<Recorder>,
@@ -226,8 +247,9 @@ async fn scan(
     debug_assert!(Handle::try_current().is_ok());
     let work = tokio::task::spawn_blocking(move || {
         let source = SnapshotSource::new(snapshot, history, limits.max_file_bytes)?;
-        let outcome =
+        let mut outcome =
             driver::run(&app.engines, &source, &kept, &config, &limits, &*recorder, &cancel)?;
+        surroundings.weigh(&mut outcome.findings);
         kept.flush();
         let written = report::write(&scratch, &outcome, &app.engines, &meta, &recorder.log())
             .map_err(|error| SourceError(format!("cannot write the artefacts: {error}")))?;

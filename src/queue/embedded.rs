@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::LEASE;
-use crate::db::jobs::{self, Job};
+use crate::db::jobs::{self, Job, Lane};
 use crate::db::{Db, now};
 
 /// How often an idle worker looks for jobs of other processes.
@@ -24,16 +24,21 @@ impl Embedded {
         Self { db }
     }
 
-    pub(super) async fn next(&self, worker: &str, stopping: &CancellationToken) -> Option<Job> {
+    pub(super) async fn next(
+        &self,
+        lane: Lane,
+        worker: &str,
+        stopping: &CancellationToken,
+    ) -> Option<Job> {
         let mut failures = 0_u32;
         loop {
             if stopping.is_cancelled() {
                 return None;
             }
-            let pause = match self.try_next(worker).await {
+            let pause = match self.try_next(lane, worker).await {
                 Ok(Ok(job)) => {
                     // One commit may have brought several jobs but woke one worker.
-                    self.db.hub().wake_workers();
+                    self.db.hub().wake_lane(lane);
                     return Some(job);
                 }
                 Ok(Err(pause)) => {
@@ -48,23 +53,23 @@ impl Embedded {
             };
             tokio::select! {
                 () = stopping.cancelled() => return None,
-                () = self.db.hub().job_ready() => {}
+                () = self.db.hub().job_ready(lane) => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
     /// A job, or how long to wait for the next one.
-    async fn try_next(&self, worker: &str) -> crate::db::Result<Result<Job, Duration>> {
+    async fn try_next(&self, lane: Lane, worker: &str) -> crate::db::Result<Result<Job, Duration>> {
         // Asked on a reading connection first: an idle worker must not take the one
         // writer of SQLite every two seconds.
-        let pause = match jobs::next_run(&self.db).await? {
+        let pause = match jobs::next_run_of(&self.db, lane).await? {
             None => return Ok(Err(IDLE)),
             Some(at) => at - now(),
         };
         if pause > 0 {
             return Ok(Err(Duration::from_micros(pause.cast_unsigned()).min(IDLE)));
         }
-        Ok(jobs::claim(&self.db, worker, LEASE).await?.ok_or(IDLE))
+        Ok(jobs::claim_of(&self.db, lane, worker, LEASE).await?.ok_or(IDLE))
     }
 }

@@ -16,7 +16,7 @@ mod worker;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
-use crate::db::jobs::Job;
+use crate::db::jobs::{Job, Lane};
 
 pub use embedded::Embedded;
 pub use worker::{JobContext, JobError, Stop, Workers};
@@ -42,8 +42,18 @@ impl Queue {
     /// An unreachable database is waited out here: it is logged, and asked again
     /// with a growing pause.
     pub async fn next(&self, worker: &str, stopping: &CancellationToken) -> Option<Job> {
+        self.next_of(Lane::Work, worker, stopping).await
+    }
+
+    /// The same for the jobs of one lane.
+    pub async fn next_of(
+        &self,
+        lane: Lane,
+        worker: &str,
+        stopping: &CancellationToken,
+    ) -> Option<Job> {
         match self {
-            Self::Embedded(queue) => queue.next(worker, stopping).await,
+            Self::Embedded(queue) => queue.next(lane, worker, stopping).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{LEASE, Queue};
-use crate::db::jobs::{self, Heartbeat, Job};
+use crate::db::jobs::{self, Heartbeat, Job, Lane};
 use crate::db::{DbError, now};
 use crate::scan::Cancel;
 use crate::server::App;
@@ -86,6 +86,9 @@ impl JobContext {
     }
 }
 
+/// Deliveries of messages that run side by side. They only wait for answers.
+const DELIVERIES: usize = 4;
+
 /// The workers of this process.
 #[derive(Debug)]
 pub struct Workers {
@@ -100,7 +103,10 @@ impl Workers {
         let id = worker_id();
         let mut tasks = JoinSet::new();
         for _ in 0..app.config.workers {
-            tasks.spawn(work(app.clone(), app.queue.clone(), id.clone()));
+            tasks.spawn(work(app.clone(), app.queue.clone(), Lane::Work, id.clone()));
+        }
+        for _ in 0..DELIVERIES {
+            tasks.spawn(work(app.clone(), app.queue.clone(), Lane::Deliveries, id.clone()));
         }
         tasks.spawn(sweep(app.clone(), id.clone()));
         tracing::info!(worker = id, slots = app.config.workers, "workers started");
@@ -131,8 +137,8 @@ fn worker_id() -> String {
     format!("{}:{}:{:08x}", host(), std::process::id(), rand::random::<u32>())
 }
 
-async fn work(app: App, queue: Queue, id: String) {
-    while let Some(job) = queue.next(&id, &app.stopping).await {
+async fn work(app: App, queue: Queue, lane: Lane, id: String) {
+    while let Some(job) = queue.next_of(lane, &id, &app.stopping).await {
         let context = JobContext::new(app.clone(), job, id.clone());
         let span = tracing::info_span!(
             "job",

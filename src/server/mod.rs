@@ -23,6 +23,7 @@ use crate::api::rate::Limiter;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::metrics::Metrics;
+use crate::net::{Allowed, Guard};
 use crate::queue::{Queue, Workers};
 use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
@@ -48,6 +49,8 @@ pub struct State {
     pub keys: Keys,
     /// The scan engines with all their rules.
     pub engines: Arc<Engines>,
+    /// The way to other servers.
+    pub guard: Guard,
     /// Requests of each account.
     pub limiter: Limiter,
     /// Figures for operators.
@@ -98,6 +101,8 @@ impl App {
         let queue = match config.queue {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
         };
+        let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
+        let guard = Guard::new(allowed, config.dns_servers.clone());
         let limiter = Limiter::new(config.limits.requests_per_minute);
         Ok(Self::new(State {
             config,
@@ -106,6 +111,7 @@ impl App {
             queue,
             keys,
             engines: Arc::new(engines),
+            guard,
             metrics: Metrics::new()?,
             public_url,
             limiter,

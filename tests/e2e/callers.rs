@@ -52,6 +52,17 @@ const TABLE: &[(&str, For, u16)] = &[
     ("get_repository", Owner, 200),
     ("update_repository", Owner, 200),
     ("get_threat_profile", Owner, 200),
+    ("put_threat_profile", Owner, 200),
+    ("list_project_events", Owner, 200),
+    ("list_webhooks", Owner, 200),
+    ("create_webhook", Owner, 201),
+    ("get_webhook", Owner, 200),
+    ("update_webhook", Owner, 200),
+    ("rotate_webhook_secret", Owner, 200),
+    ("ping_webhook", Owner, 202),
+    ("list_webhook_deliveries", Owner, 200),
+    ("get_webhook_delivery", Owner, 200),
+    ("redeliver_webhook_delivery", Owner, 202),
     ("get_source_tree", Owner, 200),
     ("get_source_file", Owner, 200),
     ("list_scans", Owner, 200),
@@ -62,12 +73,14 @@ const TABLE: &[(&str, For, u16)] = &[
     ("list_findings", Owner, 200),
     ("get_finding", Owner, 200),
     ("triage_finding", Owner, 200),
+    ("triage_findings", Owner, 200),
     ("list_git_uploads", Account, 200),
     ("create_git_upload", Account, 201),
     ("get_git_upload", Owner, 200),
     ("cancel_scan", Owner, 409),
     ("delete_git_upload", Owner, 204),
     ("delete_api_key", Owner, 204),
+    ("delete_webhook", Owner, 204),
     ("delete_repository", Owner, 204),
     ("delete_project", Owner, 204),
     ("logout", Account, 204),
@@ -113,6 +126,11 @@ impl Objects {
         let work = samples::small(&Git::any()).await;
         work.push(&text(&upload["push_url"]), &["main"]).await.expect();
         let (done, scan) = owner.scanned(&text(&upload["id"])).await;
+        let hooks = format!("/v1/projects/{}/webhooks", text(&project["id"]));
+        let body = json!({"url": "https://example.org/", "events": ["upload.ready"]});
+        let hook = owner.post(&hooks, body).await.expect(201).json();
+        let ping = format!("/v1/webhooks/{}/ping", text(&hook["id"]));
+        let ping = owner.post(&ping, json!({})).await.expect(202).json();
         let findings = owner.findings(&text(&done["repository_id"])).await;
         Self(vec![
             ("{project_id}", text(&project["id"])),
@@ -121,6 +139,8 @@ impl Objects {
             ("{repo_id}", text(&done["repository_id"])),
             ("{scan_id}", text(&scan["id"])),
             ("{finding_id}", text(&findings[0]["id"])),
+            ("{webhook_id}", text(&hook["id"])),
+            ("{delivery_id}", text(&ping["id"])),
             ("{name}", "results.sarif".to_owned()),
             ("{path}", "README.md".to_owned()),
         ])

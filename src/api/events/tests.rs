@@ -169,3 +169,68 @@ async fn a_client_that_goes_away_leaves_no_waiter() {
         assert_eq!(server.app.db.hub().waiting(), 0, "{}", server.name);
     }
 }
+
+#[tokio::test]
+async fn a_project_tells_what_happens_in_it() {
+    for server in both().await {
+        let (ada, token) = signed_in(&server, "ada@example.org").await;
+        let (_, other) = signed_in(&server, "bob@example.org").await;
+        let path = format!("/v1/projects/{}/events", ada.project);
+        let (status, page) = server.get(&path, &token).await;
+        assert_eq!((status, &page["items"]), (200, &json!([])), "{}", server.name);
+        let scan = started(&server, ada, &token).await;
+        let begun = Instant::now();
+        let waiting = format!("{path}?after=1&wait=30");
+        let ((_, page), ()) = tokio::join!(server.get(&waiting, &token), async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            begin(&server, scan).await;
+        });
+        assert_eq!(seqs(&page), [2], "{}", server.name);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", server.name);
+        complete(&server, scan).await;
+        let (_, page) = server.get(&path, &token).await;
+        let types: Vec<&str> = page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["type"].as_str().unwrap())
+            .collect();
+        assert_eq!(types, ["scan.queued", "scan.started", "scan.completed"], "{}", server.name);
+        let last = &page["items"][2];
+        let fields: Vec<&str> = last.as_object().unwrap().keys().map(String::as_str).collect();
+        let contract =
+            ["seq", "scan_id", "repository_id", "at", "level", "type", "message", "data"];
+        assert_eq!(fields, contract, "{}", server.name);
+        assert_eq!(last["scan_id"], scan.to_string(), "{}", server.name);
+        assert_eq!(last["repository_id"], ada.repository.to_string(), "{}", server.name);
+        assert_eq!(last["data"]["summary"]["high"], 1, "{}: {last}", server.name);
+        let (_, page) = server.get(&format!("{path}?limit=2"), &token).await;
+        let cursor = page["next_cursor"].as_str().unwrap();
+        let (_, page) = server.get(&format!("{path}?limit=2&cursor={cursor}"), &token).await;
+        assert_eq!(seqs(&page), [3], "{}", server.name);
+
+        // A stream goes on behind its Last-Event-ID and does not end with a scan.
+        let mut stream = open(&server, &path, &token, Some("2")).await.bytes_stream();
+        let first = stream.next().await.unwrap().unwrap();
+        let text = String::from_utf8_lossy(&first).into_owned();
+        assert!(text.contains("scan.completed"), "{}: {text}", server.name);
+        let (status, _) = server
+            .post(
+                &format!("/v1/projects/{}/repositories", ada.project),
+                &token,
+                &json!({
+                    "name": "made here", "source_type": "git_upload",
+                }),
+            )
+            .await;
+        assert_eq!(status, 201, "{}", server.name);
+        let second = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
+        let second = second.expect("it is told").unwrap().unwrap();
+        let text = String::from_utf8_lossy(&second).into_owned();
+        assert!(text.contains("repository.created"), "{}: {text}", server.name);
+        assert!(text.contains("made here"), "{}: {text}", server.name);
+
+        assert_eq!(server.get(&path, &other).await.0, 404, "{}", server.name);
+        assert_eq!(server.get(&format!("{path}?after=-1"), &token).await.0, 422);
+    }
+}

@@ -267,3 +267,78 @@ async fn triage_is_kept_with_its_history() {
         }
     }
 }
+
+#[tokio::test]
+async fn many_are_triaged_by_ids_or_by_filter() {
+    for server in both().await {
+        let (ada, token) = signed_in(&server, "ada@example.org").await;
+        let (_, other) = signed_in(&server, "bob@example.org").await;
+        scanned(&server, ada, &token).await;
+        let base = format!("/v1/repositories/{}", ada.repository);
+        let path = format!("{base}/findings/triage");
+        let (_, page) = server.get(&format!("{base}/findings?sort=-severity"), &token).await;
+        let ids: Vec<Value> =
+            page["items"].as_array().unwrap().iter().map(|f| f["id"].clone()).collect();
+        let open = async || server.get(&base, &token).await.1["open_findings"].clone();
+        let unknown = uuid::Uuid::now_v7().to_string();
+
+        let body = json!({
+            "ids": [ids[0], ids[1], ids[1], unknown], "status": "dismissed",
+            "reason": "false_positive", "comment": "checked by hand",
+        });
+        assert_eq!(server.post(&path, &other, &body).await.0, 404, "{}", server.name);
+        let (status, done) = server.post(&path, &token, &body).await;
+        let expected = json!({"updated": 2, "unchanged": 0, "not_found": [unknown]});
+        assert_eq!((status, &done), (200, &expected), "{}", server.name);
+        let (_, done) = server.post(&path, &token, &body).await;
+        assert_eq!((&done["updated"], &done["unchanged"]), (&json!(0), &json!(2)));
+        assert_eq!(
+            open().await,
+            json!({"critical": 0, "high": 0, "medium": 1, "low": 1, "info": 1}),
+            "{}",
+            server.name
+        );
+        let first = format!("{base}/findings/{}", ids[0].as_str().unwrap());
+        let (_, shown) = server.get(&first, &token).await;
+        assert_eq!(shown["history"].as_array().unwrap().len(), 1, "{}: {shown}", server.name);
+        assert_eq!(shown["history"][0]["comment"], "checked by hand");
+        assert_eq!(shown["history"][0]["by"], "ada@example.org");
+
+        let body = json!({"filter": {"severity": ["medium", "low"]}, "status": "confirmed"});
+        let (status, done) = server.post(&path, &token, &body).await;
+        assert_eq!((status, &done["updated"]), (200, &json!(2)), "{}: {done}", server.name);
+        let (_, page) = server.get(&format!("{base}/findings?status=confirmed"), &token).await;
+        assert_eq!(severities(&page), ["low", "medium"], "{}", server.name);
+        let body = json!({"filter": {"status": "dismissed"}, "status": "open"});
+        let (_, done) = server.post(&path, &token, &body).await;
+        assert_eq!(done["updated"], 2, "{}: {done}", server.name);
+        assert_eq!(
+            open().await,
+            json!({"critical": 1, "high": 1, "medium": 1, "low": 1, "info": 1}),
+            "{}",
+            server.name
+        );
+        let events = format!("/v1/projects/{}/events?after=2", ada.project);
+        let (_, events) = server.get(&events, &token).await;
+        let counts: Vec<&Value> =
+            events["items"].as_array().unwrap().iter().map(|e| &e["data"]["count"]).collect();
+        assert_eq!(counts, [&json!(2), &json!(2), &json!(2)], "{}: {events}", server.name);
+
+        for (body, field) in [
+            (json!({"status": "open"}), "ids"),
+            (json!({"ids": [ids[0]], "filter": {"q": "x"}, "status": "open"}), "ids"),
+            (json!({"ids": [], "status": "open"}), "ids"),
+            (json!({"ids": vec![&ids[0]; 1_001], "status": "open"}), "ids"),
+            (json!({"ids": ["x"], "status": "open"}), "ids[0]"),
+            (json!({"filter": {}, "status": "open"}), "filter"),
+            (json!({"filter": {"severity": []}, "status": "open"}), "filter.severity"),
+            (json!({"filter": {"severity": "awful"}, "status": "open"}), "filter.severity"),
+            (json!({"filter": {"q": " "}, "status": "open"}), "filter.q"),
+            (json!({"ids": [ids[0]], "status": "dismissed"}), "reason"),
+        ] {
+            let (status, problem) = server.post(&path, &token, &body).await;
+            assert_eq!(status, 422, "{}: {body}: {problem}", server.name);
+            assert_eq!(problem["errors"][0]["field"], field, "{}: {problem}", server.name);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{FindingRow, State, Status, columns};
-use crate::db::{Args, Db, Result};
+use crate::db::{Args, Conn, Db, Result, Tx};
 use crate::scan::{EngineKind, Severity};
 
 /// Whose findings.
@@ -103,7 +103,8 @@ pub async fn list(
     limit: u32,
 ) -> Result<Vec<FindingRow>> {
     if sort.by != SortBy::Severity {
-        let (sql, args) = query(db, owner_id, scope, filter, sort, after, limit);
+        let (sql, args) =
+            query(db.is_sqlite(), columns!(), owner_id, scope, filter, sort, after, limit);
         return db.conn().fetch_filtered(&sql, args).await;
     }
     let mut severities = Severity::ALL.to_vec();
@@ -124,15 +125,54 @@ pub async fn list(
         }
         let filter = Filter { severity: vec![severity], ..filter.clone() };
         let after = after.filter(|key| key.severity == severity);
-        let (sql, args) = query(db, owner_id, scope, &filter, sort, after, missing);
+        let (sql, args) =
+            query(db.is_sqlite(), columns!(), owner_id, scope, &filter, sort, after, missing);
         rows.extend(db.conn().fetch_filtered::<FindingRow>(&sql, args).await?);
     }
     Ok(rows)
 }
 
+/// Ids of the findings of a repository that a filter names and that lie between two
+/// ids, in ascending order.
+pub(super) async fn ids(
+    db: &Db,
+    owner_id: Uuid,
+    repository_id: Uuid,
+    filter: &Filter,
+    after: Uuid,
+    limit: u32,
+) -> Result<Vec<Uuid>> {
+    let sort = Sort { by: SortBy::Created, descending: false };
+    let key = Key { sort, priority: 0, severity: Severity::Info, id: after };
+    let scope = Scope::Repository(repository_id);
+    let (sql, args) =
+        query(db.is_sqlite(), "f.id", owner_id, scope, filter, sort, Some(&key), limit);
+    let rows: Vec<(Uuid,)> = db.conn().fetch_filtered(&sql, args).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+/// Those of the ids that a filter still names, inside a transaction.
+pub(super) async fn still(
+    tx: &mut Tx,
+    owner_id: Uuid,
+    repository_id: Uuid,
+    filter: &Filter,
+    ids: &[Uuid],
+) -> Result<Vec<Uuid>> {
+    let sort = Sort { by: SortBy::Created, descending: false };
+    let scope = Scope::Repository(repository_id);
+    let limit = ids.len() as u32;
+    let (sql, mut args) = query(tx.is_sqlite(), "f.id", owner_id, scope, filter, sort, None, limit);
+    let among = format!(" WHERE f.id IN ({}) AND ", places(&mut args, ids));
+    let sql = sql.replacen(" WHERE ", &among, 1);
+    let rows: Vec<(Uuid,)> = Conn::from(tx).fetch_filtered(&sql, args).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
 /// The statement of one page, put together from constant parts and placeholders.
 fn query(
-    db: &Db,
+    sqlite: bool,
+    what: &str,
     owner_id: Uuid,
     scope: Scope,
     filter: &Filter,
@@ -141,7 +181,7 @@ fn query(
     limit: u32,
 ) -> (String, Args) {
     let mut args = Args::default();
-    let mut sql = format!("SELECT {} ", columns!());
+    let mut sql = format!("SELECT {what} ");
     let mut terms = Vec::new();
     let (mut state, mut id) = ("f.state", "f.id");
     if filter.scan_id.is_empty() {
@@ -187,12 +227,12 @@ fn query(
     }
     if !filter.path.is_empty() {
         let any: Vec<String> =
-            filter.path.iter().map(|path| on_path(db, &mut args, path)).collect();
+            filter.path.iter().map(|path| on_path(sqlite, &mut args, path)).collect();
         terms.push(format!("({})", any.join(" OR ")));
     }
     if let Some(q) = &filter.q {
         // SQLite knows the case of ASCII alone.
-        let q = if db.is_sqlite() { q.to_ascii_lowercase() } else { q.to_lowercase() };
+        let q = if sqlite { q.to_ascii_lowercase() } else { q.to_lowercase() };
         let like = args.add(format!("%{}%", escape_like(&q)));
         let any: Vec<String> = ["f.title", "f.path", "f.rule_id"]
             .iter()
@@ -223,13 +263,13 @@ fn places<T: Clone + Into<crate::db::Value>>(args: &mut Args, values: &[T]) -> S
 }
 
 /// The term for one value of the filter `path`.
-fn on_path(db: &Db, args: &mut Args, path: &str) -> String {
+fn on_path(sqlite: bool, args: &mut Args, path: &str) -> String {
     if !path.contains(['*', '?']) {
         let bare = path.trim_end_matches('/');
         let (file, folder) = (args.add(bare), args.add(format!("{bare}/")));
         return format!("(f.path = {file} OR substr(f.path, 1, length({folder})) = {folder})");
     }
-    if db.is_sqlite() {
+    if sqlite {
         // LIKE of SQLite ignores case; its GLOB knows brackets, which are no wild
         // cards here.
         let glob: String =

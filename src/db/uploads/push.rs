@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{Ref, Upload, columns};
 use crate::db::jobs::{self, JobKind, NewJob};
+use crate::db::project_events::{self, NewProjectEvent};
 use crate::db::usage::{self, Kept, Kind};
 use crate::db::{
     Args, Conn, DbError, Result, Tx, Value, args, new_id, now, repositories, statements,
@@ -246,6 +247,20 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         ],
     )
     .await?;
+    let mut event = NewProjectEvent::info(
+        Uuid::nil(),
+        "upload.pushed",
+        "A push was accepted.",
+        json!({
+            "upload_id": upload.id,
+            "ref": &head_ref,
+            "commit": &head_commit,
+            "bytes": push.received_bytes,
+            "objects": push.received_objects,
+        }),
+    );
+    event.repository_id = outcome.repository_id;
+    project_events::append(tx, project_id, &[event]).await?;
     outcome.head_commit = head_commit;
     outcome.head_ref = head_ref;
 

@@ -28,7 +28,7 @@ const MAX_FILE: u64 = 512 << 10;
 pub const MAX_ENTRY_POINTS: usize = 500;
 
 /// How far away the code's users are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Exposure {
     /// Anybody may reach it.
@@ -54,7 +54,7 @@ pub enum ProfileSource {
 }
 
 /// A STRIDE category.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stride {
     /// Acting as somebody else.
@@ -72,7 +72,7 @@ pub enum Stride {
 }
 
 /// A rough measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rating {
     /// Little.

@@ -15,7 +15,7 @@ use crate::scan::model::{
 use super::Run;
 use super::fingerprint;
 use super::plan::{Item, Job, Plan};
-use super::priority::{Weights, priority};
+use super::priority::{Weights, priority, worst_first};
 
 /// Raw findings that are held for each finding that may come out: several places
 /// may become one finding, and a scan with more than this is cut anyway.
@@ -268,14 +268,7 @@ pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> 
         }
     }
     report_unused(run, config, &inline);
-    findings.sort_by(|a, b| {
-        b.severity
-            .cmp(&a.severity)
-            .then_with(|| b.priority.cmp(&a.priority))
-            .then_with(|| a.location.path.cmp(&b.location.path))
-            .then_with(|| a.location.span.cmp(&b.location.span))
-            .then_with(|| a.fingerprint.cmp(&b.fingerprint))
-    });
+    findings.sort_by(worst_first);
     let most = match run.limits.max_findings {
         0 => usize::MAX,
         n => n as usize,

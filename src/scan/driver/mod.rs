@@ -51,6 +51,7 @@ use crate::scan::model::{
 
 pub use globs::Globs;
 use notes::Notes;
+pub use priority::Surroundings;
 
 /// The engines of a process with the threads that they run on. Built once and
 /// shared by all scans, since rules are costly to compile.

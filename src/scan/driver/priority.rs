@@ -1,7 +1,61 @@
 //! What to look at first.
 
-use crate::scan::inventory::Role;
-use crate::scan::model::{Confidence, Severity};
+use std::collections::HashSet;
+
+use crate::scan::inventory::{Role, role_of_path};
+use crate::scan::model::{Confidence, EngineKind, Finding, Severity};
+
+/// What is known about the place where the code runs, from its threat profile.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// `internet`, `internal`, `local` or `unknown`.
+    pub exposure: String,
+    /// Files in which the outside reaches the code.
+    pub entry_points: HashSet<String>,
+}
+
+impl Surroundings {
+    /// Moves the priorities of a scan's findings, and puts them in order again.
+    ///
+    /// Code and packages that the internet reaches are worth 5 more, what runs on the
+    /// user's own machine 15 less; a weakness in the code 5 more if it lies in a file
+    /// where the outside comes in, or if its data passes through one. Only code that
+    /// runs in production moves. A secret is as dangerous wherever the code runs, and
+    /// what was accepted inline stays last.
+    pub fn weigh(&self, findings: &mut [Finding]) {
+        let shift = match self.exposure.as_str() {
+            "internet" => 5,
+            "local" => -15,
+            _ => 0,
+        };
+        for finding in findings.iter_mut() {
+            if finding.suppressed.is_some()
+                || finding.engine == EngineKind::Secrets
+                || role_of_path(&finding.location.path) != Role::Source
+            {
+                continue;
+            }
+            let flow = finding.flow.iter().filter_map(|step| step.path.as_deref());
+            let enters = finding.engine == EngineKind::Code
+                && std::iter::once(finding.location.path.as_str())
+                    .chain(flow)
+                    .any(|path| self.entry_points.contains(path));
+            let moved = i32::from(finding.priority) + shift + if enters { 5 } else { 0 };
+            finding.priority = moved.clamp(0, 100) as u8;
+        }
+        findings.sort_by(worst_first);
+    }
+}
+
+/// The order in which a scan gives its findings.
+pub(super) fn worst_first(a: &Finding, b: &Finding) -> std::cmp::Ordering {
+    b.severity
+        .cmp(&a.severity)
+        .then_with(|| b.priority.cmp(&a.priority))
+        .then_with(|| a.location.path.cmp(&b.location.path))
+        .then_with(|| a.location.span.cmp(&b.location.span))
+        .then_with(|| a.fingerprint.cmp(&b.fingerprint))
+}
 
 /// What the priority of a finding is made of.
 #[derive(Debug, Clone, Copy)]

@@ -501,3 +501,74 @@ fn engines_and_globs_choose() {
     let (outcome, _) = bench.scan(&Tree::new(&[]));
     assert!(matches!(outcome, Err(ScanError::Config(_))));
 }
+
+/// The profile moves what runs in production, and never a secret.
+#[test]
+fn surroundings_move_the_priority() {
+    use crate::scan::driver::Surroundings;
+    use crate::scan::{Confidence, EngineKind, Finding, FlowStep, Location, Severity, Span};
+
+    let finding = |engine, path: &str, through: Option<&str>| Finding {
+        fingerprint: path.to_owned(),
+        engine,
+        rule_id: "r".into(),
+        title: "t".into(),
+        message: String::new(),
+        severity: Severity::High,
+        confidence: Confidence::Medium,
+        location: Location {
+            path: path.into(),
+            span: Span { start_line: 1, start_column: 1, end_line: 1, end_column: 2 },
+            commit: None,
+            in_history: false,
+        },
+        other_locations: Vec::new(),
+        snippet: String::new(),
+        symbol: String::new(),
+        flow: through
+            .map(|path| FlowStep {
+                path: Some(path.into()),
+                line: 1,
+                column: 1,
+                message: "in".into(),
+            })
+            .into_iter()
+            .collect(),
+        package: None,
+        priority: 70,
+        suppressed: None,
+    };
+    let weighed = |exposure: &str| {
+        let mut accepted = finding(EngineKind::Code, "src/accepted.py", None);
+        accepted.suppressed = Some("known".into());
+        accepted.priority = 5;
+        let mut findings = vec![
+            finding(EngineKind::Code, "src/inner.py", None),
+            finding(EngineKind::Code, "src/web.py", None),
+            finding(EngineKind::Code, "src/sink.py", Some("src/web.py")),
+            finding(EngineKind::Dependencies, "src/Cargo.lock", None),
+            finding(EngineKind::Secrets, "src/key.py", None),
+            finding(EngineKind::Code, "tests/test_web.py", None),
+            accepted,
+        ];
+        let entry_points = ["src/web.py".to_owned()].into();
+        Surroundings { exposure: exposure.into(), entry_points }.weigh(&mut findings);
+        findings.into_iter().map(|f| (f.location.path, f.priority)).collect::<Vec<_>>()
+    };
+    let of = |list: &[(String, u8)], path: &str| {
+        list.iter().find(|(p, _)| p == path).map(|(_, n)| *n).unwrap()
+    };
+    for (exposure, inner, entered, package) in
+        [("internet", 75, 80, 75), ("unknown", 70, 75, 70), ("local", 55, 60, 55)]
+    {
+        let list = weighed(exposure);
+        assert_eq!(of(&list, "src/inner.py"), inner, "{exposure}");
+        assert_eq!(of(&list, "src/web.py"), entered, "{exposure}");
+        assert_eq!(of(&list, "src/sink.py"), entered, "{exposure}");
+        assert_eq!(of(&list, "src/Cargo.lock"), package, "{exposure}");
+        assert_eq!(of(&list, "src/key.py"), 70, "{exposure}");
+        assert_eq!(of(&list, "tests/test_web.py"), 70, "{exposure}");
+        assert_eq!(of(&list, "src/accepted.py"), 5, "{exposure}");
+        assert!(list.windows(2).all(|w| w[0].1 >= w[1].1), "{exposure}: in order");
+    }
+}
