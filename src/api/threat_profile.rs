@@ -374,6 +374,7 @@ mod tests {
                 manifest_key: "m".into(),
                 file_count: 0,
                 total_bytes: 0,
+                stored_bytes: 0,
             },
             languages: Vec::new(),
             default_branch: None,
