@@ -5,6 +5,7 @@
 //! nothing, because its fence is spent.
 
 mod delete;
+pub(crate) mod fetch;
 mod ingest;
 mod observer;
 mod report;
