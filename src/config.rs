@@ -62,6 +62,8 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_ADMIN_PASSWORD", "generated", "password of the first account"),
     key("SLUICE_ADVISORIES", "none", "folder of OSV records, or `sample`"),
     key("SLUICE_ALLOW_PRIVATE_URLS", "false", "lets clone-by-URL reach private networks"),
+    key("SLUICE_ALLOW_HTTP_URLS", "false", "lets clone-by-URL use http:// besides https://"),
+    key("SLUICE_DNS_SERVERS", "the system's", "name servers for clone-by-URL: IP[:PORT],…"),
 ];
 
 /// A quota: shown by `/v1/ops/limits`, set by its environment variable.
@@ -132,6 +134,8 @@ limits! {
     push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
     /// Pushes that one process receives at once; more wait.
     pushes_at_once = 64, "count", "SLUICE_LIMIT_PUSHES_AT_ONCE";
+    /// Time of one fetch of a repository or archive by URL.
+    fetch_seconds = 3600, "seconds", "SLUICE_LIMIT_FETCH_SECONDS";
     /// Files of one snapshot.
     snapshot_files = 1_000_000, "count", "SLUICE_LIMIT_SNAPSHOT_FILES";
     /// Bytes of one snapshot.
@@ -193,6 +197,10 @@ pub struct Config {
     pub advisories: Option<String>,
     /// Clone-by-URL may reach private networks.
     pub allow_private_urls: bool,
+    /// Clone-by-URL may use `http://`.
+    pub allow_http_urls: bool,
+    /// Name servers for clone-by-URL; none: the system's.
+    pub dns_servers: Vec<SocketAddr>,
     /// The quotas.
     pub limits: Limits,
 }
@@ -352,15 +360,15 @@ impl Config {
         {
             return Err(ConfigError(format!("SLUICE_ADVISORIES {dir:?} is no folder")));
         }
-        let allow_private_urls = match take("SLUICE_ALLOW_PRIVATE_URLS").as_deref() {
-            None | Some("false" | "0") => false,
-            Some("true" | "1") => true,
-            Some(other) => {
-                return Err(ConfigError(format!(
-                    "SLUICE_ALLOW_PRIVATE_URLS {other:?} must be true or false"
-                )));
-            }
+        let mut flag = |env: &'static str| match take(env).as_deref() {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(other) => Err(ConfigError(format!("{env} {other:?} must be true or false"))),
         };
+        let allow_private_urls = flag("SLUICE_ALLOW_PRIVATE_URLS")?;
+        let allow_http_urls = flag("SLUICE_ALLOW_HTTP_URLS")?;
+        let dns_servers = take("SLUICE_DNS_SERVERS").unwrap_or_default();
+        let dns_servers = parse_dns_servers(&dns_servers)?;
         sources.values.retain(|_, v| !v.is_empty());
         if let Some(unknown) = sources.values.keys().next() {
             return Err(ConfigError(format!(
@@ -382,6 +390,8 @@ impl Config {
             admin_password,
             advisories,
             allow_private_urls,
+            allow_http_urls,
+            dns_servers,
             limits,
         })
     }
@@ -401,6 +411,17 @@ fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
         .ok()
         .and_then(|mut all| all.next())
         .ok_or_else(|| ConfigError(format!("SLUICE_LISTEN {text:?} must be ADDRESS:PORT")))
+}
+
+/// Addresses, each with the port 53 unless it has one; commas between them.
+fn parse_dns_servers(text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
+    let parse = |item: &str| {
+        let bare = item.parse().map(|ip| SocketAddr::new(ip, 53));
+        bare.or_else(|_| item.parse()).map_err(|_| {
+            ConfigError(format!("SLUICE_DNS_SERVERS {item:?} must be an address, or ADDRESS:PORT"))
+        })
+    };
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
 }
 
 fn parse_public_url(text: &str) -> Result<Url, ConfigError> {
@@ -450,6 +471,8 @@ mod tests {
             ("SLUICE_WORKERS", "many"),
             ("SLUICE_LOG_FORMAT", "xml"),
             ("SLUICE_ALLOW_PRIVATE_URLS", "perhaps"),
+            ("SLUICE_ALLOW_HTTP_URLS", "perhaps"),
+            ("SLUICE_DNS_SERVERS", "127.0.0.1,nowhere"),
             ("SLUICE_LIMIT_PUSH_BYTES", "-1"),
             ("SLUICE_LIMIT_PUSH_BITES", "1"),
             ("SLUICE_ADVISORIES", "/does/not/exist"),

@@ -14,6 +14,7 @@ pub mod config;
 pub mod db;
 pub mod ingest;
 pub mod jobs;
+pub mod net;
 pub mod queue;
 pub mod remote;
 pub mod scan;

@@ -20,6 +20,7 @@ pub struct Keys {
     pub(super) signer: Signer,
     secret_identity: [u8; 32],
     idempotency: [u8; 32],
+    source_credentials: [u8; 32],
 }
 
 impl Keys {
@@ -31,6 +32,7 @@ impl Keys {
             signer: Signer::new(&hmac(secret, &[b"sluice/jwt"])),
             secret_identity: hmac(secret, &[b"sluice/secret-identity"]),
             idempotency: hmac(secret, &[b"sluice/idempotency"]),
+            source_credentials: hmac(secret, &[b"sluice/source-credentials"]),
         }
     }
 
@@ -43,6 +45,11 @@ impl Keys {
     /// Key of what is kept for `Idempotency-Key`.
     pub fn idempotency(&self) -> &[u8; 32] {
         &self.idempotency
+    }
+
+    /// Key of the credentials of private repositories.
+    pub fn source_credentials(&self) -> &[u8; 32] {
+        &self.source_credentials
     }
 }
 

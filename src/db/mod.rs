@@ -37,6 +37,7 @@ pub mod results;
 pub mod scans;
 pub mod sessions;
 pub mod snapshots;
+pub mod sources;
 pub mod uploads;
 pub mod users;
 

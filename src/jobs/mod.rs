@@ -6,6 +6,7 @@
 
 mod archive;
 mod delete;
+pub(crate) mod fetch;
 mod ingest;
 mod observer;
 mod report;

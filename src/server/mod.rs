@@ -22,6 +22,7 @@ use crate::accounts::{self, FirstAccount, Keys};
 use crate::api::rate::Limiter;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
+use crate::net::{Allowed, Guard};
 use crate::queue::{Queue, Workers};
 use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
@@ -49,6 +50,8 @@ pub struct State {
     pub engines: Arc<Engines>,
     /// Requests of each account.
     pub limiter: Limiter,
+    /// The way to other servers.
+    pub guard: Guard,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
@@ -96,6 +99,8 @@ impl App {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
         };
         let limiter = Limiter::new(config.limits.requests_per_minute);
+        let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
+        let guard = Guard::new(allowed, config.dns_servers.clone());
         Ok(Self::new(State {
             config,
             db,
@@ -103,6 +108,7 @@ impl App {
             queue,
             keys,
             engines: Arc::new(engines),
+            guard,
             public_url,
             limiter,
             stopping: CancellationToken::new(),
