@@ -144,6 +144,8 @@ limits! {
     push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
     /// Pushes that one process receives at once; more wait.
     pushes_at_once = 64, "count", "SLUICE_LIMIT_PUSHES_AT_ONCE";
+    /// Time of one fetch of a repository or archive by URL.
+    fetch_seconds = 3600, "seconds", "SLUICE_LIMIT_FETCH_SECONDS";
     /// Files of one snapshot.
     snapshot_files = 1_000_000, "count", "SLUICE_LIMIT_SNAPSHOT_FILES";
     /// Bytes of one snapshot.

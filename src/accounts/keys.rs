@@ -21,6 +21,7 @@ pub struct Keys {
     secret_identity: [u8; 32],
     idempotency: [u8; 32],
     webhooks: [u8; 32],
+    source_credentials: [u8; 32],
 }
 
 impl Keys {
@@ -33,6 +34,7 @@ impl Keys {
             secret_identity: hmac(secret, &[b"sluice/secret-identity"]),
             idempotency: hmac(secret, &[b"sluice/idempotency"]),
             webhooks: hmac(secret, &[b"sluice/webhooks"]),
+            source_credentials: hmac(secret, &[b"sluice/source-credentials"]),
         }
     }
 
@@ -50,6 +52,11 @@ impl Keys {
     /// Key of what is kept for `Idempotency-Key`.
     pub fn idempotency(&self) -> &[u8; 32] {
         &self.idempotency
+    }
+
+    /// Key of the credentials of private repositories.
+    pub fn source_credentials(&self) -> &[u8; 32] {
+        &self.source_credentials
     }
 }
 

@@ -240,6 +240,8 @@ async fn create_from_json(
         name,
         description,
         source_type: body.source_type,
+        source_url: None,
+        source_ref: None,
     };
     let repository = repositories::create(&mut tx, &new).await?;
     if let Some(upload_id) = body.upload_id {

@@ -39,6 +39,7 @@ pub mod results;
 pub mod scans;
 pub mod sessions;
 pub mod snapshots;
+pub mod sources;
 pub mod uploads;
 pub mod usage;
 pub mod users;

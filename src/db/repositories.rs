@@ -33,8 +33,8 @@ macro_rules! select {
 
 statements! {
     INSERT = "INSERT INTO repositories (id, project_id, owner_id, name, description, source_type, \
-              ingest_status, languages, created_at, updated_at) \
-              VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $8, $8)";
+              source_url, source_ref, ingest_status, languages, created_at, updated_at) \
+              VALUES ($1, $2, $3, $4, $5, $6, $9, $10, 'pending', $7, $8, $8)";
     COUNT_UP = "UPDATE projects SET repository_count = repository_count + 1, updated_at = $2 \
                 WHERE id = $1";
     COUNT_DOWN = "UPDATE projects SET repository_count = repository_count - 1, updated_at = $2 \
@@ -63,6 +63,12 @@ statements! {
     FINISH = "UPDATE repositories SET ingest_status = 'ready', ingest_error = NULL, \
               snapshot_id = $2, languages = $3, default_branch = $4, head_commit = $5, \
               version = version + 1, updated_at = $6 WHERE id = $1";
+    UNCHANGED = "UPDATE repositories SET ingest_status = 'ready', ingest_error = NULL, \
+                 version = version + 1, updated_at = $2 WHERE id = $1";
+    LOCK_FOR_INGEST = pair(
+        concat!(select!(), "WHERE r.id = $1 AND r.owner_id = $2"),
+        concat!(select!(), "WHERE r.id = $1 AND r.owner_id = $2 FOR UPDATE OF r")
+    );
     FAIL = "UPDATE repositories SET ingest_status = 'failed', ingest_error = $2, \
             version = version + 1, updated_at = $3 WHERE id = $1";
     PROFILE = "SELECT t.body, t.source, t.version, t.updated_at FROM threat_profiles t \
@@ -292,6 +298,10 @@ pub struct NewRepository {
     pub description: String,
     /// Where its code will come from.
     pub source_type: SourceType,
+    /// From which URL, without credentials.
+    pub source_url: Option<String>,
+    /// Which ref of it.
+    pub source_ref: Option<String>,
 }
 
 /// Makes a repository that waits for its code.
@@ -315,7 +325,9 @@ pub async fn create_with_id(tx: &mut Tx, id: Uuid, new: &NewRepository) -> Resul
             &new.description,
             new.source_type.as_str(),
             Value::json(&[(); 0]),
-            at
+            at,
+            &new.source_url,
+            &new.source_ref
         ],
     )
     .await?;
@@ -461,6 +473,23 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     let event = NewProjectEvent::info(id, "ingest.completed", "The repository is ready.", data);
     project_events::tell(tx, id, event).await?;
     Ok(true)
+}
+
+/// Shows a repository as ready with the snapshot that it has: its code has not changed.
+/// False as in [`finish_ingest`].
+pub async fn unchanged(tx: &mut Tx, ingest: &Ingest) -> Result<bool> {
+    let generation = lock(tx, ingest.repository_id, ingest.upload_id).await?;
+    if generation != Some(ingest.generation) {
+        return Ok(false);
+    }
+    tx.execute(UNCHANGED, args![ingest.repository_id, now()]).await?;
+    tx.wake(ingest.repository_id);
+    Ok(true)
+}
+
+/// A repository of this owner, locked until the transaction ends.
+pub async fn lock_one(tx: &mut Tx, owner_id: Uuid, id: Uuid) -> Result<Option<Repository>> {
+    tx.fetch_optional(LOCK_FOR_INGEST, args![id, owner_id]).await
 }
 
 /// Shows an ingest as failed. False as in [`finish_ingest`].

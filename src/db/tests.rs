@@ -20,6 +20,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("scans", scans::STATEMENTS),
         ("sessions", sessions::STATEMENTS),
         ("snapshots", snapshots::STATEMENTS),
+        ("sources", sources::STATEMENTS),
         ("uploads", uploads::STATEMENTS),
         ("uploads::push", uploads::push::STATEMENTS),
         ("usage", usage::STATEMENTS),

@@ -78,6 +78,17 @@ statements! {
             version = version + 1 WHERE id = $1";
     CLOSE = "UPDATE git_uploads SET deleted_at = $2, version = version + 1 WHERE id = $1";
     REMOVE = "DELETE FROM git_uploads WHERE id = $1";
+    INSERT_INTERNAL = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, \
+                       scan, token_hash, status, created_at, expires_at, deleted_at, internal) \
+                       SELECT $2, owner_id, project_id, id, name, $3, $4, 'awaiting_push', $5, \
+                       $5, $5, $6 FROM repositories WHERE id = $1";
+    INTERNAL = pair(
+        concat!("SELECT ", columns!(), " FROM git_uploads WHERE repository_id = $1 AND internal"),
+        concat!(
+            "SELECT ", columns!(), " FROM git_uploads WHERE repository_id = $1 AND internal \
+             FOR UPDATE"
+        )
+    );
 }
 
 /// A remote.
@@ -276,6 +287,27 @@ pub async fn create(tx: &mut Tx, new: &NewUpload) -> Result<Upload> {
     )
     .await?;
     tx.fetch_one(BY_ID, args![id]).await
+}
+
+/// The store of a repository whose code is not pushed, made if there is none. It has
+/// refs and packs as a remote has them, so that whatever reads those reads these; it is
+/// not listed and never answers, since it counts as deleted from the first. `None` if
+/// the repository is gone.
+pub async fn internal(tx: &mut Tx, repository_id: Uuid) -> Result<Option<Upload>> {
+    if let Some(found) = tx.fetch_optional(INTERNAL, args![repository_id]).await? {
+        return Ok(Some(found));
+    }
+    // A hash to which nobody has a token.
+    let hash: [u8; 32] = rand::Rng::random(&mut rand::rng());
+    let args = args![repository_id, new_id(), false, hash.as_slice(), now(), true];
+    tx.execute(INSERT_INTERNAL, args).await?;
+    tx.fetch_optional(INTERNAL, args![repository_id]).await
+}
+
+/// Throws the store of a repository away, to begin with an empty one.
+pub async fn drop_internal(tx: &mut Tx, id: Uuid) -> Result<()> {
+    tx.execute(REMOVE, args![id]).await?;
+    delete_objects(tx, id, vec![storage_prefix(id)]).await
 }
 
 /// A remote of this owner that is not deleted.

@@ -1,4 +1,9 @@
-//! From the newest pushed head to a repository that can be read and scanned.
+//! From the newest head to a repository that can be read and scanned.
+//!
+//! Whatever the code comes from, it is in a store (the refs and packs of a git upload, or
+//! the internal one of the repository) before the rest begins, which is the same for all:
+//! snapshot, languages, threat profile, scan. A job that is run again finds in the store
+//! what an earlier run brought there.
 
 use gix_hash::ObjectId;
 use serde::Deserialize;
@@ -7,12 +12,13 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::archive;
+use super::fetch;
 use crate::bare;
-use crate::db::jobs::{self, End};
-use crate::db::repositories::{self, Failure, Ingest, IngestResult, Language};
+use crate::db::jobs::{self, End, JobKind, NewJob};
+use crate::db::repositories::{self, Failure, Ingest, IngestResult, Language, Repository};
 use crate::db::scans::{self, NewScan, Settings, Trigger};
 use crate::db::snapshots::{self, NewSnapshot};
-use crate::db::uploads::{self, Ingested as Shown};
+use crate::db::uploads::{self, Ingested as Shown, Upload};
 use crate::db::{DbError, Tx, new_id};
 use crate::ingest::{self, IngestError, Ingested, ThreatProfile};
 use crate::queue::{JobContext, JobError};
@@ -22,15 +28,67 @@ use crate::snapshot::{Options, Snapshot, TreeLimits};
 
 #[derive(Debug, Deserialize)]
 struct Payload {
-    upload_id: Uuid,
+    #[serde(default)]
+    source: Source,
+    /// Where it was pushed to.
+    upload_id: Option<Uuid>,
     scan: bool,
     #[serde(default)]
     history: bool,
 }
 
+/// Where the code comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Source {
+    /// It was pushed; the upload has it.
+    #[default]
+    Push,
+    /// The repository's URL, by git.
+    Git,
+}
+
+impl Payload {
+    fn trigger(&self) -> Trigger {
+        match self.source {
+            Source::Push => Trigger::Push,
+            Source::Git => Trigger::Ingest,
+        }
+    }
+}
+
+/// The job that fetches the code of a repository from its URL.
+pub(crate) fn fetch_job(repository: &Repository, scan: bool, history: bool) -> NewJob {
+    NewJob {
+        kind: JobKind::Ingest,
+        subject_id: repository.id,
+        owner_id: Some(repository.owner_id),
+        payload: json!({ "source": "git", "scan": scan, "history": history }),
+    }
+}
+
+/// Tells how an ingest goes on, to whoever follows the project.
+pub(super) async fn progress(
+    context: &JobContext,
+    repository: &Repository,
+    kind: &str,
+    message: &str,
+    data: serde_json::Value,
+) {
+    tracing::info!(job = %context.job.id, repository = %repository.id, kind, %data, "{message}");
+}
+
 fn payload(context: &JobContext) -> Result<Payload, JobError> {
     serde_json::from_value(context.job.payload.clone())
         .map_err(|error| JobError::Transient(error.into()))
+}
+
+/// Code that is in a store.
+struct Stored {
+    upload_id: Uuid,
+    head: Option<ObjectId>,
+    /// The branch that HEAD points to.
+    default_branch: Option<String>,
 }
 
 pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
@@ -43,32 +101,39 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     // 1. Begin, and only then read the head: a newer one makes a newer generation.
     let mut tx = app.db.begin().await?;
     jobs::hold(&mut tx, job.id, job.fence).await?;
-    let begun =
-        repositories::begin_ingest(&mut tx, job.subject_id, Some(payload.upload_id)).await?;
-    tx.commit().await?;
-    let Some(begun) = begun else { return end(context).await };
-    let Some(upload) = uploads::by_id(&app.db, payload.upload_id).await? else {
-        return end(context).await;
+    let store = match payload.source {
+        Source::Push => payload.upload_id,
+        Source::Git => uploads::internal(&mut tx, job.subject_id).await?.map(|store| store.id),
     };
-    let head: Option<ObjectId> = upload.head_commit.as_deref().and_then(|id| id.parse().ok());
+    let begun = repositories::begin_ingest(&mut tx, job.subject_id, store).await?;
+    tx.commit().await?;
+    let (Some(begun), Some(store)) = (begun, store) else { return end(context).await };
+    let Some(store) = uploads::by_id(&app.db, store).await? else { return end(context).await };
 
-    // 2. The work, on a blocking thread.
-    let objects = bare::objects(app, upload.id).await?;
+    // 2. The code, if it is not here yet.
+    let stored = match payload.source {
+        Source::Push => Stored {
+            upload_id: store.id,
+            head: store.head_commit.as_deref().and_then(|id| id.parse().ok()),
+            default_branch: store
+                .head_ref
+                .map(|name| name.strip_prefix("refs/heads/").unwrap_or(&name).to_owned()),
+        },
+        Source::Git => match bring(context, &begun, store).await? {
+            Some(stored) => stored,
+            None => return Ok(()),
+        },
+    };
+
+    // 3. The work, on a blocking thread.
+    let objects = bare::objects(app, stored.upload_id).await?;
     let snapshot_id = new_id();
-    let outcome = snapshot(context, &begun, objects, head, snapshot_id).await?;
+    let outcome = snapshot(context, &begun, objects, stored.head, snapshot_id).await?;
 
-    // 3. The outcome, all or nothing.
+    // 4. The outcome, all or nothing.
     match outcome {
         Ok(ingested) => {
-            let shown = finish(
-                context,
-                &begun,
-                &payload,
-                upload.head_ref.as_deref(),
-                snapshot_id,
-                ingested,
-            )
-            .await?;
+            let shown = finish(context, &begun, &payload, stored, snapshot_id, ingested).await?;
             if !shown {
                 // A newer head came meanwhile and has a job of its own; what was written
                 // here belongs to no row.
@@ -83,16 +148,75 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
         }
         Err(error) if error.is_temporary() => Err(JobError::Transient(error.into())),
         Err(error) => {
-            tracing::info!(code = error.code(), "the ingest failed: {error}");
-            let mut tx = app.db.begin().await?;
             let failure = Failure::new(error.code(), error.to_string());
-            if repositories::fail_ingest(&mut tx, &begun, &failure).await? {
-                uploads::set_status(&mut tx, payload.upload_id, &Shown::Failed(failure)).await?;
-            }
-            jobs::end(&mut tx, job.id, job.fence, &End::Failed(error.to_string())).await?;
-            Ok(tx.commit().await?)
+            refuse(context, &begun, Some(stored.upload_id), failure).await
         }
     }
+}
+
+/// Brings the code from the repository's URL into its store. `None` if nothing is left
+/// to do: it failed for good, or has not changed since the last ingest.
+async fn bring(
+    context: &JobContext,
+    begun: &Ingest,
+    store: Upload,
+) -> Result<Option<Stored>, JobError> {
+    let (app, job) = (&context.app, &context.job);
+    let Some(repository) = repositories::by_id(&app.db, begun.repository_id).await? else {
+        end(context).await?;
+        return Ok(None);
+    };
+    let url = repository.source_url.as_deref().unwrap_or_default();
+    let data = json!({ "source_url": url, "ref": repository.source_ref });
+    progress(context, &repository, "ingest.started", &format!("fetching {url}"), data).await;
+    let fetched = match fetch::run(context, &repository, store).await? {
+        Ok(fetched) => fetched,
+        Err(error) if error.is_temporary() && job.attempt < job.max_attempts => {
+            return Err(JobError::Transient(error.into()));
+        }
+        Err(error) => {
+            let data = json!({ "code": error.code() });
+            progress(context, &repository, "ingest.failed", &error.to_string(), data).await;
+            let failure = Failure::new(error.code(), error.to_string());
+            refuse(context, begun, None, failure).await?;
+            return Ok(None);
+        }
+    };
+    let commit = fetched.commit.to_string();
+    let data = json!({ "commit": commit, "ref": fetched.store.head_ref });
+    progress(context, &repository, "ingest.fetched", &format!("{commit} is here"), data).await;
+    if repository.snapshot().is_some_and(|snapshot| snapshot.commit.as_ref() == Some(&commit)) {
+        let mut tx = app.db.begin().await?;
+        repositories::unchanged(&mut tx, begun).await?;
+        jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
+        tx.commit().await?;
+        return Ok(None);
+    }
+    Ok(Some(Stored {
+        upload_id: fetched.store.id,
+        head: Some(fetched.commit),
+        default_branch: fetched.default_branch,
+    }))
+}
+
+/// Ends the job as one that cannot succeed, and says why where the user looks.
+async fn refuse(
+    context: &JobContext,
+    begun: &Ingest,
+    upload_id: Option<Uuid>,
+    failure: Failure,
+) -> Result<(), JobError> {
+    let job = &context.job;
+    tracing::info!(code = failure.code, "the ingest failed: {}", failure.message);
+    let mut tx = context.app.db.begin().await?;
+    let end = End::Failed(failure.message.clone());
+    if repositories::fail_ingest(&mut tx, begun, &failure).await?
+        && let Some(id) = upload_id
+    {
+        uploads::set_status(&mut tx, id, &Shown::Failed(failure)).await?;
+    }
+    jobs::end(&mut tx, job.id, job.fence, &end).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Nothing is left to do.
@@ -114,11 +238,13 @@ pub(super) async fn failed(
         return archive::failed(tx, id, code, message).await;
     }
     let Ok(payload) = payload(context) else { return Ok(()) };
-    let begun = repositories::begin_ingest(tx, id, Some(payload.upload_id)).await?;
+    let begun = repositories::begin_ingest(tx, id, payload.upload_id).await?;
     let Some(begun) = begun else { return Ok(()) };
     let failure = Failure::new(code, message);
-    if repositories::fail_ingest(tx, &begun, &failure).await? {
-        uploads::set_status(tx, payload.upload_id, &Shown::Failed(failure)).await?;
+    if repositories::fail_ingest(tx, &begun, &failure).await?
+        && let Some(upload_id) = payload.upload_id
+    {
+        uploads::set_status(tx, upload_id, &Shown::Failed(failure)).await?;
     }
     Ok(())
 }
@@ -183,7 +309,7 @@ async fn finish(
     context: &JobContext,
     begun: &Ingest,
     payload: &Payload,
-    head_ref: Option<&str>,
+    stored: Stored,
     snapshot_id: Uuid,
     ingested: Ingested,
 ) -> Result<bool, JobError> {
@@ -202,8 +328,7 @@ async fn finish(
             .into_iter()
             .map(|l| Language { name: l.name.clone(), bytes: l.bytes, files: l.files })
             .collect(),
-        default_branch: head_ref
-            .map(|name| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned()),
+        default_branch: stored.default_branch,
         head_commit: Some(ingested.head.commit.clone()),
         threat_profile: profile_body(&ingested.profile),
     };
@@ -211,11 +336,12 @@ async fn finish(
     let shown = repositories::finish_ingest(&mut tx, begun, &result).await?;
     if shown {
         let scan_id = if payload.scan {
-            Some(ask_for_scan(&mut tx, begun, payload, &ingested.head.commit).await?)
+            let commit = &ingested.head.commit;
+            Some(ask_for_scan(&mut tx, begun, payload, stored.upload_id, commit).await?)
         } else {
             None
         };
-        uploads::set_status(&mut tx, payload.upload_id, &Shown::Ready { scan_id }).await?;
+        uploads::set_status(&mut tx, stored.upload_id, &Shown::Ready { scan_id }).await?;
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
     tx.commit().await?;
@@ -226,6 +352,7 @@ async fn ask_for_scan(
     tx: &mut Tx,
     begun: &Ingest,
     payload: &Payload,
+    upload_id: Uuid,
     commit: &str,
 ) -> Result<Uuid, DbError> {
     let repository =
@@ -236,8 +363,8 @@ async fn ask_for_scan(
             repository_id: repository.id,
             project_id: repository.project_id,
             owner_id: repository.owner_id,
-            upload_id: Some(payload.upload_id),
-            trigger: Trigger::Push,
+            upload_id: Some(upload_id),
+            trigger: payload.trigger(),
             settings: Settings {
                 config: ScanConfig { history: payload.history, ..ScanConfig::default() },
                 git_ref: None,

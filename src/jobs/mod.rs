@@ -7,6 +7,7 @@
 mod archive;
 pub mod cleanup;
 mod delete;
+pub(crate) mod fetch;
 mod ingest;
 mod observer;
 mod report;

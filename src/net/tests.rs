@@ -253,7 +253,7 @@ async fn an_answer_that_changes_is_checked_again() {
     let names = NameServer::start(zone()).await;
     let (port, _) = web(0).await;
     let guard = Guard::new(PRIVATE, vec![names.address]);
-    let url = format!("http://rebind.test:{port}/plain");
+    let url = format!("http://rebind.test:{port}/stalls");
     let first = guard.get(&guard.check_url(&url).unwrap(), HeaderMap::new(), &quick()).await;
     // One look-up for one connection: there is no second one that could differ.
     assert_eq!(names.asked("rebind.test"), 1);
@@ -262,7 +262,7 @@ async fn an_answer_that_changes_is_checked_again() {
     let second = get(&guard, &url, HeaderMap::new()).await;
     assert_eq!(code(second), "address_not_allowed");
     assert_eq!(names.asked("rebind.test"), 2);
-    assert_eq!(answer.bytes().await.unwrap(), "plain");
+    drop(answer);
 }
 
 #[tokio::test]

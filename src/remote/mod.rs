@@ -5,6 +5,7 @@
 //! folders on disk ([`crate::bare`]) are rebuilt from them whenever they are missing.
 
 mod access;
+pub(crate) mod store;
 mod upload;
 
 use axum::body::Body;

@@ -34,6 +34,8 @@ pub(super) struct UploadRepository {
     shown: Mutex<Option<Instant>>,
     // Set by the commit: then nothing is left to be taken back.
     committed: AtomicBool,
+    // The ref to be ingested, where a job fills the store of its repository.
+    brought: Option<String>,
 }
 
 impl UploadRepository {
@@ -44,7 +46,16 @@ impl UploadRepository {
             opened: Instant::now(),
             shown: Mutex::new(None),
             committed: AtomicBool::new(false),
+            brought: None,
         }
+    }
+
+    /// The store of a repository, for the job that fills it: see
+    /// [`CommitPush::brought`].
+    pub(super) fn internal(app: App, upload: Upload, brought: String) -> Self {
+        let mut store = Self::new(app, upload);
+        store.brought = Some(brought);
+        store
     }
 
     /// Puts pack and index into storage; nobody refers to them yet. The keys belong to
@@ -140,7 +151,7 @@ impl Repository for UploadRepository {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let mut policy = Policy {
             // As git does for a bare repository: the branch that HEAD names stays.
-            current_branch: self.upload.head_ref.clone(),
+            current_branch: self.upload.head_ref.clone().filter(|_| self.brought.is_none()),
             max_refs: number(limits.upload_refs),
             ..Policy::default()
         };
@@ -151,7 +162,10 @@ impl Repository for UploadRepository {
         policy.limits.inflated_bytes = limits.push_inflated_bytes;
         policy.limits.resolved_bytes = limits.push_resolved_bytes;
         policy.limits.delta_depth = u16::try_from(limits.delta_depth).unwrap_or(u16::MAX);
-        policy.limits.wall_time = Duration::from_secs(limits.push_seconds);
+        policy.limits.wall_time = Duration::from_secs(match self.brought {
+            None => limits.push_seconds,
+            Some(_) => limits.fetch_seconds,
+        });
         policy
     }
 
@@ -161,7 +175,7 @@ impl Repository for UploadRepository {
 
     fn receiving(&self, progress: ReceiveProgress) {
         // A push that is over in a moment is never shown: it would only cost.
-        if self.opened.elapsed() < SHOW / 2 {
+        if self.brought.is_some() || self.opened.elapsed() < SHOW / 2 {
             return;
         }
         {
@@ -239,6 +253,7 @@ impl Repository for UploadRepository {
             agent: push.agent.clone(),
             max_refs: usize::try_from(self.app.config.limits.upload_refs).unwrap_or(usize::MAX),
             options,
+            brought: self.brought.clone(),
         };
         let outcome = match self.record(&record).await {
             Ok(outcome) => outcome,

@@ -7,7 +7,12 @@ use crate::on_both;
 use crate::support::client::text;
 use crate::support::{Client, Git, Place, samples, until};
 
-on_both!(archives_from_form_to_findings, refused_archives_say_why, sessions_to_the_end);
+on_both!(
+    a_git_in_an_archive_is_its_history,
+    archives_from_form_to_findings,
+    refused_archives_say_why,
+    sessions_to_the_end
+);
 
 const BOUNDARY: &str = "form-of-a-test";
 
@@ -96,6 +101,52 @@ async fn archives_from_form_to_findings(place: Place) {
     until("the archive is removed", async || {
         let left = walk(&place.data().join("objects").join("archives"));
         (left == 0).then_some(())
+    })
+    .await;
+}
+
+async fn a_git_in_an_archive_is_its_history(place: Place) {
+    let server = place.start().await;
+    let client = server.admin().await;
+    let path = repositories(&client).await;
+    let work = samples::small(&Git::any()).await;
+    work.write("old.env", samples::env_file("removed long ago"));
+    work.commit("a secret").await;
+    std::fs::remove_file(work.path().join("old.env")).expect("removed");
+    let head = work.commit("no secret").await;
+    work.write("uncommitted.env", samples::env_file("never committed"));
+    let folder = work.path().parent().expect("a folder");
+    let name = work.path().file_name().expect("a name").to_string_lossy().into_owned();
+    let file = folder.join(format!("{name}.tar.xz"));
+    let made = std::process::Command::new("tar")
+        .args(["-cJf".as_ref(), file.as_os_str(), name.as_ref()])
+        .current_dir(folder)
+        .status();
+    assert!(made.expect("tar").success());
+    let archive = std::fs::read(&file).expect("made");
+    std::fs::remove_file(file).expect("removed");
+    let made = send(&client, &path, &archive, &[]).await;
+    let ready = settled(&client, &made).await;
+    assert_eq!(ready["head_commit"], json!(head), "{ready}");
+    assert_eq!(ready["snapshot"]["commit"], json!(head));
+    let found = client.findings(&text(&ready["id"])).await;
+    let paths: Vec<(String, bool)> = found
+        .iter()
+        .map(|f| (text(&f["location"]["path"]), f["location"]["in_history"] == true))
+        .collect();
+    assert!(paths.contains(&("old.env".to_owned(), true)), "{paths:?}");
+    assert!(!paths.iter().any(|(path, _)| path == "uncommitted.env"), "{paths:?}");
+    // Who scans again, with the history, finds it there.
+    let base = format!("/v1/repositories/{}", text(&ready["id"]));
+    let again = client.post(&format!("{base}/scans"), json!({"history": true})).await.expect(201);
+    let scan = client.ended(&text(&ready["id"]), &text(&again.json()["id"])).await;
+    assert_eq!(scan["summary"]["fixed"], 0, "{scan}");
+    assert_eq!(scan["summary"]["new"], 0, "{scan}");
+    let uploads = client.get("/v1/git-uploads/").await.expect(200).json();
+    assert_eq!(uploads["items"], json!([]), "no remote is shown that was never one");
+    assert_eq!(client.delete(&base).await.expect(204).text(), "");
+    until("the packs are removed", async || {
+        (walk(&place.data().join("objects").join("packs")) == 0).then_some(())
     })
     .await;
 }

@@ -174,6 +174,8 @@ pub(crate) async fn make(
         name: received.name.clone(),
         description: received.description.clone(),
         source_type: SourceType::Archive,
+        source_url: None,
+        source_ref: None,
     };
     let repository = repositories::create_with_id(&mut tx, received.id, &new).await?;
     let came = ArchiveCame {
@@ -245,7 +247,7 @@ impl<'a> Reader<'a> {
         let mut file = None;
         for _ in 0..MAX_FIELDS {
             let next = timed(self.idle, self.form.next_field()).await?;
-            let Some(field) = next.map_err(|error| self.unreadable(&error))? else {
+            let Some(field) = next.map_err(|error| Self::unreadable(&error))? else {
                 return Ok((texts, file));
             };
             self.ahead.store(0, Ordering::Relaxed);
@@ -274,7 +276,7 @@ impl<'a> Reader<'a> {
     async fn piece(&self, field: &mut multer::Field<'_>) -> Result<Option<Bytes>> {
         let piece = timed(self.idle, field.chunk()).await?;
         self.ahead.store(0, Ordering::Relaxed);
-        piece.map_err(|error| self.unreadable(&error))
+        piece.map_err(|error| Self::unreadable(&error))
     }
 
     async fn text(&self, name: &str, mut field: multer::Field<'_>) -> Result<String> {
@@ -339,7 +341,7 @@ impl<'a> Reader<'a> {
         Ok((stored, hash.finalize().into(), file_name))
     }
 
-    fn unreadable(&self, error: &multer::Error) -> ApiError {
+    fn unreadable(error: &multer::Error) -> ApiError {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(inner) = source {
             if inner.is::<TooFar>()

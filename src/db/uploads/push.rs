@@ -21,10 +21,13 @@ use crate::db::{
 
 statements! {
     LOCK = pair(
-        concat!("SELECT ", columns!(), " FROM git_uploads WHERE id = $1 AND deleted_at IS NULL"),
         concat!(
-            "SELECT ", columns!(), " FROM git_uploads WHERE id = $1 AND deleted_at IS NULL \
-             FOR UPDATE"
+            "SELECT ", columns!(), " FROM git_uploads \
+             WHERE id = $1 AND (deleted_at IS NULL OR internal)"
+        ),
+        concat!(
+            "SELECT ", columns!(), " FROM git_uploads \
+             WHERE id = $1 AND (deleted_at IS NULL OR internal) FOR UPDATE"
         )
     );
     COUNT_REFS = "SELECT count(*) FROM upload_refs WHERE upload_id = $1";
@@ -37,6 +40,7 @@ statements! {
     ADD_PUSH = "INSERT INTO pushes (id, upload_id, owner_id, project_id, commands, observations, \
                 agent, bytes, objects, created_at) \
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    WANT = "UPDATE git_uploads SET wanted_ref = $2 WHERE id = $1";
     PUSHED = "UPDATE git_uploads SET status = $2, scan_id = $3, head_commit = $4, head_ref = $5, \
               error = $6, repository_id = $7, project_id = $8, pushes = pushes + 1, \
               bytes_received = bytes_received + $9, objects_received = objects_received + $10, \
@@ -100,6 +104,9 @@ pub struct CommitPush {
     pub max_refs: usize,
     /// What the push options ask for.
     pub options: PushOptions,
+    /// Set if nobody pushed: a job brought this into the store of its repository, is to
+    /// ingest this ref, and goes on with that itself.
+    pub brought: Option<String>,
 }
 
 /// What became of a push.
@@ -131,7 +138,7 @@ const GONE: &str = "this remote was deleted";
 /// before `tx` is committed.
 pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> {
     // 1. One push of an upload at a time; the rest of a push runs outside of this.
-    let Some(upload) = tx.fetch_optional::<Upload>(LOCK, args![push.upload_id]).await? else {
+    let Some(mut upload) = tx.fetch_optional::<Upload>(LOCK, args![push.upload_id]).await? else {
         return Ok(PushOutcome {
             decisions: vec![Decision::Reject(GONE); push.commands.len()],
             moved: false,
@@ -169,6 +176,10 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
 
     // 3. Refs, pack, shallow commits.
     let at = now();
+    if let Some(name) = &push.brought {
+        tx.execute(WANT, args![upload.id, name]).await?;
+        upload.wanted_ref = Some(name.clone());
+    }
     move_refs(tx, upload.id, &push.commands, &outcome.decisions, at).await?;
     add_shallow(tx, upload.id, &push.new_shallow).await?;
     if let Some(pack) = &push.pack {
@@ -196,6 +207,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     let mut project_id = upload.project_id;
     let (status, scan_id, error) = match &head {
         None => ("awaiting_push", None, None),
+        Some(_) if push.brought.is_some() => ("processing", None, None),
         // Only other refs moved: whatever became of this head stays true.
         Some(head)
             if upload.head_commit.as_ref() == Some(&head.oid) && upload.repository_id.is_some() =>
@@ -212,24 +224,26 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         }
     };
 
-    // 5. The push itself.
+    // 5. The push itself, if it was one.
     let push_id = new_id();
-    tx.execute(
-        ADD_PUSH,
-        args![
-            push_id,
-            upload.id,
-            upload.owner_id,
-            project_id,
-            Value::json(&commands_json(&push.commands, &outcome.decisions)),
-            Value::json(&push.observations),
-            &push.agent,
-            push.received_bytes,
-            push.received_objects,
-            at
-        ],
-    )
-    .await?;
+    if push.brought.is_none() {
+        tx.execute(
+            ADD_PUSH,
+            args![
+                push_id,
+                upload.id,
+                upload.owner_id,
+                project_id,
+                Value::json(&commands_json(&push.commands, &outcome.decisions)),
+                Value::json(&push.observations),
+                &push.agent,
+                push.received_bytes,
+                push.received_objects,
+                at
+            ],
+        )
+        .await?;
+    }
     tx.execute(
         PUSHED,
         args![
@@ -247,20 +261,22 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         ],
     )
     .await?;
-    let mut event = NewProjectEvent::info(
-        Uuid::nil(),
-        "upload.pushed",
-        "A push was accepted.",
-        json!({
-            "upload_id": upload.id,
-            "ref": &head_ref,
-            "commit": &head_commit,
-            "bytes": push.received_bytes,
-            "objects": push.received_objects,
-        }),
-    );
-    event.repository_id = outcome.repository_id;
-    project_events::append(tx, project_id, &[event]).await?;
+    if push.brought.is_none() {
+        let mut event = NewProjectEvent::info(
+            Uuid::nil(),
+            "upload.pushed",
+            "A push was accepted.",
+            json!({
+                "upload_id": upload.id,
+                "ref": &head_ref,
+                "commit": &head_commit,
+                "bytes": push.received_bytes,
+                "objects": push.received_objects,
+            }),
+        );
+        event.repository_id = outcome.repository_id;
+        project_events::append(tx, project_id, &[event]).await?;
+    }
     outcome.head_commit = head_commit;
     outcome.head_ref = head_ref;
 
@@ -269,7 +285,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     Ok(outcome)
 }
 
-/// Counts a push that was accepted, and what is kept of it.
+/// Counts what came in, and what is kept of it.
 async fn meter(
     tx: &mut Tx,
     upload: &Upload,
@@ -287,7 +303,11 @@ async fn meter(
             owner_id,
             project_id,
             at,
-            quantities: &[(Kind::BytesReceived, push.received_bytes), (Kind::Pushes, 1)],
+            quantities: &[
+                (Kind::BytesReceived, push.received_bytes),
+                // What was fetched is no push.
+                (Kind::Pushes, u64::from(push.brought.is_none())),
+            ],
         },
     )
     .await?;
@@ -552,6 +572,8 @@ async fn repository(tx: &mut Tx, upload: &Upload, push: &CommitPush) -> Result<(
         name: upload.name.clone(),
         description: String::new(),
         source_type: repositories::SourceType::GitUpload,
+        source_url: None,
+        source_ref: None,
     };
     let id = repositories::create(tx, &new).await?.id;
     repositories::new_head(tx, id).await?;

@@ -63,6 +63,7 @@ fn push_of(upload_id: Uuid, list: &[(u8, u8, &str)]) -> CommitPush {
         agent: Some("git/2.47.3".into()),
         max_refs: 100,
         options: PushOptions::default(),
+        brought: None,
     }
 }
 

@@ -80,7 +80,7 @@ async fn a_form_in_any_order_makes_a_repository() {
     for server in both().await {
         let (ada, eve, path) = prepared(&server).await;
         let zip = part("file", Some("shop-1.0.tar.gz"), &small_zip());
-        let (status, made) = answer(form(&server, &path, &ada, &[zip.clone()])).await;
+        let (status, made) = answer(form(&server, &path, &ada, std::slice::from_ref(&zip))).await;
         assert_eq!(status, 201, "{made}");
         assert_eq!(made["name"], "shop-1.0");
         for (field, wanted) in [
