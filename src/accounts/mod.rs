@@ -48,7 +48,8 @@ pub enum Via {
 }
 
 /// What an API key can be limited to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Requests to the API that change nothing.
     Read,

@@ -3,17 +3,19 @@
 //! A key that is limited to scopes cannot make or delete keys: it could give
 //! itself what it was not given.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::{Caller, Scope};
 use super::error::{ApiError, FieldError, Result};
 use super::extract::{Id, Json, Query};
+use super::fields::Name;
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::accounts::token::{Kind, new_token};
@@ -22,10 +24,8 @@ use crate::db::api_keys::{ApiKey, NewApiKey};
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/api-keys", get(list).post(create))
-        .route("/v1/api-keys/{key_id}", delete(remove))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(remove))
 }
 
 /// Characters of a key that are kept and shown: the prefix and six more, of which
@@ -34,7 +34,8 @@ const SHOWN: usize = 10;
 /// Longest name, in characters.
 const MAX_NAME: usize = 200;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKey)]
 struct Row {
     id: Uuid,
     name: String,
@@ -59,7 +60,8 @@ impl From<ApiKey> for Row {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyWithSecret)]
 struct Created {
     #[serde(flatten)]
     row: Row,
@@ -67,6 +69,11 @@ struct Created {
     key: String,
 }
 
+/// The account's API keys
+///
+/// Newest first. A key itself is never shown again, only its first characters.
+#[utoipa::path(get, path = "/v1/api-keys", tag = "API keys", operation_id = "list_api_keys",
+    params(PageQuery), responses((status = OK, description = "A page of keys.", body = Page<Row>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -78,14 +85,26 @@ async fn list(
     Ok(Page::new(&uri, rows, limit, |row| row.id, Row::from))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ApiKeyInput, example = json!({"name": "nightly", "scopes": ["read"]}))]
 struct Create {
+    /// For people, to tell keys apart.
+    #[schema(value_type = Name)]
     name: String,
+    /// When it stops working; in the future. Left out: never.
+    #[schema(value_type = Option<Time>)]
     expires_at: Option<String>,
+    /// What it may do; left out or empty: everything that the account may.
+    #[schema(value_type = Option<Vec<Scope>>)]
     scopes: Option<Vec<String>>,
 }
 
+/// Make an API key
+///
+/// The answer holds the key, shown this once: only its hash is kept.
+#[utoipa::path(post, path = "/v1/api-keys", tag = "API keys", operation_id = "create_api_key",
+    request_body = Create, responses((status = CREATED, description = "The new key.", body = Created)))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -117,6 +136,11 @@ async fn create(
     Ok(response)
 }
 
+/// Delete an API key
+///
+/// It stops working at once.
+#[utoipa::path(delete, path = "/v1/api-keys/{key_id}", tag = "API keys", operation_id = "delete_api_key",
+    responses((status = NO_CONTENT, description = "Deleted.")))]
 async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
     may_manage(&caller)?;
     let mut tx = app.db.begin().await?;

@@ -2,16 +2,18 @@
 
 use std::net::SocketAddr;
 
+use axum::Extension;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::{Caller, Via};
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::Json;
 use super::time::Time;
 use crate::accounts::{self, LoginError, Tokens, token};
@@ -19,12 +21,12 @@ use crate::db;
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/auth/login", post(login))
-        .route("/v1/auth/refresh", post(refresh))
-        .route("/v1/auth/logout", post(logout))
-        .route("/v1/auth/me", get(me))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+        .routes(routes!(me))
 }
 
 /// Longest e-mail and password that are looked at, in bytes.
@@ -33,13 +35,27 @@ const MAX_PASSWORD: usize = 4096;
 /// Longest refresh token that is looked at, in bytes; ours have 43.
 const MAX_REFRESH: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"email": "admin@localhost", "password": "correct horse battery staple"}))]
 struct Login {
+    /// The account's e-mail address, in any case.
+    #[schema(max_length = 320)]
     email: String,
+    /// At most 4,096 bytes.
+    #[schema(max_length = 4096)]
     password: String,
 }
 
+/// Sign in
+///
+/// A wrong password and an unknown address get the same answer in the same time;
+/// many failures, by account or by client address, are answered with 429.
+#[utoipa::path(post, path = "/v1/auth/login", tag = "Authentication", operation_id = "login",
+    security(()), request_body = Login, responses(
+        (status = OK, description = "A pair of tokens.", body = TokenBody),
+        (status = UNAUTHORIZED, description = "The e-mail or the password is wrong.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn login(
     State(app): State<App>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
@@ -56,12 +72,22 @@ async fn login(
     Ok(respond(tokens))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"refresh_token": "Xq3mN0…"}))]
 struct Refresh {
+    /// From the answer to the sign-in or the last refresh.
     refresh_token: String,
 }
 
+/// Change a refresh token for new tokens
+///
+/// Refresh tokens rotate: one that was used already ends the whole session.
+#[utoipa::path(post, path = "/v1/auth/refresh", tag = "Authentication", operation_id = "refresh",
+    security(()), request_body = Refresh, responses(
+        (status = OK, description = "A new pair of tokens.", body = TokenBody),
+        (status = UNAUTHORIZED, description = "The token is unknown, used, or its session has ended.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn refresh(State(app): State<App>, Json(body): Json<Refresh>) -> Result<Response> {
     if body.refresh_token.len() > MAX_REFRESH {
         return Err(LoginError::RefreshRefused.into());
@@ -69,6 +95,14 @@ async fn refresh(State(app): State<App>, Json(body): Json<Refresh>) -> Result<Re
     Ok(respond(accounts::refresh(&app, &body.refresh_token).await?))
 }
 
+/// End the session
+///
+/// Its access tokens stop working at once.
+#[utoipa::path(post, path = "/v1/auth/logout", tag = "Authentication", operation_id = "logout",
+    responses(
+        (status = NO_CONTENT, description = "Ended."),
+        (status = CONFLICT, description = "An API key has no session.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn logout(State(app): State<App>, caller: Caller) -> Result<StatusCode> {
     let Via::Session(session) = caller.via else {
         return Err(ApiError::conflict(
@@ -80,7 +114,7 @@ async fn logout(State(app): State<App>, caller: Caller) -> Result<StatusCode> {
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Me {
     id: Uuid,
     email: String,
@@ -89,6 +123,9 @@ struct Me {
     created_at: Time,
 }
 
+/// The account that calls
+#[utoipa::path(get, path = "/v1/auth/me", tag = "Authentication", operation_id = "me",
+    responses((status = OK, description = "The account.", body = Me)))]
 async fn me(State(app): State<App>, caller: Caller) -> Result<axum::Json<Me>> {
     let user = db::users::get(&app.db, caller.user_id)
         .await?
@@ -102,11 +139,16 @@ async fn me(State(app): State<App>, caller: Caller) -> Result<axum::Json<Me>> {
     }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
 struct TokenBody {
+    /// A JWT, to be sent as `Authorization: Bearer`.
     access_token: String,
+    /// Good for one refresh: presented again, it ends the session.
     refresh_token: String,
+    /// Always `bearer`.
     token_type: &'static str,
+    /// Life of the access token, in seconds.
     expires_in: i64,
 }
 

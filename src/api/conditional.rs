@@ -58,7 +58,8 @@ pub fn respond(headers: &HeaderMap, etag: &str, body: &impl Serialize) -> Respon
 
 /// Reads an object, and while it is what the client has already, waits for a change:
 /// at most `limit`, and not beyond the stop of the server. A client that names no
-/// tag in `If-None-Match` waits for a change of what is there now.
+/// tag in `If-None-Match` waits for a change of what is there now, unless that is
+/// `settled`: then nothing is to come.
 ///
 /// # Errors
 ///
@@ -70,6 +71,7 @@ pub async fn changed<T, F, Fut>(
     limit: Duration,
     mut read: F,
     tag: impl Fn(&T) -> String,
+    settled: impl Fn(&T) -> bool,
 ) -> Result<T>
 where
     F: FnMut() -> Fut,
@@ -81,7 +83,8 @@ where
     let waiter = app.db.hub().waiter(topic);
     let first = read().await?;
     let before = tag(&first);
-    if headers.contains_key(header::IF_NONE_MATCH) && !none_match(headers, &before) {
+    let known = headers.contains_key(header::IF_NONE_MATCH);
+    if if known { !none_match(headers, &before) } else { settled(&first) } {
         return Ok(first);
     }
     let changed = waiter.until(limit, || {

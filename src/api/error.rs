@@ -7,6 +7,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::db::DbError;
 
@@ -28,7 +29,7 @@ struct Inner {
 }
 
 /// One field of a request that is not as it should be.
-#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, PartialEq, Eq, ToSchema)]
 pub struct FieldError {
     /// Path of the field, e.g. `engines[0]`.
     pub field: String,
@@ -179,16 +180,34 @@ tokio::task_local! {
     pub static REQUEST_ID: String;
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// An error as it is shown (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "urn:sluice:problem:not_found",
+    "title": "Not Found",
+    "status": 404,
+    "detail": "There is no such project.",
+    "code": "not_found",
+    "request_id": "019a0000-0000-7000-8000-000000000000",
+}))]
+pub struct Problem {
+    /// `urn:sluice:problem:` and the code.
     r#type: String,
-    title: &'a str,
+    /// The name of the status.
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    detail: &'a str,
-    code: &'a str,
+    /// A sentence for people: what is wrong, and what to do.
+    detail: String,
+    /// A stable word for programs.
+    code: &'static str,
+    /// The id by which the server's log knows the request.
     request_id: String,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    /// With 422: every field that is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
 }
 
 impl IntoResponse for ApiError {
@@ -204,10 +223,10 @@ impl IntoResponse for ApiError {
             r#type: format!("urn:sluice:problem:{}", inner.code),
             title: inner.status.canonical_reason().unwrap_or("Error"),
             status: inner.status.as_u16(),
-            detail: &inner.detail,
+            detail: inner.detail,
             code: inner.code,
             request_id,
-            errors: &inner.errors,
+            errors: inner.errors,
         };
         // A struct of strings and numbers always serializes.
         let body = serde_json::to_vec(&problem).unwrap_or_default();

@@ -11,20 +11,21 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::{Ids, Query};
 use super::page::{self, Page};
 use super::scans::find;
@@ -35,8 +36,8 @@ use crate::db::events::EventRow;
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/repositories/{repo_id}/scans/{scan_id}/events", get(list))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
 }
 
 /// Longest life of a stream.
@@ -48,14 +49,20 @@ const BATCH: u32 = 200;
 /// What a browser sends when it connects again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ScanEvent)]
 struct Shown {
+    /// Counts 1, 2, 3 … within the scan, without a hole.
+    #[schema(minimum = 1)]
     seq: i64,
     scan_id: Uuid,
     at: Time,
+    /// `info`, `warning` or `error`.
     level: String,
     r#type: String,
     message: String,
+    /// What programs read; depends on the type.
+    #[schema(value_type = Object)]
     data: serde_json::Value,
 }
 
@@ -73,15 +80,38 @@ impl From<EventRow> for Shown {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct EventQuery {
+    /// Only events behind this `seq`.
+    #[param(minimum = 0)]
     after: Option<i64>,
+    /// From `next_cursor` of the page before, as it is; beats `after`.
+    #[param(max_length = 1024)]
     cursor: Option<String>,
+    /// Events of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// If there is none yet, wait for one so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// The events of a scan
+///
+/// Oldest first, in pages or, with `Accept: text/event-stream`, as server-sent events
+/// that go on behind `Last-Event-ID`. The stream of a scan that has ended is 204 once
+/// all was read, which tells a browser to stay away.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/scans/{scan_id}/events", tag = "Scans",
+    operation_id = "list_scan_events", params(
+        EventQuery,
+        ("Last-Event-ID" = Option<i64>, Header, description = "For streams: the last `seq` that was read.", minimum = 0),
+    ), responses(
+        (status = OK, description = "A page of events, or the stream.", content((Page<Shown> = "application/json"), (String = "text/event-stream"))),
+        (status = NO_CONTENT, description = "For streams: nothing more will come."),
+        (status = BAD_REQUEST, description = "`Last-Event-ID` is no number.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn list(
     State(app): State<App>,
     caller: Caller,

@@ -1,12 +1,78 @@
 //! Checks of fields that several groups share. All wrong fields of a request are
 //! collected, so that the answer names every one.
 
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
+
 use super::error::{ApiError, FieldError, Result};
 
 /// Longest name, in characters.
 pub const MAX_NAME: usize = 200;
 /// Longest text for people, in characters.
 pub const MAX_TEXT: usize = 10_000;
+
+/// What [`Check::name`] takes: no control character, and something else than white
+/// space.
+const NAME_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u001f\u007f-\u009f\s][^\u0000-\u001f\u007f-\u009f]*$";
+/// What [`Check::text`] takes: no control character but line ends and tabs.
+const TEXT_PATTERN: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+
+/// A kind of string as the API's description shows it. The types have no values:
+/// fields stay strings, checked by [`Check`], and name one of these as their
+/// `value_type`. A syntax that no pattern can tell is a format of its own.
+macro_rules! described {
+    ($(#[$m:meta])* $name:ident: $description:literal, $length:expr, $example:literal, $also:expr) => {
+        $(#[$m])*
+        #[derive(Debug)]
+        pub enum $name {}
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let (min, max) = $length;
+                let string = ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some($description))
+                    .min_length(Some(min))
+                    .max_length(Some(max))
+                    .examples([serde_json::json!($example)]);
+                let also: fn(ObjectBuilder) -> ObjectBuilder = $also;
+                also(string).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+        }
+    };
+}
+
+/// A format that is described in words.
+fn format(string: ObjectBuilder, name: &str) -> ObjectBuilder {
+    string.format(Some(SchemaFormat::Custom(name.to_owned())))
+}
+
+described!(
+    /// Describes what [`Check::name`] takes.
+    Name: "White space around it is taken off.",
+    (1, MAX_NAME), "Payments", |string| string.pattern(Some(NAME_PATTERN))
+);
+described!(
+    /// Describes what [`Check::text`] takes.
+    Text: "A text for people, perhaps of several lines.",
+    (0, MAX_TEXT), "All that touches cards.", |string| string.pattern(Some(TEXT_PATTERN))
+);
+described!(
+    /// Describes a name of a ref.
+    GitRef: "A branch such as `main`, or the full name of a ref, as `git check-ref-format` takes it.",
+    (1, 244), "main", |string| format(string, "git-ref")
+);
+described!(
+    /// Describes a glob over paths.
+    Glob: "A glob over paths from the root: `*` and `?` within a name, `**` across folders, `[a-z]`, `{a,b}`.",
+    (1, 1000), "src/**", |string| format(string, "glob")
+);
 
 /// Collects what is wrong.
 #[derive(Debug, Default)]

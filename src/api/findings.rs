@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::error::{ApiError, FieldError, Result};
 use super::extract::{Id, Ids, Json, QueryPairs, uuid};
+use super::fields::Text;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::db;
@@ -20,15 +22,15 @@ use crate::db::findings::{
     Filter, FindingRow, HistoryRow, Key, Reason, Scope, Sort, SortBy, State as SeenState, Status,
     Triage,
 };
-use crate::scan::{EngineKind, FlowStep, Location, PackageRef};
+use crate::scan::{Confidence, EngineKind, FlowStep, Location, PackageRef, Severity};
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/repositories/{repo_id}/findings", get(list))
-        .route("/v1/repositories/{repo_id}/findings/{finding_id}", get(show).put(triage))
-        .route("/v1/projects/{project_id}/findings", get(list_of_project))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, triage))
+        .routes(routes!(list_of_project))
 }
 
 /// Most values of one filter.
@@ -40,17 +42,20 @@ const MAX_WILD: usize = 8;
 /// Longest comment, in characters.
 const MAX_COMMENT: usize = 2_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Finding {
     id: Uuid,
     repository_id: Uuid,
     project_id: Uuid,
     fingerprint: String,
+    #[schema(value_type = EngineKind)]
     engine: String,
     rule_id: String,
     title: String,
     description: String,
+    #[schema(value_type = Severity)]
     severity: String,
+    #[schema(value_type = Confidence)]
     confidence: String,
     status: Status,
     state: SeenState,
@@ -63,6 +68,7 @@ struct Finding {
     remediation: String,
     references: Vec<String>,
     package: Option<PackageRef>,
+    #[schema(minimum = 0, maximum = 100)]
     priority: i64,
     first_seen_scan_id: Uuid,
     last_seen_scan_id: Uuid,
@@ -73,7 +79,8 @@ struct Finding {
     history: Vec<Change>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FindingChange)]
 struct Change {
     at: Time,
     by: String,
@@ -135,6 +142,69 @@ impl Finding {
     }
 }
 
+/// The parameters of a list of findings, for the API's description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct FindingQuery {
+    /// Any of these severities.
+    #[param(style = Form, explode = false)]
+    severity: Option<Vec<Severity>>,
+    /// Any of these statuses.
+    #[param(style = Form, explode = false)]
+    status: Option<Vec<Status>>,
+    /// Any of these states.
+    #[param(style = Form, explode = false)]
+    state: Option<Vec<SeenState>>,
+    /// Seen by any of these scans.
+    #[param(style = Form, explode = false, max_items = 50)]
+    scan_id: Option<Vec<Uuid>>,
+    /// Of any of these engines.
+    #[param(style = Form, explode = false)]
+    engine: Option<Vec<EngineKind>>,
+    /// Of any of these rules.
+    #[param(max_length = 500)]
+    rule_id: Option<String>,
+    /// In this file or folder, or matching this glob of `*` and `?` (at most 8 of them).
+    #[param(max_length = 500, pattern = r"^[^*?]*$")]
+    path: Option<String>,
+    /// Words of the title, the rule or the path.
+    #[param(max_length = 500)]
+    q: Option<String>,
+    /// Left out: the order in which they were first seen, newest first.
+    #[param(inline)]
+    sort: Option<FindingSort>,
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// From `next_cursor` of the page before, as it is.
+    #[param(max_length = 1024)]
+    cursor: Option<String>,
+}
+
+/// The orders of findings; `-` puts the greatest first.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code)]
+enum FindingSort {
+    #[serde(rename = "created")]
+    Created,
+    #[serde(rename = "-created")]
+    CreatedDescending,
+    #[serde(rename = "priority")]
+    Priority,
+    #[serde(rename = "-priority")]
+    PriorityDescending,
+    #[serde(rename = "severity")]
+    Severity,
+    #[serde(rename = "-severity")]
+    SeverityDescending,
+}
+
+/// The findings of a repository
+///
+/// A filter may be given several times or comma-separated.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/findings", tag = "Findings", operation_id = "list_findings",
+    params(FindingQuery), responses((status = OK, description = "A page of findings.", body = Page<Finding>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -148,6 +218,11 @@ async fn list(
     answer(&app, &caller, Scope::Repository(repo_id), &uri, pairs).await
 }
 
+/// The findings of all repositories of a project
+///
+/// A filter may be given several times or comma-separated.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/findings", tag = "Projects", operation_id = "list_project_findings",
+    params(FindingQuery), responses((status = OK, description = "A page of findings.", body = Page<Finding>)))]
 async fn list_of_project(
     State(app): State<App>,
     caller: Caller,
@@ -299,6 +374,9 @@ fn sort(value: &str) -> Result<Sort> {
     Ok(Sort { by, descending })
 }
 
+/// One finding
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/findings/{finding_id}", tag = "Findings", operation_id = "get_finding",
+    responses((status = OK, description = "The finding.", body = Finding)))]
 async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -311,15 +389,25 @@ async fn show(
     Ok(axum::Json(Finding::new(row, history)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Triage, example = json!({"status": "dismissed", "reason": "accepted_risk", "comment": "Only reachable inside."}))]
 struct Put {
     status: Status,
+    /// A dismissal needs one; `inline` is kept for comments in the source.
     reason: Option<Reason>,
+    #[schema(value_type = Option<Text>, max_length = 2000)]
     comment: Option<String>,
+    /// When a dismissal ends and the finding is open again; in the future.
+    #[schema(value_type = Option<Time>)]
     expires_at: Option<String>,
 }
 
+/// Decide on a finding
+///
+/// The decision is kept from scan to scan, and with who took it in the history.
+#[utoipa::path(put, path = "/v1/repositories/{repo_id}/findings/{finding_id}", tag = "Findings", operation_id = "triage_finding",
+    request_body = Put, responses((status = OK, description = "The finding as it is now.", body = Finding)))]
 async fn triage(
     state: State<App>,
     caller: Caller,

@@ -1,19 +1,20 @@
 //! Git uploads: remotes to push to.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use url::Url;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
 use super::error::{ApiError, Result};
 use super::extract::{Id, OptionalJson, Query};
-use super::fields::Check;
+use super::fields::{Check, GitRef, Name};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::accounts::token::{Kind, new_token};
@@ -23,10 +24,8 @@ use crate::db::{self, projects, repositories};
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/git-uploads", get(list).post(create))
-        .route("/v1/git-uploads/{upload_id}", get(read).delete(remove))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, remove))
 }
 
 /// Life of an upload whose maker does not say, in seconds.
@@ -34,7 +33,8 @@ const DEFAULT_EXPIRES_IN: u64 = 3600;
 /// Name of the remote in the commands that are shown.
 const REMOTE: &str = "sluice";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = GitUpload)]
 struct Row {
     id: Uuid,
     name: String,
@@ -55,14 +55,16 @@ struct Row {
     expires_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = GitUploadWithRefs)]
 struct Whole {
     #[serde(flatten)]
     row: Row,
     refs: Vec<Ref>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = GitUploadWithToken)]
 struct Created {
     #[serde(flatten)]
     whole: Whole,
@@ -113,6 +115,11 @@ fn push_url(app: &App, id: Uuid, token: &str) -> Result<String> {
     Ok(url.into())
 }
 
+/// The account's git uploads
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/git-uploads", tag = "Git uploads", operation_id = "list_git_uploads",
+    params(PageQuery), responses((status = OK, description = "A page of uploads.", body = Page<Row>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -125,17 +132,33 @@ async fn list(
     Ok(Page::new(&uri, rows, limit, |upload| upload.id, |upload| row(&app, upload, at)))
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = GitUploadInput, example = json!({"name": "shop", "ref": "main", "expires_in": 3600}))]
 struct Create {
+    /// Where the repository is made; left out: the account's default project.
     project_id: Option<Uuid>,
+    /// The repository that the push fills; left out: a new one with the first push.
     repository_id: Option<Uuid>,
+    /// Name of the new repository.
+    #[schema(value_type = Option<Name>)]
     name: Option<String>,
+    /// The branch that is ingested; left out: the head of what is pushed.
+    #[schema(value_type = Option<GitRef>)]
     r#ref: Option<String>,
+    /// Whether a push is scanned; left out: yes.
     scan: Option<bool>,
+    /// Life of the remote in seconds; left out: an hour.
+    #[schema(minimum = 1, maximum = 2_592_000, default = 3600)]
     expires_in: Option<u64>,
 }
 
+/// Make a remote to push to
+///
+/// The answer holds the push URL with its token, shown this once, and the commands
+/// to type.
+#[utoipa::path(post, path = "/v1/git-uploads", tag = "Git uploads", operation_id = "create_git_upload",
+    request_body = Option<Create>, responses((status = CREATED, description = "The new upload.", body = Created)))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -238,12 +261,23 @@ fn shell_word(word: &str) -> String {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Poll {
+    /// Answer as soon as something changed, or after so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// One git upload
+///
+/// Made for polling: `ETag` with `If-None-Match`, and `wait`.
+#[utoipa::path(get, path = "/v1/git-uploads/{upload_id}", tag = "Git uploads",
+    operation_id = "get_git_upload", params(Poll, ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has.")), responses(
+        (status = OK, description = "The upload.", body = Whole, headers(("ETag" = String, description = "Changes with what is shown."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -263,6 +297,9 @@ async fn read(
                 .ok_or_else(|| ApiError::not_found("git upload"))
         },
         etag,
+        |upload| {
+            matches!(upload.status(db::now()), Status::Ready | Status::Failed | Status::Expired)
+        },
     )
     .await?;
     let etag = etag(&upload);
@@ -278,6 +315,11 @@ fn etag(upload: &Upload) -> String {
     format!("\"{}-{}-{status}\"", upload.id.simple(), upload.version)
 }
 
+/// Close a remote
+///
+/// It stops answering at once; the repository made from it stays.
+#[utoipa::path(delete, path = "/v1/git-uploads/{upload_id}", tag = "Git uploads",
+    operation_id = "delete_git_upload", responses((status = NO_CONTENT, description = "Closed.")))]
 async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
     let mut tx = app.db.begin().await?;
     let deleted = uploads::delete(&mut tx, caller.user_id, id).await?;

@@ -2,28 +2,59 @@
 
 use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/healthz", get(live)).route("/v1/readyz", get(ready))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
 }
 
-/// The process answers.
+/// Is the process there?
+#[utoipa::path(get, path = "/v1/healthz", tag = "Health", operation_id = "healthz", security(()),
+    responses((status = OK, description = "It is.", body = Live)))]
 async fn live() -> Response {
     Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})).into_response()
 }
 
+/// The answer of a live process, for the API's description.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct Live {
+    /// `ok`.
+    status: String,
+    /// The server's version.
+    version: String,
+}
+
+/// The answer about readiness, for the API's description.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct Ready {
+    /// `ready` or `unavailable`.
+    status: String,
+    checks: Checks,
+}
+
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct Checks {
+    database: Check,
+    storage: Check,
+    queue: Check,
+}
+
 /// What one dependency says.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Check {
     /// `ok` or `error`.
     pub status: &'static str,
@@ -31,6 +62,7 @@ pub struct Check {
     pub latency_ms: u64,
     /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     pub error: Option<String>,
 }
 
@@ -60,6 +92,14 @@ pub async fn checks(app: &App) -> [(&'static str, Check); 3] {
     [("database", database), ("storage", storage), ("queue", queue)]
 }
 
+/// Can the server do its work?
+///
+/// Each dependency is asked with a time limit of its own, so that the answer comes
+/// within two seconds whatever hangs.
+#[utoipa::path(get, path = "/v1/readyz", tag = "Health", operation_id = "readyz", security(()), responses(
+        (status = OK, description = "All dependencies answer.", body = Ready),
+        (status = SERVICE_UNAVAILABLE, description = "One of them does not, or the server is stopping.", body = Ready),
+    ))]
 async fn ready(State(app): State<App>) -> Response {
     let checks = checks(&app).await;
     let ok = checks.iter().all(|(_, check)| check.status == "ok") && !app.stopping.is_cancelled();

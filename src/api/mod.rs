@@ -1,8 +1,8 @@
 //! The REST API: one file for each endpoint group of the contract.
 //!
 //! Handlers extract, authorise, call one function, map the answer: no SQL in them,
-//! and nothing below them knows HTTP. Each group gives `router() -> Router<App>`
-//! with full paths *without* a trailing slash; requests are normalised before they
+//! and nothing below them knows HTTP. Each group gives `router() ->
+//! OpenApiRouter<App>` with full paths *without* a trailing slash; requests are normalised before they
 //! are routed, so both forms answer alike.
 
 pub mod api_keys;
@@ -17,28 +17,37 @@ pub mod findings;
 pub mod git_uploads;
 pub mod health;
 pub mod idempotency;
+pub mod openapi;
 pub mod page;
 pub mod projects;
+pub mod rate;
 pub mod repositories;
 pub mod scans;
 pub mod source;
 pub mod time;
 
 use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::server::App;
 
-/// All routes of the API.
+/// All routes of the API, and the document that describes them.
 pub fn router() -> Router<App> {
-    Router::new()
-        .merge(api_keys::router())
+    let (router, api) = routes().split_for_parts();
+    router.merge(openapi::serve(api))
+}
+
+/// All routes that the document describes.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(health::router())
         .merge(auth::router())
+        .merge(api_keys::router())
+        .merge(projects::router())
+        .merge(repositories::router())
+        .merge(source::router())
+        .merge(scans::router())
         .merge(events::router())
         .merge(findings::router())
         .merge(git_uploads::router())
-        .merge(health::router())
-        .merge(projects::router())
-        .merge(repositories::router())
-        .merge(scans::router())
-        .merge(source::router())
 }

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, Result};
 
@@ -20,12 +21,15 @@ pub const DEFAULT_LIMIT: u32 = 50;
 pub const MAX_LIMIT: u32 = 200;
 
 /// The parameters of a list without filters.
-#[derive(Debug, Clone, Deserialize, Default)]
+#[derive(Debug, Clone, Deserialize, Default, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// 1 to 200.
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
-    /// From `next_cursor` of the page before.
+    /// From `next_cursor` of the page before, as it is.
+    #[param(max_length = 1024)]
     pub cursor: Option<String>,
 }
 
@@ -65,13 +69,14 @@ pub fn encode_cursor<K: Serialize>(key: &K) -> String {
 }
 
 /// A page on its way out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
     /// Where the next page begins, or null behind the last row.
     pub next_cursor: Option<String>,
     #[serde(skip)]
+    #[schema(ignore)]
     link: Option<HeaderValue>,
 }
 

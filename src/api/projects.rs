@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::error::{ApiError, Result};
 use super::extract::{Id, Json, Query};
-use super::fields::Check;
+use super::fields::{Check, Name, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db::projects::{self, Project, Rollup};
@@ -20,13 +21,12 @@ use crate::db::repositories::OpenFindings;
 use crate::server::App;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/projects", get(list).post(create))
-        .route("/v1/projects/{project_id}", get(read).put(update).delete(remove))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, update, remove))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Project)]
 struct Row {
     id: Uuid,
     name: String,
@@ -49,14 +49,15 @@ impl From<Project> for Row {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectWithRollup)]
 struct Whole {
     #[serde(flatten)]
     row: Row,
     scan_rollup: ScanRollup,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ScanRollup {
     total: i64,
     by_status: BTreeMap<String, i64>,
@@ -81,10 +82,15 @@ impl From<Rollup> for ScanRollup {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ProjectInput, example = json!({"name": "Payments", "description": "All that touches cards."}))]
 struct Write {
+    /// White space around it is taken off.
+    #[schema(value_type = Name)]
     name: String,
+    /// A text for people, perhaps of several lines.
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
 }
 
@@ -99,6 +105,11 @@ impl Write {
     }
 }
 
+/// The caller's projects
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/projects", tag = "Projects", operation_id = "list_projects",
+    params(PageQuery), responses((status = OK, description = "A page of projects.", body = Page<Row>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -110,6 +121,9 @@ async fn list(
     Ok(Page::new(&uri, rows, limit, |row| row.id, Row::from))
 }
 
+/// Make a project
+#[utoipa::path(post, path = "/v1/projects", tag = "Projects", operation_id = "create_project",
+    request_body = Write, responses((status = CREATED, description = "The new project.", body = Whole)))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -129,6 +143,11 @@ async fn create(
     Ok((StatusCode::CREATED, axum::Json(whole)))
 }
 
+/// One project
+///
+/// With the state of its scans and the open findings of all its repositories.
+#[utoipa::path(get, path = "/v1/projects/{project_id}", tag = "Projects", operation_id = "get_project",
+    responses((status = OK, description = "The project.", body = Whole)))]
 async fn read(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<axum::Json<Whole>> {
     let project = projects::get(&app.db, caller.user_id, id)
         .await?
@@ -136,6 +155,11 @@ async fn read(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<axum
     whole(&app, project).await
 }
 
+/// Rename or describe a project
+///
+/// Replaces both fields; a description that is left out becomes empty.
+#[utoipa::path(put, path = "/v1/projects/{project_id}", tag = "Projects", operation_id = "update_project",
+    request_body = Write, responses((status = OK, description = "The project as it is now.", body = Whole)))]
 async fn update(
     State(app): State<App>,
     caller: Caller,
@@ -151,6 +175,11 @@ async fn update(
     whole(&app, project).await
 }
 
+/// Delete a project and everything below it
+///
+/// Stored objects included; what runs is cancelled.
+#[utoipa::path(delete, path = "/v1/projects/{project_id}", tag = "Projects", operation_id = "delete_project",
+    responses((status = NO_CONTENT, description = "Deleted.")))]
 async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
     if projects::delete(&app.db, caller.user_id, id).await? {
         Ok(StatusCode::NO_CONTENT)

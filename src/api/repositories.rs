@@ -1,19 +1,19 @@
 //! Repositories and their threat profiles.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as JsonValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Json, Query};
-use super::fields::Check;
+use super::fields::{Check, GitRef, Name, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db::repositories::{
@@ -22,15 +22,22 @@ use crate::db::repositories::{
 use crate::db::{projects, uploads};
 use crate::server::App;
 
+mod by_url;
+
+use by_url::{CredentialsInput, Wanted};
+
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/projects/{project_id}/repositories", get(list).post(create))
-        .route("/v1/repositories/{repo_id}", get(read).put(update).delete(remove))
-        .route("/v1/repositories/{repo_id}/threat-profile", get(threat_profile))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(read, update, remove))
+        .routes(routes!(threat_profile))
+        .routes(routes!(by_url::ingest))
+        .routes(routes!(by_url::set_credentials, by_url::remove_credentials))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Repository)]
 struct Row {
     id: Uuid,
     project_id: Uuid,
@@ -50,7 +57,7 @@ struct Row {
     updated_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Snapshot {
     id: Uuid,
     commit: String,
@@ -59,7 +66,7 @@ struct Snapshot {
     created_at: Time,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LastScan {
     id: Uuid,
     status: String,
@@ -111,6 +118,12 @@ fn etag(repository: &Repository) -> String {
     )
 }
 
+/// The repositories of a project
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/repositories", tag = "Repositories",
+    operation_id = "list_repositories", params(PageQuery),
+    responses((status = OK, description = "A page of repositories.", body = Page<Row>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -131,21 +144,47 @@ async fn project(app: &App, caller: &Caller, id: Uuid) -> Result<()> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RepositoryInput, example = json!({"name": "shop", "source_type": "git_upload"}))]
 struct Create {
+    /// White space around it is taken off.
+    #[schema(value_type = Name)]
     name: String,
+    /// A text for people, perhaps of several lines.
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
     source_type: SourceType,
     /// An upload without a repository, whose pushes are to fill this one.
     upload_id: Option<Uuid>,
-    /// `false`: the pushes of that upload are not scanned.
+    /// `false`: the code is not scanned once it is here; with `git_upload`, the pushes
+    /// of that upload are not.
     scan: Option<bool>,
+    /// With `git`: where it is cloned from, by `https://`; without a user name, password,
+    /// query or fragment.
+    #[schema(
+        min_length = 1,
+        max_length = 2048,
+        format = "uri",
+        example = "https://git.example.com/shop.git"
+    )]
     source_url: Option<String>,
+    /// With `git`: the branch or tag, the full name of a ref, or the commit id; left out,
+    /// what the remote's `HEAD` points to.
+    #[schema(value_type = Option<GitRef>)]
     r#ref: Option<String>,
-    credentials: Option<JsonValue>,
+    /// With `git`: who may read a private repository.
+    credentials: Option<CredentialsInput>,
+    /// With `git`: fetch the whole history, and scan it, not the newest commit alone.
+    history: Option<bool>,
 }
 
+/// Add a repository to a project
+#[utoipa::path(post, path = "/v1/projects/{project_id}/repositories", tag = "Repositories",
+    operation_id = "create_repository", request_body = Create, responses(
+        (status = CREATED, description = "The repository, which is `pending` until its code is here.", body = Row),
+        (status = CONFLICT, description = "The upload fills another repository already.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -155,25 +194,35 @@ async fn create(
     let mut check = Check::default();
     let name = check.name("name", &body.name);
     let description = check.text("description", body.description.as_deref());
-    if body.source_type != SourceType::GitUpload {
-        check.refuse(
-            "source_type",
-            "this server takes code by `git push` only: choose `git_upload`, then make a remote \
-             with POST /v1/git-uploads/ and push to it",
-        );
-    } else {
-        let foreign = [
-            ("source_url", body.source_url.is_some()),
-            ("ref", body.r#ref.is_some()),
-            ("credentials", body.credentials.is_some()),
-        ];
-        for (field, _) in foreign.iter().filter(|(_, given)| *given) {
-            check.refuse(field, "does not go with the source_type `git_upload`");
+    let wanted = match body.source_type {
+        SourceType::Git => {
+            if body.upload_id.is_some() {
+                check.refuse("upload_id", "does not go with the source_type `git`");
+            }
+            let (url, git_ref) = (body.source_url.as_deref(), body.r#ref.as_deref());
+            let (credentials, history) = (body.credentials, body.history);
+            Some(Wanted::check(&app, &mut check, url, git_ref, credentials, history, body.scan))
         }
-        if body.scan.is_some() && body.upload_id.is_none() {
-            check.refuse("scan", "goes with upload_id; else set it when you make the upload");
+        SourceType::Archive => {
+            check.refuse("source_type", "choose `git` or `git_upload`");
+            None
         }
-    }
+        SourceType::GitUpload => {
+            let foreign = [
+                ("source_url", body.source_url.is_some()),
+                ("ref", body.r#ref.is_some()),
+                ("credentials", body.credentials.is_some()),
+                ("history", body.history.is_some()),
+            ];
+            for (field, _) in foreign.iter().filter(|(_, given)| *given) {
+                check.refuse(field, "does not go with the source_type `git_upload`");
+            }
+            if body.scan.is_some() && body.upload_id.is_none() {
+                check.refuse("scan", "goes with upload_id; else set it when you make the upload");
+            }
+            None
+        }
+    };
     check.done()?;
     project(&app, &caller, project_id).await?;
     let mut tx = app.db.begin().await?;
@@ -197,10 +246,13 @@ async fn create(
         name,
         description,
         source_type: body.source_type,
-        source_url: None,
-        source_ref: None,
+        source_url: wanted.as_ref().and_then(Wanted::url),
+        source_ref: wanted.as_ref().and_then(Wanted::git_ref),
     };
     let repository = repositories::create(&mut tx, &new).await?;
+    if let Some(wanted) = wanted {
+        wanted.begin(&app, &mut tx, &repository).await?;
+    }
     if let Some(upload_id) = body.upload_id {
         uploads::fill(&mut tx, upload_id, &repository, body.scan).await?;
     }
@@ -208,12 +260,23 @@ async fn create(
     Ok((StatusCode::CREATED, axum::Json(repository.into())))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Poll {
+    /// Answer as soon as something changed, or after so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// One repository
+///
+/// Made for polling: `ETag` with `If-None-Match`, and `wait`.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "get_repository", params(Poll, ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has.")), responses(
+        (status = OK, description = "The repository.", body = Row, headers(("ETag" = String, description = "Changes with what is shown."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -233,19 +296,31 @@ async fn read(
                 .ok_or_else(|| ApiError::not_found("repository"))
         },
         etag,
+        |repository| matches!(repository.ingest_status.as_str(), "ready" | "failed"),
     )
     .await?;
     let etag = etag(&repository);
     Ok(conditional::respond(&headers, &etag, &Row::from(repository)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RepositoryUpdate, example = json!({"name": "shop", "description": "The web shop."}))]
 struct Update {
+    /// White space around it is taken off.
+    #[schema(value_type = Name)]
     name: String,
+    /// A text for people, perhaps of several lines.
+    #[schema(value_type = Option<Text>)]
     description: Option<String>,
 }
 
+/// Rename or describe a repository
+///
+/// Replaces both fields; a description that is left out becomes empty.
+#[utoipa::path(put, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "update_repository", request_body = Update,
+    responses((status = OK, description = "The repository as it is now.", body = Row)))]
 async fn update(
     State(app): State<App>,
     caller: Caller,
@@ -264,6 +339,11 @@ async fn update(
     Ok(axum::Json(repository.into()))
 }
 
+/// Delete a repository and everything below it
+///
+/// Scans, findings and stored objects included; what runs is cancelled.
+#[utoipa::path(delete, path = "/v1/repositories/{repo_id}", tag = "Repositories",
+    operation_id = "delete_repository", responses((status = NO_CONTENT, description = "Deleted.")))]
 async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<StatusCode> {
     if repositories::delete(&app.db, caller.user_id, id).await? {
         Ok(StatusCode::NO_CONTENT)
@@ -272,6 +352,14 @@ async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<St
     }
 }
 
+/// The threat profile of a repository
+///
+/// Built from the snapshot when the code is ingested.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/threat-profile", tag = "Repositories",
+    operation_id = "get_threat_profile", responses(
+        (status = OK, description = "The profile.", body = Object, headers(("ETag" = String, description = "Its version."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn threat_profile(
     State(app): State<App>,
     caller: Caller,

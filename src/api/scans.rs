@@ -1,19 +1,21 @@
 //! Scans and their artefacts.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, FieldError, Result};
+use super::error::{ApiError, FieldError, Problem, Result};
 use super::extract::{Id, Ids, OptionalJson, Query, uuid};
+use super::fields::{GitRef, Glob};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db;
@@ -27,12 +29,12 @@ use crate::server::App;
 use crate::storage::StorageError;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/repositories/{repo_id}/scans", get(list).post(create))
-        .route("/v1/repositories/{repo_id}/scans/{scan_id}", get(show).delete(cancel))
-        .route("/v1/repositories/{repo_id}/scans/{scan_id}/artifacts/{name}", get(download))
-        .route("/v1/projects/{project_id}/scans", get(list_of_project))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, cancel))
+        .routes(routes!(download))
+        .routes(routes!(list_of_project))
 }
 
 /// Most globs of each kind.
@@ -41,7 +43,7 @@ const MAX_GLOBS: usize = 200;
 const MAX_REF: usize = 250;
 
 /// A scan as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Scan {
     id: Uuid,
     repository_id: Uuid,
@@ -60,7 +62,8 @@ pub struct Scan {
     worker_id: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Artifact)]
 struct ArtifactLink {
     name: String,
     content_type: String,
@@ -105,16 +108,34 @@ impl Scan {
 }
 
 /// What to scan; everything may be left out.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ScanInput, example = json!({"engines": ["secrets", "code"], "exclude": ["vendor/**"]}))]
 struct Create {
+    /// Left out: all of them.
+    #[schema(min_items = 1)]
     engines: Option<Vec<EngineKind>>,
+    /// Globs: only files that match one are scanned.
+    #[schema(value_type = Option<Vec<Glob>>, max_items = 200)]
     include: Option<Vec<String>>,
+    /// Globs: files that match one are left out.
+    #[schema(value_type = Option<Vec<Glob>>, max_items = 200)]
     exclude: Option<Vec<String>>,
+    /// Look for secrets in the history too.
     history: Option<bool>,
+    /// The branch that was ingested; left out: that one.
+    #[schema(value_type = Option<GitRef>)]
     r#ref: Option<String>,
 }
 
+/// Scan a repository
+///
+/// The body may be left out: then all engines scan what was ingested last.
+#[utoipa::path(post, path = "/v1/repositories/{repo_id}/scans", tag = "Scans", operation_id = "create_scan",
+    request_body = Option<Create>, responses(
+        (status = CREATED, description = "The scan, `queued`.", body = Scan),
+        (status = CONFLICT, description = "There is nothing to scan yet.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -241,6 +262,11 @@ async fn check(body: Create) -> Result<Settings> {
     }
 }
 
+/// The scans of a repository
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/scans", tag = "Scans", operation_id = "list_scans",
+    params(PageQuery), responses((status = OK, description = "A page of scans.", body = Page<Scan>)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -254,6 +280,11 @@ async fn list(
     page(&app, &caller, Scope::Repository(repo_id), &uri, &query).await
 }
 
+/// The scans of all repositories of a project
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/projects/{project_id}/scans", tag = "Projects", operation_id = "list_project_scans",
+    params(PageQuery), responses((status = OK, description = "A page of scans.", body = Page<Scan>)))]
 async fn list_of_project(
     State(app): State<App>,
     caller: Caller,
@@ -290,12 +321,23 @@ async fn page(
     ))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ShowQuery {
+    /// Answer as soon as something changed, or after so many seconds.
+    #[param(minimum = 0, maximum = 60)]
     wait: Option<u32>,
 }
 
+/// One scan
+///
+/// Made for polling: `ETag` with `If-None-Match`, and `wait`.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/scans/{scan_id}", tag = "Scans", operation_id = "get_scan",
+    params(ShowQuery, ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has.")), responses(
+        (status = OK, description = "The scan.", body = Scan, headers(("ETag" = String, description = "Changes with what is shown."))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -356,6 +398,12 @@ pub(super) async fn find(
         .ok_or_else(|| ApiError::not_found("scan"))
 }
 
+/// Cancel a scan
+#[utoipa::path(delete, path = "/v1/repositories/{repo_id}/scans/{scan_id}", tag = "Scans", operation_id = "cancel_scan",
+    responses(
+        (status = OK, description = "The scan, which is cancelled or will be in a moment.", body = Scan),
+        (status = CONFLICT, description = "It has ended.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn cancel(
     State(app): State<App>,
     caller: Caller,
@@ -376,6 +424,18 @@ async fn cancel(
     Ok(axum::Json(Scan::new(&app, row, artifacts)).into_response())
 }
 
+/// An artefact of a scan
+///
+/// `results.sarif`, `sbom.cdx.json`, `findings.json` or `log.txt`, as a download.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/scans/{scan_id}/artifacts/{name}", tag = "Scans",
+    operation_id = "get_artifact", params(
+        ("name" = String, Path, description = "Its name.", example = "results.sarif"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has."),
+    ), responses(
+        (status = OK, description = "Its bytes.", headers(("ETag" = String, description = "Its SHA-256.")), content(
+            (String = "application/sarif+json"), (String = "application/vnd.cyclonedx+json"), (String = "application/json"), (String = "text/plain; charset=utf-8"))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+    ))]
 async fn download(
     State(app): State<App>,
     caller: Caller,

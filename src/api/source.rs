@@ -8,21 +8,22 @@
 
 use std::ops::Range;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::conditional;
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Query, uuid};
 use super::page::Page;
 use crate::db::repositories::{self, Repository};
@@ -35,10 +36,16 @@ use crate::storage::StorageError;
 mod range;
 
 /// The routes of this group.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/repositories/{repo_id}/source-tree", get(tree))
-        .route("/v1/repositories/{repo_id}/source-files/{*path}", get(file))
+pub fn router() -> OpenApiRouter<App> {
+    // The rest of the path is the file's: axum writes that `{*path}`, OpenAPI has no
+    // word for it. So the route is mounted under its own spelling.
+    let (documented, api) = OpenApiRouter::<App>::new().routes(routes!(file)).split_for_parts();
+    drop(documented);
+    let mut router = OpenApiRouter::new()
+        .routes(routes!(tree))
+        .route("/v1/repositories/{repo_id}/source-files/{*path}", axum::routing::get(file));
+    router.get_openapi_mut().merge(api);
+    router
 }
 
 /// Entries of a page where the caller does not say: a folder is seldom larger, and
@@ -55,19 +62,29 @@ const MAX_LINES: u64 = 5_000;
 /// Most bytes of text of one answer.
 const MAX_LINES_BYTES: usize = 2 << 20;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct TreeQuery {
+    /// The folder to list; left out: the root.
     path: Option<String>,
+    /// Whether what lies in its folders is listed too.
     recursive: Option<bool>,
+    /// The branch that was ingested, or a commit that has a snapshot.
     r#ref: Option<String>,
+    /// Entries of the page.
+    #[param(minimum = 1, maximum = 10_000, default = 1000)]
     limit: Option<usize>,
+    /// From `next_cursor` of the page before, as it is.
+    #[param(max_length = 8192)]
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TreeEntry)]
 struct Row {
     path: String,
+    /// `file`, `dir`, `symlink` or `submodule`.
     r#type: &'static str,
     size: Option<u64>,
     oid: Option<String>,
@@ -99,6 +116,11 @@ impl From<Listed> for Row {
     }
 }
 
+/// The tree of the ingested source
+///
+/// In the order of the paths.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/source-tree", tag = "Source", operation_id = "get_source_tree",
+    params(TreeQuery), responses((status = OK, description = "A page of entries.", body = Page<Row>)))]
 async fn tree(
     State(app): State<App>,
     caller: Caller,
@@ -178,13 +200,36 @@ fn unreadable(error: SnapshotError) -> ApiError {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct FileQuery {
+    /// The branch that was ingested, or a commit that has a snapshot.
     r#ref: Option<String>,
+    /// Only these lines, from 1, as JSON: `10-40` or `10`.
+    #[param(pattern = r"^[1-9][0-9]{0,2}(-[1-9][0-9]{3})?$", example = "10-40")]
     lines: Option<String>,
 }
 
+/// A file of the ingested source
+///
+/// Its bytes, with a content type that a browser will not run; `path` is the rest of
+/// the address, slashes included. With `lines` some of its lines as JSON.
+#[utoipa::path(get, path = "/v1/repositories/{repo_id}/source-files/{path}", tag = "Source", operation_id = "get_source_file",
+    params(
+        FileQuery,
+        ("repo_id" = Uuid, Path, description = "The repository."),
+        ("path" = String, Path, description = "The file's path from the root.", example = "src/main.rs"),
+        ("Range" = Option<String>, Header, description = "One range of bytes.", example = "bytes=0-99"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has."),
+    ), responses(
+        (status = OK, description = "The file, or its lines.", headers(("ETag" = String, description = "The object id of the content.")), content(
+            (String = "text/plain; charset=utf-8"), (Excerpt = "application/json"), (String = "application/octet-stream"), (String = "image/png"), (String = "image/jpeg"), (String = "image/gif"), (String = "image/webp"), (String = "text/plain; charset=utf-16le"), (String = "text/plain; charset=utf-16be"), (String = "text/plain; charset=iso-8859-1"))),
+        (status = PARTIAL_CONTENT, description = "The range that was asked for.", content(
+            (String = "text/plain; charset=utf-8"), (String = "application/octet-stream"), (String = "image/png"), (String = "image/jpeg"), (String = "image/gif"), (String = "image/webp"), (String = "text/plain; charset=utf-16le"), (String = "text/plain; charset=utf-16be"), (String = "text/plain; charset=iso-8859-1"))),
+        (status = NOT_MODIFIED, description = "It is as the client knows it."),
+        (status = RANGE_NOT_SATISFIABLE, description = "The range begins behind the end.", body = Problem, content_type = "application/problem+json"),
+    ))]
 async fn file(
     State(app): State<App>,
     caller: Caller,
@@ -338,7 +383,8 @@ fn parse_lines(text: &str) -> Result<(u64, u64)> {
     Ok((first, last))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lines)]
 struct Excerpt {
     path: String,
     oid: String,

@@ -41,6 +41,8 @@ enum Command {
     Migrate,
     /// Reaches every dependency and says how it went
     Check,
+    /// Prints the OpenAPI document of the API
+    Openapi,
 }
 
 /// Flags that beat the environment, which beats the file.
@@ -152,6 +154,10 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Migrate => migrate::run(&flags.read()?).await,
         Command::Check => check::run(flags.read()?).await,
+        Command::Openapi => {
+            print!("{}", crate::api::openapi::text());
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub use merge::{Coverage, merge};
 
 text_enum! {
     /// What is thought of a finding.
+    #[schema(as = FindingStatus)]
     Status {
         /// Nobody has said anything against it.
         Open = "open",
@@ -40,6 +41,7 @@ text_enum! {
 
 text_enum! {
     /// What the scans see.
+    #[schema(as = FindingState)]
     State {
         /// The last scan saw it for the first time, or again after it was fixed.
         New = "new",
@@ -52,6 +54,7 @@ text_enum! {
 
 text_enum! {
     /// Why a finding was dismissed.
+    #[schema(as = DismissalReason)]
     Reason {
         /// The engine is wrong here.
         FalsePositive = "false_positive",

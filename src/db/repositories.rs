@@ -92,7 +92,7 @@ statements! {
 }
 
 /// Why something failed: a stable word and a sentence for the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Failure {
     /// A stable word.
     pub code: String,
@@ -108,7 +108,7 @@ impl Failure {
 }
 
 /// Where the code comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceType {
     /// Cloned by URL.
@@ -131,7 +131,9 @@ impl SourceType {
 }
 
 /// How many findings of each severity are open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, sqlx::FromRow, utoipa::ToSchema,
+)]
 pub struct OpenFindings {
     /// Severity critical.
     pub critical: i64,
@@ -146,7 +148,7 @@ pub struct OpenFindings {
 }
 
 /// How much of a language a snapshot holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Language {
     /// Name, as GitHub writes it.
     pub name: String,

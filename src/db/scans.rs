@@ -21,8 +21,11 @@ use crate::scan::{Level, Progress, ScanConfig};
 /// Declares an enum that the database keeps as text.
 macro_rules! text_enum {
     ($(#[$m:meta])* $name:ident { $($(#[$v:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+            utoipa::ToSchema,
+        )]
         $(#[$m])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum $name { $($(#[$v])* $variant),* }
 
@@ -83,6 +86,7 @@ impl ScanStatus {
 
 text_enum! {
     /// What asked for a scan.
+    #[schema(as = ScanTrigger)]
     Trigger {
         /// A request.
         Api = "api",
@@ -96,7 +100,8 @@ text_enum! {
 }
 
 /// The stored configuration of a scan: what the engine reads, and the ref.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ScanSettings)]
 pub struct Settings {
     /// Engines, globs, history.
     #[serde(flatten)]
@@ -109,8 +114,9 @@ pub struct Settings {
 /// Counts of a completed scan. Severities count the findings that the scan saw and
 /// that are open (not dismissed), and add up to `new` + `unchanged`; `fixed` counts
 /// what the scan no longer saw.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
+#[schema(as = ScanSummary)]
 pub struct Summary {
     /// Open findings of this severity.
     pub critical: u64,

@@ -131,8 +131,9 @@ pub struct Upload {
 }
 
 /// The status that is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = GitUploadStatus)]
 pub enum Status {
     /// Nothing to ingest has been pushed yet.
     AwaitingPush,
@@ -220,7 +221,7 @@ pub struct NewUpload {
 }
 
 /// A ref and the object that it points to, in hex.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct Ref {
     /// Full name.
     pub name: String,

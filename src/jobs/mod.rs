@@ -6,7 +6,7 @@
 
 mod delete;
 pub(crate) mod fetch;
-mod ingest;
+pub(crate) mod ingest;
 mod observer;
 mod report;
 pub mod results;

@@ -6,7 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 /// One of the three engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
     /// Credentials in files and in the history.
@@ -38,7 +50,19 @@ impl fmt::Display for EngineKind {
 }
 
 /// How bad it is if the finding is right. Ordered: `Info < Low < … < Critical`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing, nothing to repair.
@@ -87,7 +111,19 @@ impl std::str::FromStr for Severity {
 }
 
 /// How sure the engine is that the finding is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// A hint.
@@ -112,7 +148,18 @@ impl Confidence {
 /// A place in a file. Lines and columns count from 1; columns count bytes of
 /// UTF-8; the end is exclusive in its column, inclusive in its line, as in SARIF.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 pub struct Span {
     /// First line, from 1.
@@ -126,7 +173,7 @@ pub struct Span {
 }
 
 /// One step of the way that data takes from a source to a sink.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FlowStep {
     /// The file of the step; `None` while the step lies in the file that is being
     /// analysed (a kept result must not know its path). [`super::driver`] fills it.
@@ -194,7 +241,7 @@ pub struct Component {
 }
 
 /// The package of a finding of the dependency engine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PackageRef {
     /// OSV ecosystem name.
     pub ecosystem: String,
@@ -401,7 +448,8 @@ impl ResultStore for NoStore {
 }
 
 /// How far a scan is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ScanProgress)]
 pub struct Progress {
     /// `inventory`, `secrets`, `code`, `dependencies`, `history`, `merge`.
     pub phase: String,
@@ -503,7 +551,7 @@ impl Default for Limits {
 }
 
 /// What to scan and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ScanConfig {
     /// Which engines run.
@@ -528,7 +576,7 @@ impl Default for ScanConfig {
 }
 
 /// Where a finding lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Location {
     /// Path from the root.
     pub path: String,

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{self, FirstAccount, Keys};
+use crate::api::rate::Limiter;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::net::{Allowed, Guard};
@@ -49,6 +50,8 @@ pub struct State {
     pub engines: Arc<Engines>,
     /// The way to other servers.
     pub guard: Guard,
+    /// Requests of each account.
+    pub limiter: Limiter,
     /// What clients reach the server by, without a slash at its end.
     pub public_url: String,
     /// Set once the server stops: waits end early, no new work begins.
@@ -97,6 +100,7 @@ impl App {
         };
         let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
         let guard = Guard::new(allowed, config.dns_servers.clone());
+        let limiter = Limiter::new(config.limits.requests_per_minute);
         Ok(Self::new(State {
             config,
             db,
@@ -106,6 +110,7 @@ impl App {
             engines: Arc::new(engines),
             guard,
             public_url,
+            limiter,
             stopping: CancellationToken::new(),
         }))
     }

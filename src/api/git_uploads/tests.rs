@@ -163,8 +163,8 @@ async fn a_poll_hears_of_a_change_and_of_time() {
 
         let started = Instant::now();
         let (status, _) = server.get(&format!("{path}?wait=1"), &ada).await;
-        assert_eq!(status, 200, "{name}: the time of the wait is over");
-        assert!(started.elapsed() >= Duration::from_secs(1), "{name}");
+        assert_eq!(status, 200, "{name}");
+        assert!(started.elapsed() < Duration::from_millis(900), "{name}: nothing is to come");
         for query in ["wait=61", "wait=-1", "wait=x", "wait=1&wait=2", "waits=1"] {
             assert_eq!(server.get(&format!("{path}?{query}"), &ada).await.0, 422, "{query}");
         }
