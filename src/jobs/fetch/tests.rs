@@ -285,8 +285,8 @@ async fn what_cannot_be_fetched_says_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fetching_again() {
-    let upstream = Upstream::start().await;
     for test in testing::both().await {
+        let upstream = Upstream::start().await;
         let ours = Ours::start(test, |_| ()).await;
         let name = ours.server.name;
         let path = ours.make(json!({"source_url": upstream.url("shop.git")})).await;
