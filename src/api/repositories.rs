@@ -4,7 +4,6 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as JsonValue;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,7 +13,7 @@ use super::caller::Caller;
 use super::conditional;
 use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Json, Query, is_multipart};
-use super::fields::{Check, Name, Text};
+use super::fields::{Check, GitRef, Name, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db::repositories::{
@@ -23,11 +22,18 @@ use crate::db::repositories::{
 use crate::db::{projects, uploads};
 use crate::server::App;
 
+mod by_url;
 pub(super) mod upload;
+
+use by_url::{CredentialsInput, Wanted};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, update, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(read, update, remove))
+        .routes(routes!(by_url::ingest))
+        .routes(routes!(by_url::set_credentials, by_url::remove_credentials))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -151,12 +157,26 @@ struct Create {
     source_type: SourceType,
     /// An upload without a repository, whose pushes are to fill this one.
     upload_id: Option<Uuid>,
-    /// `false`: the pushes of that upload are not scanned.
+    /// `false`: the code is not scanned once it is here; with `git_upload`, the pushes
+    /// of that upload are not.
     scan: Option<bool>,
+    /// With `git`: where it is cloned from, by `https://`; without a user name, password,
+    /// query or fragment.
+    #[schema(
+        min_length = 1,
+        max_length = 2048,
+        format = "uri",
+        example = "https://git.example.com/shop.git"
+    )]
     source_url: Option<String>,
+    /// With `git`: the branch or tag, the full name of a ref, or the commit id; left out,
+    /// what the remote's `HEAD` points to.
+    #[schema(value_type = Option<GitRef>)]
     r#ref: Option<String>,
-    #[schema(value_type = Option<Object>)]
-    credentials: Option<JsonValue>,
+    /// With `git`: who may read a private repository.
+    credentials: Option<CredentialsInput>,
+    /// With `git`: fetch the whole history, and scan it, not the newest commit alone.
+    history: Option<bool>,
 }
 
 /// Add a repository to a project
@@ -198,25 +218,35 @@ async fn create_from_json(
     let mut check = Check::default();
     let name = check.name("name", &body.name);
     let description = check.text("description", body.description.as_deref());
-    if body.source_type != SourceType::GitUpload {
-        check.refuse(
-            "source_type",
-            "choose `git_upload`, then make a remote with POST /v1/git-uploads/ and push to it; or \
-             send an archive as multipart/form-data",
-        );
-    } else {
-        let foreign = [
-            ("source_url", body.source_url.is_some()),
-            ("ref", body.r#ref.is_some()),
-            ("credentials", body.credentials.is_some()),
-        ];
-        for (field, _) in foreign.iter().filter(|(_, given)| *given) {
-            check.refuse(field, "does not go with the source_type `git_upload`");
+    let wanted = match body.source_type {
+        SourceType::Git => {
+            if body.upload_id.is_some() {
+                check.refuse("upload_id", "does not go with the source_type `git`");
+            }
+            let (url, git_ref) = (body.source_url.as_deref(), body.r#ref.as_deref());
+            let (credentials, history) = (body.credentials, body.history);
+            Some(Wanted::check(app, &mut check, url, git_ref, credentials, history, body.scan))
         }
-        if body.scan.is_some() && body.upload_id.is_none() {
-            check.refuse("scan", "goes with upload_id; else set it when you make the upload");
+        SourceType::Archive => {
+            check.refuse("source_type", "choose `git` or `git_upload`");
+            None
         }
-    }
+        SourceType::GitUpload => {
+            let foreign = [
+                ("source_url", body.source_url.is_some()),
+                ("ref", body.r#ref.is_some()),
+                ("credentials", body.credentials.is_some()),
+                ("history", body.history.is_some()),
+            ];
+            for (field, _) in foreign.iter().filter(|(_, given)| *given) {
+                check.refuse(field, "does not go with the source_type `git_upload`");
+            }
+            if body.scan.is_some() && body.upload_id.is_none() {
+                check.refuse("scan", "goes with upload_id; else set it when you make the upload");
+            }
+            None
+        }
+    };
     check.done()?;
     project(app, caller, project_id).await?;
     let mut tx = app.db.begin().await?;
@@ -240,10 +270,13 @@ async fn create_from_json(
         name,
         description,
         source_type: body.source_type,
-        source_url: None,
-        source_ref: None,
+        source_url: wanted.as_ref().and_then(Wanted::url),
+        source_ref: wanted.as_ref().and_then(Wanted::git_ref),
     };
     let repository = repositories::create(&mut tx, &new).await?;
+    if let Some(wanted) = wanted {
+        wanted.begin(app, &mut tx, &repository).await?;
+    }
     if let Some(upload_id) = body.upload_id {
         uploads::fill(&mut tx, upload_id, &repository, body.scan).await?;
     }

@@ -195,7 +195,7 @@ async fn bring(
     Ok(Some(Stored {
         upload_id: fetched.store.id,
         head: Some(fetched.commit),
-        default_branch: fetched.default_branch,
+        default_branch: fetched.branch,
     }))
 }
 

@@ -8,7 +8,7 @@ mod archive;
 pub mod cleanup;
 mod delete;
 pub(crate) mod fetch;
-mod ingest;
+pub(crate) mod ingest;
 mod observer;
 mod report;
 pub mod results;

@@ -48,7 +48,7 @@ const V4: &[(Ipv4Addr, u32, Reach)] = &[
     // RFC 6598, networks of carriers
     (Ipv4Addr::new(100, 64, 0, 0), 10, Reach::Private),
     // RFC 791, this network
-    (Ipv4Addr::new(0, 0, 0, 0), 8, Reach::Never),
+    (Ipv4Addr::UNSPECIFIED, 8, Reach::Never),
     // RFC 3927, link-local; 169.254.169.254 is the metadata of most clouds
     (Ipv4Addr::new(169, 254, 0, 0), 16, Reach::Never),
     // RFC 6890, protocol assignments

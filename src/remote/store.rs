@@ -67,7 +67,8 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     let head = futures::stream::iter([Ok(commands(&incoming))]);
-    let body = head.chain(pack).map(|chunk| chunk.map(http_body::Frame::data));
+    // It is asked again after its end, which not every stream bears.
+    let body = head.chain(pack).fuse().map(|chunk| chunk.map(http_body::Frame::data));
     let gate = Gate { app: app.clone(), upload: store.clone(), wanted: incoming.wanted };
     let limits = &app.config.limits;
     let config = ServiceConfig {

@@ -50,8 +50,8 @@ pub(super) struct Fetched {
     pub(super) store: Upload,
     /// The commit.
     pub(super) commit: ObjectId,
-    /// The branch that the remote's HEAD points to, if it tells.
-    pub(super) default_branch: Option<String>,
+    /// The branch, if it is one.
+    pub(super) branch: Option<String>,
 }
 
 /// Brings the head of the repository's URL into its store.
@@ -131,8 +131,11 @@ async fn fetch(
     }
     let here = uploads::refs(&app.db, store.id).await.map_err(job)?;
     let oid = |hex: &str| ObjectId::from_hex(hex.as_bytes()).ok();
-    let fetched =
-        |store| Fetched { store, commit: head.commit, default_branch: head.default_branch.clone() };
+    let fetched = |store| Fetched {
+        store,
+        commit: head.commit,
+        branch: head.name.strip_prefix("refs/heads/").map(str::to_owned),
+    };
     if let [only] = here.as_slice()
         && only.name == head.name
         && oid(&only.oid) == Some(head.commit)
@@ -255,7 +258,6 @@ struct Head {
     commit: ObjectId,
     /// What it is called in the store.
     name: String,
-    default_branch: Option<String>,
 }
 
 fn commit_id(name: &str) -> Option<ObjectId> {
@@ -272,16 +274,12 @@ fn names(asked: &str) -> Vec<String> {
 
 fn choose(asked: Option<&str>, refs: &[RemoteRef]) -> Result<Head, FetchError> {
     let find = |name: &str| refs.iter().find(|at| at.name == name);
-    let default = find("HEAD").and_then(|head| head.target.clone());
-    let default_branch =
-        default.as_deref().and_then(|name| name.strip_prefix("refs/heads/")).map(str::to_owned);
     let Some(asked) = asked else {
         let head = find("HEAD").ok_or(FetchError::Empty)?;
         return Ok(Head {
             want: head.oid,
             commit: head.oid,
-            name: default.unwrap_or_else(|| "refs/fetched/head/detached".to_owned()),
-            default_branch,
+            name: head.target.clone().unwrap_or_else(|| "refs/fetched/head/detached".to_owned()),
         });
     };
     if let Some(found) = names(asked).iter().find_map(|name| find(name)) {
@@ -289,12 +287,11 @@ fn choose(asked: Option<&str>, refs: &[RemoteRef]) -> Result<Head, FetchError> {
             want: found.oid,
             commit: found.peeled.unwrap_or(found.oid),
             name: found.name.clone(),
-            default_branch,
         });
     }
     let commit = commit_id(asked).ok_or_else(|| FetchError::RefNotFound(asked.to_owned()))?;
     let name = format!("refs/fetched/commit/{commit}");
-    Ok(Head { want: commit, commit, name, default_branch })
+    Ok(Head { want: commit, commit, name })
 }
 
 /// Speaks to one server.
@@ -445,7 +442,10 @@ async fn no_git(mut answer: Answer) -> FetchError {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod choice {
     use super::*;
 
     fn id(byte: u8) -> ObjectId {
@@ -471,7 +471,6 @@ mod tests {
         ];
         let head = choose(None, &refs).unwrap();
         assert_eq!((head.commit, head.name.as_str()), (id(1), "refs/heads/main"));
-        assert_eq!(head.default_branch.as_deref(), Some("main"));
         assert_eq!(choose(Some("v1"), &refs).unwrap().commit, id(2));
         let tag = choose(Some("v2"), &refs).unwrap();
         assert_eq!((tag.want, tag.commit, tag.name.as_str()), (id(5), id(6), "refs/tags/v2"));
@@ -482,6 +481,6 @@ mod tests {
         assert_eq!(choose(Some("other"), &refs), Err(FetchError::RefNotFound("other".into())));
         assert_eq!(choose(None, &[]), Err(FetchError::Empty));
         let detached = choose(None, &[known("HEAD", 1, None, None)]).unwrap();
-        assert_eq!((detached.commit, detached.default_branch), (id(1), None));
+        assert_eq!((detached.commit, detached.name.starts_with("refs/heads/")), (id(1), false));
     }
 }
