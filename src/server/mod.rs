@@ -47,6 +47,8 @@ pub struct State {
     pub keys: Keys,
     /// The scan engines with all their rules.
     pub engines: Arc<Engines>,
+    /// What readiness remembers.
+    pub probe: crate::api::health::Probe,
     /// Figures for operators.
     pub metrics: Metrics,
     /// What clients reach the server by, without a slash at its end.
@@ -102,6 +104,7 @@ impl App {
             queue,
             keys,
             engines: Arc::new(engines),
+            probe: crate::api::health::Probe::default(),
             metrics: Metrics::new()?,
             public_url,
             stopping: CancellationToken::new(),

@@ -9,6 +9,7 @@ mod support;
 mod conventions;
 mod crash;
 mod logs;
+mod operate;
 mod push;
 mod scans;
 mod start;
