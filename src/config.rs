@@ -154,6 +154,8 @@ limits! {
     scan_seconds = 3600, "seconds", "SLUICE_LIMIT_SCAN_SECONDS";
     /// Bytes of the body of an API request.
     request_bytes = 1 << 20, "bytes", "SLUICE_LIMIT_REQUEST_BYTES";
+    /// Requests of one account to the API in a minute, for each server; 0 is no limit.
+    requests_per_minute = 600_000, "count", "SLUICE_LIMIT_REQUESTS_PER_MINUTE";
     /// Longest life of a git upload.
     upload_seconds = 30 * 24 * 3600, "seconds", "SLUICE_LIMIT_UPLOAD_SECONDS";
     /// Failed sign-ins of an account or address in 15 minutes.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::caller::{Caller, Scope};
 use super::error::{ApiError, FieldError, Result};
 use super::extract::{Id, Json, Query};
-use super::fields::Name;
+use super::fields::{Ahead, Name};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::accounts::token::{Kind, new_token};
@@ -93,7 +93,7 @@ struct Create {
     #[schema(value_type = Name)]
     name: String,
     /// When it stops working; in the future. Left out: never.
-    #[schema(value_type = Option<Time>)]
+    #[schema(value_type = Option<Ahead>)]
     expires_at: Option<String>,
     /// What it may do; left out or empty: everything that the account may.
     #[schema(value_type = Option<Vec<Scope>>)]

@@ -13,6 +13,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 
 use super::error::ApiError;
+use super::rate;
 use crate::accounts::{AuthError, authenticate};
 pub use crate::accounts::{Caller, Scope, Via};
 use crate::server::App;
@@ -26,6 +27,13 @@ impl FromRequestParts<App> for Caller {
             return Ok(caller.clone());
         }
         let caller = authenticate(app, bearer(parts)?).await?;
+        if let Some(slot) = parts.extensions.get::<rate::Slot>() {
+            let taken = app.limiter.take(caller.user_id);
+            if let Ok(Some(left)) | Err(left) = taken {
+                slot.set(left);
+            }
+            taken.map_err(rate::Left::refusal)?;
+        }
         let scope = if parts.method.is_safe() { Scope::Read } else { Scope::Write };
         caller.require_scope(scope)?;
         parts.extensions.insert(caller.clone());

@@ -2,7 +2,7 @@
 //! collected, so that the answer names every one.
 
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 
 use super::error::{ApiError, FieldError, Result};
 
@@ -62,6 +62,12 @@ described!(
     /// Describes what [`Check::text`] takes.
     Text: "A text for people, perhaps of several lines.",
     (0, MAX_TEXT), "All that touches cards.", |string| string.pattern(Some(TEXT_PATTERN))
+);
+described!(
+    /// Describes a time that lies ahead.
+    Ahead: "A time of RFC 3339, in the future.",
+    (1, 64), "2099-01-31T12:00:00Z", |string| string
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 );
 described!(
     /// Describes a name of a ref.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::error::{ApiError, FieldError, Result};
 use super::extract::{Id, Ids, Json, QueryPairs, uuid};
-use super::fields::Text;
+use super::fields::{Ahead, Text};
 use super::page::{self, Page};
 use super::time::Time;
 use crate::db;
@@ -166,12 +166,13 @@ struct FindingQuery {
     #[param(max_length = 500)]
     rule_id: Option<String>,
     /// In this file or folder, or matching this glob of `*` and `?` (at most 8 of them).
-    #[param(max_length = 500, pattern = r"^[^*?]*$")]
+    #[param(max_length = 500, pattern = r"^[^*?]*([*?][^*?]*){0,8}$")]
     path: Option<String>,
     /// Words of the title, the rule or the path.
     #[param(max_length = 500)]
     q: Option<String>,
     /// Left out: the order in which they were first seen, newest first.
+    #[param(inline)]
     sort: Option<FindingSort>,
     /// Rows of the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -288,9 +289,8 @@ impl Asked {
         };
         let filter = &mut asked.filter;
         for (name, value) in pairs {
-            if name != "cursor" && value.chars().count() > MAX_VALUE {
-                let message = format!("must be at most {MAX_VALUE} characters");
-                return Err(ApiError::invalid_field(name, message));
+            if name == "q" && value.chars().count() > MAX_VALUE {
+                return Err(too_long(&name));
             }
             match name.as_str() {
                 "severity" => several(&name, &value, &mut filter.severity, |v| v.parse().ok())?,
@@ -340,6 +340,13 @@ fn several<T: PartialEq>(
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<()> {
     for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        if part.chars().count() > MAX_VALUE {
+            return Err(too_long(name));
+        }
+        if into.len() >= MAX_VALUES {
+            let message = format!("must be at most {MAX_VALUES} values");
+            return Err(ApiError::invalid_field(name, message));
+        }
         let parsed = parse(part).ok_or_else(|| {
             ApiError::invalid_field(name, format!("{part:?} is no value of this filter"))
         })?;
@@ -347,10 +354,11 @@ fn several<T: PartialEq>(
             into.push(parsed);
         }
     }
-    if into.len() > MAX_VALUES {
-        return Err(ApiError::invalid_field(name, format!("must be at most {MAX_VALUES} values")));
-    }
     Ok(())
+}
+
+fn too_long(name: &str) -> ApiError {
+    ApiError::invalid_field(name, format!("must be at most {MAX_VALUE} characters"))
 }
 
 fn sort(value: &str) -> Result<Sort> {
@@ -398,7 +406,7 @@ struct Put {
     #[schema(value_type = Option<Text>, max_length = 2000)]
     comment: Option<String>,
     /// When a dismissal ends and the finding is open again; in the future.
-    #[schema(value_type = Option<Time>)]
+    #[schema(value_type = Option<Ahead>)]
     expires_at: Option<String>,
 }
 

@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod ops;
 pub mod page;
 pub mod projects;
+pub mod rate;
 pub mod repositories;
 pub mod scans;
 pub mod source;

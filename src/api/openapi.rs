@@ -149,7 +149,9 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
         }
     }
     let body = operation.request_body.is_some();
-    let creates = *method == HttpMethod::Post && !public;
+    let creates = *method == HttpMethod::Post
+        && !public
+        && ["201", "202"].iter().any(|made| operation.responses.responses.contains_key(*made));
     if creates {
         parameters.push(
             ParameterBuilder::new()

@@ -433,7 +433,7 @@ async fn cancel(
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` that the client has."),
     ), responses(
         (status = OK, description = "Its bytes.", headers(("ETag" = String, description = "Its SHA-256.")), content(
-            (String = "application/sarif+json"), (String = "application/vnd.cyclonedx+json"), (String = "application/json"), (String = "text/plain; charset=utf-8"))),
+            (Object = "application/sarif+json"), (Object = "application/vnd.cyclonedx+json"), (Object = "application/json"), (String = "text/plain; charset=utf-8"))),
         (status = NOT_MODIFIED, description = "It is as the client knows it."),
     ))]
 async fn download(

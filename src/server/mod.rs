@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{self, FirstAccount, Keys};
+use crate::api::rate::Limiter;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::metrics::Metrics;
@@ -49,6 +50,8 @@ pub struct State {
     pub engines: Arc<Engines>,
     /// What readiness remembers.
     pub probe: crate::api::health::Probe,
+    /// Requests of each account.
+    pub limiter: Limiter,
     /// Figures for operators.
     pub metrics: Metrics,
     /// What clients reach the server by, without a slash at its end.
@@ -97,6 +100,7 @@ impl App {
         let queue = match config.queue {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
         };
+        let limiter = Limiter::new(config.limits.requests_per_minute);
         Ok(Self::new(State {
             config,
             db,
@@ -107,6 +111,7 @@ impl App {
             probe: crate::api::health::Probe::default(),
             metrics: Metrics::new()?,
             public_url,
+            limiter,
             stopping: CancellationToken::new(),
         }))
     }

@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 
 use super::App;
 use crate::api::error::{ApiError, REQUEST_ID};
+use crate::api::rate::Slot;
 use crate::metrics::{self, Metrics};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -82,6 +83,8 @@ async fn observed(
     if let Ok(value) = HeaderValue::try_from(&id) {
         request.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
+    let rate = Slot::default();
+    request.extensions_mut().insert(rate.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", request_id = id, %method, path);
@@ -114,6 +117,7 @@ async fn observed(
     if let Ok(value) = HeaderValue::try_from(&id) {
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
+    rate.tell(response.headers_mut());
     response
         .headers_mut()
         .entry(header::X_CONTENT_TYPE_OPTIONS)

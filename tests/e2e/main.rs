@@ -6,6 +6,7 @@
 
 mod support;
 
+mod callers;
 mod conventions;
 mod crash;
 mod logs;
