@@ -26,6 +26,7 @@ async fn no_secret_is_logged(mut place: Place) {
         client.post("/v1/auth/refresh", body).await.problem(401, "unauthorized");
 
         // Wrong in every way that there is.
+        let client = server.admin().await;
         let nobody = server.anonymous();
         nobody
             .with_token("forged-token-of-nobody")
@@ -44,7 +45,6 @@ async fn no_secret_is_logged(mut place: Place) {
             .header("cookie", "session=secret-in-cookie");
         crate::support::Client::send(known).await;
 
-        let client = server.admin().await;
         let made = client.upload(json!({})).await;
         let work = samples::small(&Git::any()).await;
         work.write("old.env", samples::env_file("old"));
