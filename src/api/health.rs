@@ -80,6 +80,9 @@ pub type Answers = [(&'static str, Check); 3];
 /// within two seconds whatever hangs.
 const LIMIT: Duration = Duration::from_millis(1500);
 
+/// Of it, how long the begin of a transaction may take.
+const WRITE: Duration = Duration::from_millis(1200);
+
 /// An answer is given again to whoever asks so soon after it: everybody may ask, and
 /// the probe of the storage writes.
 const FRESH: Duration = Duration::from_millis(500);
@@ -135,7 +138,7 @@ async fn check(
 async fn database(db: Db, written: Arc<std::sync::Mutex<Option<Instant>>>) -> anyhow::Result<()> {
     db.ping().await?;
     let note = |at| *written.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
-    match tokio::time::timeout(LIMIT - Duration::from_millis(300), db.try_write()).await {
+    match tokio::time::timeout(WRITE, db.try_write()).await {
         Ok(done) => {
             done?;
             note(Instant::now());
