@@ -174,19 +174,20 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
 /// what they carry, and that may be a header or a body with a secret in it.
 fn init_log(config: &Config) {
     use std::io::IsTerminal as _;
-    use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+    use tracing_subscriber::filter::{EnvFilter, filter_fn};
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
     use tracing_subscriber::{Layer as _, fmt};
 
+    // Both are filters of the whole subscriber: those of one layer, combined, lose lines.
     let careful = filter_fn(|line| {
         *line.level() <= tracing::Level::INFO || line.target().starts_with("sluice")
     });
-    let filter = EnvFilter::new(&config.log).and(careful);
     let layer = fmt::layer().with_writer(std::io::stderr);
     let layer = match config.log_format {
         LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    let filter = EnvFilter::new(&config.log);
+    tracing_subscriber::registry().with(layer).with(filter).with(careful).init();
 }
