@@ -152,7 +152,11 @@ limits! {
     scan_findings = 50_000, "count", "SLUICE_LIMIT_SCAN_FINDINGS";
     /// Time of one scan.
     scan_seconds = 3600, "seconds", "SLUICE_LIMIT_SCAN_SECONDS";
-    /// Bytes of the body of an API request.
+    /// Bytes of one archive, as it is sent.
+    archive_bytes = 1 << 30, "bytes", "SLUICE_LIMIT_ARCHIVE_BYTES";
+    /// Time of reading one archive.
+    archive_seconds = 1800, "seconds", "SLUICE_LIMIT_ARCHIVE_SECONDS";
+    /// Bytes of the body of an API request; archives have a limit of their own.
     request_bytes = 1 << 20, "bytes", "SLUICE_LIMIT_REQUEST_BYTES";
     /// Requests of one account to the API in a minute, for each server; 0 is no limit.
     requests_per_minute = 600_000, "count", "SLUICE_LIMIT_REQUESTS_PER_MINUTE";

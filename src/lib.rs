@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod api;
+pub mod archive;
 pub mod bare;
 pub mod billing;
 pub mod cli;

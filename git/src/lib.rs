@@ -49,6 +49,7 @@ mod check;
 pub mod command;
 pub mod firewall;
 mod http;
+pub mod import;
 mod index;
 pub mod pkt;
 pub mod quarantine;

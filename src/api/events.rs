@@ -51,7 +51,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = ScanEvent)]
-struct Shown {
+pub(super) struct Shown {
     /// Counts 1, 2, 3 … within the scan, without a hole.
     #[schema(minimum = 1)]
     seq: i64,
@@ -83,7 +83,7 @@ impl From<EventRow> for Shown {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct EventQuery {
+pub(super) struct EventQuery {
     /// Only events behind this `seq`.
     #[param(minimum = 0)]
     after: Option<i64>,
@@ -120,6 +120,19 @@ async fn list(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response> {
+    of_scan(app, caller, repo_id, scan_id, query, &uri, &headers).await
+}
+
+/// The events of a scan, however it was named.
+pub(super) async fn of_scan(
+    app: App,
+    caller: Caller,
+    repo_id: Uuid,
+    scan_id: Uuid,
+    query: EventQuery,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response> {
     let limit = page::check_limit(query.limit)?;
     let wait = conditional::wait(query.wait)?;
     let after = match (&query.cursor, query.after) {
@@ -132,8 +145,8 @@ async fn list(
     let waiter = app.db.hub().waiter(scan_id);
     // Also tells whether the scan belongs to the caller.
     find(&app, &caller, repo_id, scan_id).await?;
-    if wants_stream(&headers) {
-        return stream_from(app, caller, repo_id, scan_id, waiter, after, &headers).await;
+    if wants_stream(headers) {
+        return stream_from(app, caller, repo_id, scan_id, waiter, after, headers).await;
     }
     let read = || async {
         // First the state, then the events: what has ended has all its events.
@@ -145,7 +158,7 @@ async fn list(
         rows = waiter.until(wait, read) => rows?.unwrap_or_default(),
         () = app.stopping.cancelled() => Vec::new(),
     };
-    let mut response = Page::new(&uri, rows, limit, |row| row.seq, Shown::from).into_response();
+    let mut response = Page::new(uri, rows, limit, |row| row.seq, Shown::from).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

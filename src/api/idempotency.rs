@@ -14,11 +14,16 @@
 //!   (ChaCha20-Poly1305) under a key that is derived from the server's secret and
 //!   the client's key, and of the client's key only a keyed hash is kept: a copy of
 //!   the database opens nothing.
+//! - A multipart body is streamed to storage and never held, so its hash is known only
+//!   at its end: its handler claims the key then ([`Deferred`]), by the fields and the
+//!   digest of the file, whatever the boundary. What is refused before is not kept, and
+//!   neither is a file that was sent a second time.
 //! - The claim is not in the transaction of the handler. If the process dies
 //!   between the two, the claim is given up after five minutes; until then a retry
 //!   is 409, after it the request runs again.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
 use axum::extract::{FromRequestParts as _, Request, State};
@@ -70,26 +75,15 @@ async fn run(app: App, request: Request, next: Next) -> Result<Response> {
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
     let key = key(&parts.headers)?;
+    if super::extract::is_multipart(&parts.headers) {
+        return deferred(app, caller.user_id, key, Request::from_parts(parts, body), next).await;
+    }
     let limit = usize::try_from(app.config.limits.request_bytes).unwrap_or(usize::MAX);
     let body = to_bytes(body, limit).await.map_err(|error| unreadable(&error))?;
     let seal = Seal::new(&app, caller.user_id, &key, request_hash(&parts, &body));
-    let fence = match rows::claim(&app.db, caller.user_id, &seal.name, &seal.request).await? {
-        Claim::Run { fence } => fence,
-        Claim::Running => {
-            return Err(ApiError::conflict(
-                "idempotency_key_in_use",
-                "A request with this Idempotency-Key is still running; try again soon.",
-            )
-            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
-        }
-        Claim::OtherRequest => {
-            return Err(ApiError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "This Idempotency-Key was used for another request; take a new one.",
-            ));
-        }
-        Claim::Answered(kept) => return replay(&seal, kept),
+    let fence = match claim(&app, caller.user_id, &seal).await? {
+        Ok(fence) => fence,
+        Err(kept) => return Ok(kept),
     };
     let request = Request::from_parts(parts, Body::from(body));
     // A task of its own, since the future of a handler is dropped when its client
@@ -102,6 +96,87 @@ async fn run(app: App, request: Request, next: Next) -> Result<Response> {
     match tokio::spawn(REQUEST_ID.scope(id, task).in_current_span()).await {
         Ok(Ok(response)) => Ok(response),
         // To whoever catches panics of handlers.
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => Err(ApiError::internal(error)),
+    }
+}
+
+/// Claims the key: its fence, or the answer that was given before.
+async fn claim(app: &App, owner: Uuid, seal: &Seal) -> Result<std::result::Result<i64, Response>> {
+    match rows::claim(&app.db, owner, &seal.name, &seal.request).await? {
+        Claim::Run { fence } => Ok(Ok(fence)),
+        Claim::Running => Err(ApiError::conflict(
+            "idempotency_key_in_use",
+            "A request with this Idempotency-Key is still running; try again soon.",
+        )
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))),
+        Claim::OtherRequest => Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another request; take a new one.",
+        )),
+        Claim::Answered(kept) => Ok(Err(replay(seal, kept)?)),
+    }
+}
+
+/// The key of a request whose body is streamed: an extension of the request, for the
+/// handler that reads it.
+#[derive(Clone)]
+pub struct Deferred(Arc<DeferredInner>);
+
+struct DeferredInner {
+    app: App,
+    owner: Uuid,
+    key: String,
+    /// Method, path and query.
+    head: [u8; 32],
+    claimed: Mutex<Option<(Seal, i64)>>,
+}
+
+impl Deferred {
+    /// Claims the key for a body of this digest. An answer that was given before is to
+    /// be given again.
+    pub async fn claim(&self, body: &[u8; 32]) -> Result<Option<Response>> {
+        let inner = &self.0;
+        let mut hash = Sha256::new();
+        hash.update(inner.head);
+        hash.update(body);
+        let seal = Seal::new(&inner.app, inner.owner, &inner.key, hash.finalize().into());
+        match claim(&inner.app, inner.owner, &seal).await? {
+            Ok(fence) => {
+                *inner.claimed.lock().unwrap_or_else(PoisonError::into_inner) = Some((seal, fence));
+                Ok(None)
+            }
+            Err(kept) => Ok(Some(kept)),
+        }
+    }
+}
+
+/// Runs a request that claims its key itself.
+async fn deferred(
+    app: App,
+    owner: Uuid,
+    key: String,
+    request: Request,
+    next: Next,
+) -> Result<Response> {
+    let (mut parts, body) = request.into_parts();
+    let head = request_hash(&parts, &Bytes::new());
+    let inner = DeferredInner { app: app.clone(), owner, key, head, claimed: Mutex::default() };
+    let deferred = Deferred(Arc::new(inner));
+    parts.extensions.insert(deferred.clone());
+    let request = Request::from_parts(parts, body);
+    let id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
+    let task = async move {
+        let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        let claimed = deferred.0.claimed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match claimed {
+            Some((seal, fence)) => finish(&app, owner, &seal, fence, answer).await,
+            None => answer,
+        }
+    };
+    match tokio::spawn(REQUEST_ID.scope(id, task).in_current_span()).await {
+        Ok(Ok(response)) => Ok(response),
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
         Err(error) => Err(ApiError::internal(error)),
     }

@@ -26,6 +26,7 @@ pub mod projects;
 pub mod rate;
 pub mod repositories;
 pub mod scans;
+pub mod sessions;
 pub mod source;
 pub mod time;
 
@@ -56,4 +57,5 @@ fn routes() -> OpenApiRouter<App> {
         .merge(billing::router())
         .merge(ops::router())
         .merge(metrics::router())
+        .merge(sessions::router())
 }

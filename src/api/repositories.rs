@@ -1,8 +1,8 @@
 //! Repositories and their threat profiles.
 
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as JsonValue;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::conditional;
 use super::error::{ApiError, Problem, Result};
-use super::extract::{Id, Json, Query};
+use super::extract::{Id, Json, Query, is_multipart};
 use super::fields::{Check, Name, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
@@ -22,6 +22,8 @@ use crate::db::repositories::{
 };
 use crate::db::{projects, uploads};
 use crate::server::App;
+
+pub(super) mod upload;
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
@@ -55,7 +57,7 @@ struct Row {
 #[derive(Serialize, ToSchema)]
 struct Snapshot {
     id: Uuid,
-    commit: String,
+    commit: Option<String>,
     file_count: i64,
     total_bytes: i64,
     created_at: Time,
@@ -161,8 +163,11 @@ struct Create {
 }
 
 /// Add a repository to a project
+///
+/// As JSON, or with an archive as `multipart/form-data`: zip, or tar as it is or in gzip,
+/// zstd, xz or bzip2, told by its content. Fields may come in any order.
 #[utoipa::path(post, path = "/v1/projects/{project_id}/repositories", tag = "Repositories",
-    operation_id = "create_repository", request_body = Create, responses(
+    operation_id = "create_repository", request_body(content((Create = "application/json"), (upload::Form = "multipart/form-data"))), responses(
         (status = CREATED, description = "The repository, which is `pending` until its code is here.", body = Row),
         (status = CONFLICT, description = "The upload fills another repository already.", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -170,16 +175,37 @@ async fn create(
     State(app): State<App>,
     caller: Caller,
     Id(project_id): Id,
-    Json(body): Json<Create>,
-) -> Result<(StatusCode, axum::Json<Row>)> {
+    request: Request,
+) -> Result<Response> {
+    if is_multipart(request.headers()) {
+        project(&app, &caller, project_id).await?;
+        return match upload::receive(&app, &caller, request).await? {
+            upload::Outcome::Answered(answer) => Ok(answer),
+            upload::Outcome::Received(received) => {
+                let made = upload::make(&app, &caller, project_id, received, false).await?;
+                Ok((StatusCode::CREATED, axum::Json(Row::from(made))).into_response())
+            }
+        };
+    }
+    let Json(body) = Json::<Create>::from_request(request, &app).await?;
+    let made = create_from_json(&app, &caller, project_id, body).await?;
+    Ok((StatusCode::CREATED, axum::Json(Row::from(made))).into_response())
+}
+
+async fn create_from_json(
+    app: &App,
+    caller: &Caller,
+    project_id: Uuid,
+    body: Create,
+) -> Result<Repository> {
     let mut check = Check::default();
     let name = check.name("name", &body.name);
     let description = check.text("description", body.description.as_deref());
     if body.source_type != SourceType::GitUpload {
         check.refuse(
             "source_type",
-            "this server takes code by `git push` only: choose `git_upload`, then make a remote \
-             with POST /v1/git-uploads/ and push to it",
+            "choose `git_upload`, then make a remote with POST /v1/git-uploads/ and push to it; or \
+             send an archive as multipart/form-data",
         );
     } else {
         let foreign = [
@@ -195,7 +221,7 @@ async fn create(
         }
     }
     check.done()?;
-    project(&app, &caller, project_id).await?;
+    project(app, caller, project_id).await?;
     let mut tx = app.db.begin().await?;
     let free = match body.upload_id {
         Some(upload_id) => uploads::lock_free(&mut tx, caller.user_id, upload_id).await?,
@@ -223,7 +249,7 @@ async fn create(
         uploads::fill(&mut tx, upload_id, &repository, body.scan).await?;
     }
     tx.commit().await?;
-    Ok((StatusCode::CREATED, axum::Json(repository.into())))
+    Ok(repository)
 }
 
 #[derive(Deserialize, IntoParams)]

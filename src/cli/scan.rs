@@ -32,7 +32,8 @@ pub const LOCAL_IDENTITY_KEY: [u8; 32] = *b"sluice: identity of local scans.";
 /// Options of `sluice scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Folder, git repository (with a work tree or bare) or tar archive.
+    /// Folder, git repository (with a work tree or bare) or archive (zip, or tar as it
+    /// is or in gzip, zstd, xz or bzip2).
     #[arg(default_value = ".")]
     pub path: PathBuf,
     /// How findings are printed.
@@ -108,7 +109,7 @@ const IDENTITY: [u8; 32] = *b"sluice scan, local, no secret...";
 fn scan(args: &ScanArgs) -> anyhow::Result<bool> {
     let limits = Limits::default();
     let cancel = Cancel::new();
-    let source = open(args, &limits)?;
+    let source = open(args)?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let database = args.advisories.as_deref().map(assemble::advisories).transpose()?;
@@ -145,15 +146,12 @@ fn scan(args: &ScanArgs) -> anyhow::Result<bool> {
     Ok(!outcome.findings.iter().any(|f| f.suppressed.is_none() && f.severity >= args.fail_on))
 }
 
-fn open(args: &ScanArgs, limits: &Limits) -> anyhow::Result<Box<dyn Source>> {
+fn open(args: &ScanArgs) -> anyhow::Result<Box<dyn Source>> {
     let path = &args.path;
     let shown = path.display();
     let kind = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
     if kind.is_file() {
-        if args.history {
-            bail!("{shown} is an archive and has no history: leave --history out");
-        }
-        return Ok(Box::new(archive::Archive::open(path, limits)?));
+        return Ok(Box::new(archive::open(path, args.history)?));
     }
     if !kind.is_dir() {
         bail!("{shown} is neither a folder nor a file");

@@ -9,6 +9,7 @@ use serde_json::Value as JsonValue;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::jobs::{JobKind, NewJob};
 use super::snapshots::{self, NewSnapshot};
 use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
@@ -206,8 +207,8 @@ pub struct Repository {
 pub struct SnapshotInfo {
     /// Its id.
     pub id: Uuid,
-    /// The commit, hex.
-    pub commit: String,
+    /// The commit, hex; none if it was made of an archive that does not tell.
+    pub commit: Option<String>,
     /// Files in it.
     pub file_count: i64,
     /// Their bytes.
@@ -242,7 +243,7 @@ impl Repository {
     pub fn snapshot(&self) -> Option<SnapshotInfo> {
         Some(SnapshotInfo {
             id: self.snapshot_id?,
-            commit: self.snapshot_commit.clone()?,
+            commit: self.snapshot_commit.clone(),
             file_count: self.snapshot_files?,
             total_bytes: self.snapshot_bytes?,
             created_at: self.snapshot_created_at?,
@@ -257,6 +258,17 @@ impl Repository {
             finished_at: self.scan_finished_at,
         })
     }
+}
+
+/// An archive that waits for its ingest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveCame {
+    /// Where it is stored, below [`archive_prefix`].
+    pub key: String,
+    /// The repository is scanned once it is ready.
+    pub scan: bool,
+    /// It came by a legacy session.
+    pub session: bool,
 }
 
 /// A repository to make.
@@ -276,7 +288,11 @@ pub struct NewRepository {
 
 /// Makes a repository that waits for its code.
 pub async fn create(tx: &mut Tx, new: &NewRepository) -> Result<Repository> {
-    let id = new_id();
+    create_with_id(tx, new_id(), new).await
+}
+
+/// As [`create`], with an id under which something is stored already.
+pub async fn create_with_id(tx: &mut Tx, id: Uuid, new: &NewRepository) -> Result<Repository> {
     let at = now();
     // The project's counter first: it is the lock that a deletion takes last, and
     // makes the insert fail as Gone if that was faster.
@@ -365,8 +381,8 @@ pub struct IngestResult {
     pub languages: Vec<Language>,
     /// The branch that HEAD points to.
     pub default_branch: Option<String>,
-    /// The commit, hex.
-    pub head_commit: String,
+    /// The commit, hex; none if it was made of an archive that does not tell.
+    pub head_commit: Option<String>,
     /// The generated threat profile: the body that the API shows, without `source`,
     /// `version` and `updated_at`.
     pub threat_profile: JsonValue,
@@ -499,6 +515,27 @@ pub(super) async fn cancel_jobs(db: &Db, subjects: impl Iterator<Item = Uuid>) -
     tx.commit().await
 }
 
+/// Prefix of the archives that were handed in for a repository and wait for their
+/// ingest.
+pub fn archive_prefix(repository_id: Uuid) -> String {
+    format!("archives/{repository_id}/")
+}
+
+/// Asks for the ingest of an archive that is in storage already.
+pub async fn archive_came(tx: &mut Tx, repository: &Repository, came: &ArchiveCame) -> Result<()> {
+    if new_head(tx, repository.id).await?.is_none() {
+        return Ok(());
+    }
+    let job = NewJob {
+        kind: JobKind::Ingest,
+        subject_id: repository.id,
+        owner_id: Some(repository.owner_id),
+        payload: serde_json::json!({ "archive": came }),
+    };
+    jobs::insert(tx, &job).await?;
+    Ok(())
+}
+
 /// Everything that is stored of these uploads, repositories and scans.
 pub(super) fn storage_prefixes(
     uploads: &[(Uuid,)],
@@ -506,7 +543,8 @@ pub(super) fn storage_prefixes(
     scans: &[(Uuid,)],
 ) -> Vec<String> {
     let uploads = uploads.iter().map(|(id,)| uploads::storage_prefix(*id));
-    let repositories = repositories.iter().map(|(id,)| snapshots::storage_prefix(*id));
+    let repositories =
+        repositories.iter().flat_map(|(id,)| [snapshots::storage_prefix(*id), archive_prefix(*id)]);
     let scans = scans.iter().map(|(id,)| format!("artifacts/{id}/"));
     uploads.chain(repositories).chain(scans).collect()
 }

@@ -30,8 +30,8 @@ pub struct Snapshot {
     pub repository_id: Uuid,
     /// Whose it is.
     pub owner_id: Uuid,
-    /// The commit, hex.
-    pub commit_id: String,
+    /// The commit, hex; none if it was made of an archive that does not tell.
+    pub commit_id: Option<String>,
     /// Where its manifest is stored.
     pub manifest_key: String,
     /// Files in it.
@@ -47,8 +47,8 @@ pub struct Snapshot {
 pub struct NewSnapshot {
     /// Its id, which stands in the keys of what it stored.
     pub id: Uuid,
-    /// The commit, hex.
-    pub commit_id: String,
+    /// The commit, hex; none if it was made of an archive that does not tell.
+    pub commit_id: Option<String>,
     /// Where its manifest is stored.
     pub manifest_key: String,
     /// Files in it.

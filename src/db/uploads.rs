@@ -38,6 +38,10 @@ statements! {
     INSERT = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, wanted_ref, \
               scan, token_hash, status, created_at, expires_at) \
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
+    INSERT_CLOSED = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, \
+                     scan, token_hash, status, head_commit, head_ref, pushes, created_at, \
+                     pushed_at, expires_at, deleted_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, 'ready', $8, $9, 1, $10, $10, $10, $10)";
     COUNT_OPEN = "SELECT count(*) FROM git_uploads \
                   WHERE owner_id = $1 AND deleted_at IS NULL AND expires_at > $2";
     GET = concat(
@@ -323,6 +327,50 @@ pub async fn received(db: &Db, id: Uuid) -> Result<()> {
     tx.execute(RECEIVED, args![id]).await?;
     tx.wake(id);
     tx.commit().await
+}
+
+/// A git history that came by another way than a push.
+#[derive(Debug, Clone)]
+pub struct ClosedUpload {
+    /// Its id, below whose [`storage_prefix`] the packs are stored already.
+    pub id: Uuid,
+    /// The commit that was ingested, hex.
+    pub head_commit: String,
+    /// The full name of its ref.
+    pub head_ref: Option<String>,
+    /// All refs.
+    pub refs: Vec<(String, sluice_git::ObjectId)>,
+    /// Commits whose parents are missing.
+    pub shallow: Vec<sluice_git::ObjectId>,
+    /// What was stored.
+    pub packs: Vec<NewPack>,
+}
+
+/// Records a history as that of a remote which never answered: it is deleted from the
+/// start. So whoever reads a history, rebuilds a cache or removes what is stored of a
+/// repository meets one kind of row, however the objects came.
+pub async fn insert_closed(tx: &mut Tx, repository: &Repository, new: &ClosedUpload) -> Result<()> {
+    let at = now();
+    // No token has this hash: it is that of nothing, and not of the right length.
+    let no_token: &[u8] = &[];
+    tx.execute(
+        INSERT_CLOSED,
+        args![
+            new.id,
+            repository.owner_id,
+            repository.project_id,
+            repository.id,
+            &repository.name,
+            false,
+            no_token,
+            &new.head_commit,
+            &new.head_ref,
+            at
+        ],
+    )
+    .await?;
+    push::record(tx, new.id, &new.refs, &new.shallow, &new.packs, at).await?;
+    push::keep(tx, new.id, repository, &new.packs).await
 }
 
 /// All refs, in the order of their names' bytes.

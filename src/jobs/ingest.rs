@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::archive;
 use crate::bare;
 use crate::db::jobs::{self, End};
 use crate::db::repositories::{self, Failure, Ingest, IngestResult, Language};
@@ -33,6 +34,9 @@ fn payload(context: &JobContext) -> Result<Payload, JobError> {
 }
 
 pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
+    if let Some(came) = archive::came(context) {
+        return archive::run(context, &came?).await;
+    }
     let (app, job) = (&context.app, &context.job);
     let payload = payload(context)?;
 
@@ -92,7 +96,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
 }
 
 /// Nothing is left to do.
-async fn end(context: &JobContext) -> Result<(), JobError> {
+pub(super) async fn end(context: &JobContext) -> Result<(), JobError> {
     let mut tx = context.app.db.begin().await?;
     jobs::end(&mut tx, context.job.id, context.job.fence, &End::Done).await?;
     Ok(tx.commit().await?)
@@ -105,8 +109,11 @@ pub(super) async fn failed(
     code: &str,
     message: &str,
 ) -> Result<(), DbError> {
-    let Ok(payload) = payload(context) else { return Ok(()) };
     let id = context.job.subject_id;
+    if archive::came(context).is_some() {
+        return archive::failed(tx, id, code, message).await;
+    }
+    let Ok(payload) = payload(context) else { return Ok(()) };
     let begun = repositories::begin_ingest(tx, id, Some(payload.upload_id)).await?;
     let Some(begun) = begun else { return Ok(()) };
     let failure = Failure::new(code, message);
@@ -135,7 +142,8 @@ async fn previous(app: &App, repository_id: Uuid) -> Result<Option<Snapshot>, Jo
     }
 }
 
-async fn snapshot(
+/// Writes the snapshot of a commit, on a blocking thread.
+pub(super) async fn snapshot(
     context: &JobContext,
     begun: &Ingest,
     objects: std::path::PathBuf,
@@ -183,7 +191,7 @@ async fn finish(
     let result = IngestResult {
         snapshot: NewSnapshot {
             id: snapshot_id,
-            commit_id: ingested.head.commit.clone(),
+            commit_id: Some(ingested.head.commit.clone()),
             manifest_key: ingested.snapshot.key,
             file_count: ingested.snapshot.file_count,
             total_bytes: ingested.snapshot.total_bytes,
@@ -196,7 +204,7 @@ async fn finish(
             .collect(),
         default_branch: head_ref
             .map(|name| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned()),
-        head_commit: ingested.head.commit.clone(),
+        head_commit: Some(ingested.head.commit.clone()),
         threat_profile: profile_body(&ingested.profile),
     };
     let mut tx = app.db.begin().await?;
@@ -242,7 +250,7 @@ async fn ask_for_scan(
 }
 
 /// The profile as the API shows it; who made it and when is in columns of the row.
-fn profile_body(profile: &ThreatProfile) -> serde_json::Value {
+pub(super) fn profile_body(profile: &ThreatProfile) -> serde_json::Value {
     let mut body = serde_json::to_value(profile).unwrap_or_else(|_| json!({}));
     if let Some(body) = body.as_object_mut() {
         body.remove("source");

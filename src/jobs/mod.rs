@@ -4,6 +4,7 @@
 //! nothing of it is visible, and after it another run of the same job changes
 //! nothing, because its fence is spent.
 
+mod archive;
 pub mod cleanup;
 mod delete;
 mod ingest;

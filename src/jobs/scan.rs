@@ -70,7 +70,9 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     // 5. The outcome, all or nothing.
     for finding in &mut outcome.findings {
         for place in std::iter::once(&mut finding.location).chain(&mut finding.other_locations) {
-            place.commit.get_or_insert_with(|| commit.clone());
+            if place.commit.is_none() {
+                place.commit.clone_from(&commit);
+            }
         }
     }
     let used = [
@@ -134,7 +136,7 @@ async fn config(app: &App, row: &ScanRow) -> Result<ScanConfig, JobError> {
 }
 
 /// The snapshot of the scan, and its commit.
-async fn snapshot(app: &App, row: &ScanRow) -> Result<(Snapshot, String), JobError> {
+async fn snapshot(app: &App, row: &ScanRow) -> Result<(Snapshot, Option<String>), JobError> {
     let missing = || JobError::Permanent {
         code: "no_snapshot",
         message: "There is nothing to scan: push a branch first.".to_owned(),

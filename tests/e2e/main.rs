@@ -6,6 +6,7 @@
 
 mod support;
 
+mod archives;
 mod callers;
 mod conventions;
 mod crash;

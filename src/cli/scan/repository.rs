@@ -124,11 +124,28 @@ pub(super) struct Bare {
     objects: Shared,
     head: Option<ObjectId>,
     tips: Vec<ObjectId>,
+    /// Where the objects are, if they are only there for this scan.
+    _scratch: Option<tempfile::TempDir>,
 }
 
 impl Bare {
+    /// Objects in a temporary folder, which goes with them.
+    pub(super) fn of(
+        objects: gix_odb::HandleArc,
+        head: ObjectId,
+        tips: Vec<ObjectId>,
+        scratch: tempfile::TempDir,
+    ) -> Self {
+        Self { objects: Shared::new(objects), head: Some(head), tips, _scratch: Some(scratch) }
+    }
+
     pub(super) fn open(git: GitDir) -> anyhow::Result<Self> {
-        Ok(Self { head: git.head()?, tips: git.tips()?, objects: Shared::new(git.objects()?) })
+        Ok(Self {
+            head: git.head()?,
+            tips: git.tips()?,
+            objects: Shared::new(git.objects()?),
+            _scratch: None,
+        })
     }
 
     fn tree(&self) -> Result<Option<ObjectId>, SourceError> {

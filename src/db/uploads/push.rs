@@ -284,6 +284,66 @@ async fn meter(
     Ok(())
 }
 
+/// Counts what is stored of packs that came into a repository without a push.
+pub(super) async fn keep(
+    tx: &mut Tx,
+    upload_id: Uuid,
+    repository: &repositories::Repository,
+    packs: &[NewPack],
+) -> Result<()> {
+    let kept = |key, bytes| Kept {
+        key,
+        holder_id: upload_id,
+        owner_id: repository.owner_id,
+        project_id: repository.project_id,
+        bytes,
+    };
+    let kept: Vec<Kept<'_>> = packs
+        .iter()
+        .flat_map(|pack| {
+            [kept(&*pack.pack_key, pack.bytes), kept(&*pack.index_key, pack.index_bytes)]
+        })
+        .collect();
+    usage::keep(tx, &kept).await
+}
+
+/// Refs, shallow commits and packs of an upload that has none yet.
+pub(super) async fn record(
+    tx: &mut Tx,
+    upload_id: Uuid,
+    refs: &[(String, ObjectId)],
+    shallow: &[ObjectId],
+    packs: &[NewPack],
+    at: i64,
+) -> Result<()> {
+    let commands: Vec<Command> = refs
+        .iter()
+        .map(|(name, id)| Command {
+            name: name.clone(),
+            old: ObjectId::null(gix_hash::Kind::Sha1),
+            new: *id,
+        })
+        .collect();
+    move_refs(tx, upload_id, &commands, &vec![Decision::Write; commands.len()], at).await?;
+    add_shallow(tx, upload_id, shallow).await?;
+    for pack in packs {
+        tx.execute(
+            ADD_PACK,
+            args![
+                upload_id,
+                &pack.name,
+                &pack.pack_key,
+                &pack.index_key,
+                pack.bytes,
+                pack.objects,
+                at
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
 /// Above this number of commands all refs are read instead of those needed: the
 /// statement would grow beyond what is worth preparing.
 const MANY: usize = 64;

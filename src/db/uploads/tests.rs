@@ -351,7 +351,7 @@ async fn an_ingest_that_was_overtaken_shows_nothing() {
             let result = repositories::IngestResult {
                 snapshot: snapshots::NewSnapshot {
                     id: new_id(),
-                    commit_id: commit.into(),
+                    commit_id: Some(commit.into()),
                     manifest_key: format!("snapshots/{repository_id}/{commit}/manifest"),
                     file_count: 3,
                     stored_bytes: 5,
@@ -359,7 +359,7 @@ async fn an_ingest_that_was_overtaken_shows_nothing() {
                 },
                 languages: vec![],
                 default_branch: Some("main".into()),
-                head_commit: commit.into(),
+                head_commit: Some(commit.into()),
                 threat_profile: json!({"summary": profile}),
             };
             let mut tx = db.begin().await.unwrap();
@@ -382,7 +382,7 @@ async fn an_ingest_that_was_overtaken_shows_nothing() {
         let shown = repositories::get(db, owner, repository_id).await.unwrap().unwrap();
         assert_eq!(shown.ingest_status, "ready", "{name}");
         assert_eq!(shown.head_commit, Some(hex(2)));
-        assert_eq!(shown.snapshot().unwrap().commit, hex(2));
+        assert_eq!(shown.snapshot().unwrap().commit, Some(hex(2)));
         let snapshot = snapshots::current(db, repository_id).await.unwrap().unwrap();
         assert_eq!(
             snapshots::by_commit(db, owner, repository_id, &hex(2)).await.unwrap().unwrap(),
@@ -522,6 +522,7 @@ async fn a_deleted_remote_stops_at_once_and_its_packs_stay_with_the_repository()
             format!("packs/{unused}/"),
             format!("packs/{used}/"),
             format!("snapshots/{repository}/"),
+            format!("archives/{repository}/"),
         ];
         wanted.sort();
         assert_eq!(prefixes, wanted, "{name}");
@@ -549,7 +550,7 @@ async fn a_deleted_project_takes_everything_with_it() {
             assert_eq!(count(db, sql).await, 0, "{name}: {}", sql.sqlite);
         }
         let job = jobs::claim(db, "w", 1_000_000).await.unwrap().unwrap();
-        assert_eq!(job.payload["prefixes"].as_array().unwrap().len(), 2, "{name}");
+        assert_eq!(job.payload["prefixes"].as_array().unwrap().len(), 3, "{name}");
     }
 }
 

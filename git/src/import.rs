@@ -1,0 +1,181 @@
+//! Packs that came by another way than a push: in an archive, or by a fetch.
+//!
+//! They are as hostile as those of a push and get the same treatment: measured by the
+//! [firewall](crate::firewall) before anything is allocated, indexed anew, every object looked at
+//! once. One thing is different. A push sends what its refs reach, so a link that leads nowhere
+//! refuses it; a repository that people worked in holds leftovers whose links were pruned. So here
+//! missing objects are told, and the caller finds out whether they matter.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use bytes::Bytes;
+use gix_hash::ObjectId;
+use tokio::sync::mpsc;
+
+use crate::{
+    check::{Observation, closure},
+    firewall::{Chunk, Counters, Failure, Limits, PackReader},
+    index,
+};
+
+/// Why packs are not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// They are at fault; a sentence for whoever sent them.
+    #[error("{0}")]
+    Refused(String),
+    /// The flag was set.
+    #[error("cancelled")]
+    Cancelled,
+    /// The disk is at fault.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A pack that was indexed and checked.
+#[derive(Debug, Clone)]
+pub struct ImportedPack {
+    /// The `.pack` file.
+    pub pack: PathBuf,
+    /// The `.idx` file.
+    pub index: PathBuf,
+    /// The checksum that names it.
+    pub name: ObjectId,
+    /// Bytes of the `.pack` file.
+    pub bytes: u64,
+    /// How many objects.
+    pub objects: u32,
+}
+
+/// What became of the packs.
+#[derive(Debug, Default)]
+pub struct Imported {
+    /// Without those that were empty or there twice.
+    pub packs: Vec<ImportedPack>,
+    /// A link of some object leads nowhere.
+    pub missing: bool,
+    /// Of the given shallow commits those whose parents are missing indeed.
+    pub shallow: Vec<ObjectId>,
+    /// What is odd, at most [`crate::MAX_OBSERVATIONS`].
+    pub observations: Vec<Observation>,
+}
+
+/// Indexes the pack files `sources` into the object folder `objects` and checks them. The sources
+/// are only read. Blocking, not to be called on a thread of an async runtime; ends early once
+/// `cancel` is set. After an error the folder is to be thrown away.
+pub fn import(
+    sources: &[PathBuf],
+    objects: &Path,
+    shallow: &[ObjectId],
+    limits: &Limits,
+    cancel: &AtomicBool,
+) -> Result<Imported, Error> {
+    let packs = objects.join("pack");
+    fs::create_dir_all(&packs)?;
+    let mut imported = Imported::default();
+    for source in sources {
+        let Some(written) = write(source, &packs, objects, limits, cancel)? else { continue };
+        if imported.packs.iter().any(|pack| pack.name == written.name) {
+            continue;
+        }
+        imported.packs.push(ImportedPack {
+            pack: written.pack,
+            index: written.index,
+            name: written.name,
+            bytes: written.bytes,
+            objects: written.objects,
+        });
+    }
+    let store = index::open(objects)?;
+    let grafts: HashSet<ObjectId> = shallow.iter().copied().collect();
+    for pack in &imported.packs {
+        let opened = index::Pack::open(&pack.index).map_err(|error| damaged(error, cancel))?;
+        let found = closure::check(&opened, &store, &grafts, limits, cancel);
+        let found = found.map_err(|error| match error {
+            closure::Error::Object { id, kind, flaw } => {
+                Error::Refused(format!("{kind} {id} {flaw}"))
+            }
+            closure::Error::Interrupted => Error::Cancelled,
+            closure::Error::Index(error) => damaged(error, cancel),
+        })?;
+        imported.missing |= found.missing.is_some();
+        imported.shallow.extend(found.new_shallow);
+        let room = crate::MAX_OBSERVATIONS.saturating_sub(imported.observations.len());
+        imported.observations.extend(found.observations.into_iter().take(room));
+    }
+    imported.shallow.sort();
+    imported.shallow.dedup();
+    Ok(imported)
+}
+
+/// Sends a file through the firewall to the indexer.
+fn write(
+    source: &Path,
+    packs: &Path,
+    objects: &Path,
+    limits: &Limits,
+    cancel: &AtomicBool,
+) -> Result<Option<index::Written>, Error> {
+    let mut file = fs::File::open(source)?;
+    let (sender, receiver) = mpsc::channel(4);
+    std::thread::scope(|scope| {
+        let feed = scope.spawn(move || -> io::Result<()> {
+            loop {
+                let mut chunk = Vec::with_capacity(1 << 16);
+                (&mut file).take(1 << 16).read_to_end(&mut chunk)?;
+                let last = chunk.is_empty();
+                let chunk = if last { Chunk::End } else { Chunk::Data(Bytes::from(chunk)) };
+                // The reader stops listening when it refuses.
+                if sender.blocking_send(chunk).is_err() || last {
+                    return Ok(());
+                }
+            }
+        });
+        let counters = Arc::new(Counters::default());
+        let mut reader = PackReader::new(receiver, limits.clone(), counters, Box::new(|| ()));
+        let outcome = reader
+            .declared_objects()
+            .map(|declared| index::write(&mut reader, packs, objects, declared, limits, cancel));
+        let failure = reader.failure().cloned();
+        drop(reader);
+        let fed = feed.join().unwrap_or_else(|_| Err(io::Error::other("the reader panicked")));
+        match (failure, outcome) {
+            (Some(Failure::Violation(violation)), _)
+            | (None, Err(Failure::Violation(violation))) => {
+                Err(Error::Refused(format!("a pack is not taken: {violation}")))
+            }
+            // The feeder ended before its time.
+            (Some(Failure::ClientGone), _) | (None, Err(Failure::ClientGone)) => {
+                fed?;
+                Err(Error::Cancelled)
+            }
+            (None, Ok(written)) => {
+                fed?;
+                written.map_err(|error| damaged(error, cancel))
+            }
+        }
+    })
+}
+
+fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
+    if cancel.load(std::sync::atomic::Ordering::Relaxed) {
+        return Error::Cancelled;
+    }
+    match error {
+        index::Error::Pack(text) => {
+            tracing::warn!(error = %text, "a pack could not be indexed");
+            Error::Refused("a pack is damaged, or builds on objects that are not here".into())
+        }
+        index::Error::Panic(text) => {
+            tracing::error!(panic = %text, "the pack decoder panicked");
+            Error::Refused("a pack cannot be decoded".into())
+        }
+        index::Error::Io(error) => error.into(),
+    }
+}

@@ -1,0 +1,336 @@
+//! From an archive in storage to a repository that can be read and scanned.
+//!
+//! The archive lies under its key until its ingest ended, well or not; a worker that
+//! dies in between leaves it to the next try. What is unpacked of it lives in a scratch
+//! folder of this process, and of that only the snapshot stays, and the packs of a
+//! `.git` if there was one: they are recorded as those of a remote that never answered
+//! ([`uploads::insert_closed`]), so that the history is scanned as after a push.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::ingest;
+use crate::archive::{self, ArchiveError, Imported};
+use crate::config;
+use crate::db::events::{self, NewEvent};
+use crate::db::jobs::{self, End};
+use crate::db::repositories::{
+    self, ArchiveCame, Failure, Ingest, IngestResult, Language, Repository,
+};
+use crate::db::scans::{self, NewScan, Settings, Trigger};
+use crate::db::snapshots::{self, NewSnapshot};
+use crate::db::uploads::{self, ClosedUpload, NewPack};
+use crate::db::{DbError, Tx, new_id};
+use crate::ingest::{IngestError, Ingested};
+use crate::queue::{JobContext, JobError};
+use crate::scan::{Level, ScanConfig};
+use crate::server::App;
+
+/// What the job is about, if it is about an archive.
+pub(super) fn came(context: &JobContext) -> Option<Result<ArchiveCame, JobError>> {
+    let payload = context.job.payload.get("archive")?;
+    Some(serde_json::from_value(payload.clone()).map_err(|error| JobError::Transient(error.into())))
+}
+
+pub(super) async fn run(context: &JobContext, came: &ArchiveCame) -> Result<(), JobError> {
+    let (app, job) = (&context.app, &context.job);
+    let mut tx = app.db.begin().await?;
+    jobs::hold(&mut tx, job.id, job.fence).await?;
+    let begun = repositories::begin_ingest(&mut tx, job.subject_id, None).await?;
+    tx.commit().await?;
+    let Some(begun) = begun else { return ingest::end(context).await };
+    ingest_archive(context, &begun, came).await?;
+    // Only now: whoever takes the job over needs it. What a crash leaves here is found
+    // by its prefix, as all that is stored.
+    app.storage.delete(&came.key).await.map_err(anyhow::Error::from)?;
+    Ok(())
+}
+
+/// The last try failed: see [`super::failed`].
+pub(super) async fn failed(
+    tx: &mut Tx,
+    id: Uuid,
+    code: &str,
+    message: &str,
+) -> Result<(), DbError> {
+    if let Some(begun) = repositories::begin_ingest(tx, id, None).await? {
+        repositories::fail_ingest(tx, &begun, &Failure::new(code, message)).await?;
+    }
+    Ok(())
+}
+
+/// What stopped the ingest.
+enum Stop {
+    Archive(ArchiveError),
+    Ingest(IngestError),
+}
+
+impl Stop {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Archive(error) => error.code(),
+            Self::Ingest(error) => error.code(),
+        }
+    }
+
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::Archive(error) => error.is_temporary(),
+            Self::Ingest(error) => error.is_temporary(),
+        }
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Archive(error) => error.fmt(f),
+            Self::Ingest(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Ingests the archive under a storage key into the repository whose ingest has begun,
+/// and ends the job. The archive is left where it is.
+pub(super) async fn ingest_archive(
+    context: &JobContext,
+    begun: &Ingest,
+    came: &ArchiveCame,
+) -> Result<(), JobError> {
+    let (app, job) = (&context.app, &context.job);
+    let snapshot_id = new_id();
+    let root = app.config.data_dir.join("tmp");
+    tokio::fs::create_dir_all(&root).await.map_err(anyhow::Error::from)?;
+    let scratch = tempfile::Builder::new()
+        .prefix("archive-")
+        .tempdir_in(&root)
+        .map_err(anyhow::Error::from)?;
+    let done = work(context, begun, came, snapshot_id, scratch.path()).await?;
+    match done {
+        Ok((imported, ingested)) => {
+            let history = match &imported.history {
+                Some(history) => Some(store(app, history).await?),
+                None => None,
+            };
+            let upload = history.as_ref().map(|history| history.id);
+            let shown =
+                finish(context, begun, came, snapshot_id, &imported, ingested, history).await?;
+            if !shown {
+                // Something newer came meanwhile; what was written here belongs to no row.
+                let mut prefixes =
+                    vec![format!("{}{snapshot_id}/", snapshots::storage_prefix(job.subject_id))];
+                prefixes.extend(upload.map(uploads::storage_prefix));
+                for prefix in prefixes {
+                    app.storage.delete_prefix(&prefix).await.map_err(anyhow::Error::from)?;
+                }
+            }
+        }
+        Err(stop) if context.cancel.is_cancelled() => {
+            tracing::debug!("the ingest of an archive stopped: {stop}");
+            return Err(JobError::Stopped);
+        }
+        Err(stop) if stop.is_temporary() => {
+            return Err(JobError::Transient(anyhow::anyhow!("{stop}")));
+        }
+        Err(stop) => {
+            tracing::info!(code = stop.code(), "the archive was refused");
+            let failure = Failure::new(stop.code(), sentence(&stop.to_string()));
+            let mut tx = app.db.begin().await?;
+            repositories::fail_ingest(&mut tx, begun, &failure).await?;
+            jobs::end(&mut tx, job.id, job.fence, &End::Failed(failure.message)).await?;
+            tx.commit().await?;
+        }
+    }
+    // Many files, perhaps.
+    tokio::task::spawn_blocking(move || drop(scratch)).await.map_err(anyhow::Error::from)?;
+    Ok(())
+}
+
+/// With a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+/// The limits of an archive, by the quotas of the server.
+pub fn limits(limits: &config::Limits) -> archive::Limits {
+    archive::Limits {
+        total_bytes: limits.snapshot_bytes,
+        file_bytes: limits.object_bytes,
+        entries: limits.snapshot_files,
+        time: Duration::from_secs(limits.archive_seconds),
+        packs: sluice_git::firewall::Limits {
+            pack_bytes: limits.push_bytes,
+            objects: u32::try_from(limits.push_objects).unwrap_or(u32::MAX),
+            object_bytes: limits.object_bytes,
+            inflated_bytes: limits.push_inflated_bytes,
+            resolved_bytes: limits.push_resolved_bytes,
+            delta_depth: u16::try_from(limits.delta_depth).unwrap_or(u16::MAX),
+            ..Default::default()
+        },
+        ..archive::Limits::default()
+    }
+}
+
+async fn work(
+    context: &JobContext,
+    begun: &Ingest,
+    came: &ArchiveCame,
+    snapshot_id: Uuid,
+    scratch: &Path,
+) -> Result<Result<(Imported, Ingested), Stop>, JobError> {
+    let app = &context.app;
+    let file = local(app, &came.key, scratch).await?;
+    let (limits, cancel) = (limits(&app.config.limits), context.cancel.clone());
+    let folder = scratch.to_owned();
+    let imported =
+        tokio::task::spawn_blocking(move || archive::import(&file, &folder, &limits, &cancel));
+    let imported = match imported.await.map_err(anyhow::Error::from)? {
+        Ok(imported) => imported,
+        Err(error) => return Ok(Err(Stop::Archive(error))),
+    };
+    let ingested = ingest::snapshot(
+        context,
+        begun,
+        imported.objects.clone(),
+        Some(imported.head),
+        snapshot_id,
+    )
+    .await?;
+    Ok(ingested.map(|ingested| (imported, ingested)).map_err(Stop::Ingest))
+}
+
+/// The archive as a file of this machine.
+async fn local(app: &App, key: &str, scratch: &Path) -> Result<PathBuf, JobError> {
+    if let Some(path) = app.storage.local_path(key) {
+        return Ok(path);
+    }
+    let path = scratch.join("archive");
+    let mut reader = app.storage.reader(key, None).await.map_err(anyhow::Error::from)?;
+    let mut out = tokio::fs::File::create_new(&path).await.map_err(anyhow::Error::from)?;
+    tokio::io::copy(&mut reader, &mut out).await.map_err(anyhow::Error::from)?;
+    tokio::io::AsyncWriteExt::flush(&mut out).await.map_err(anyhow::Error::from)?;
+    Ok(path)
+}
+
+/// Brings the packs of a history to storage.
+async fn store(app: &App, history: &archive::History) -> Result<ClosedUpload, JobError> {
+    let id = new_id();
+    let prefix = uploads::storage_prefix(id);
+    let mut packs = Vec::with_capacity(history.packs.len());
+    for pack in &history.packs {
+        let pack_key = format!("{prefix}pack-{}.pack", pack.name);
+        let index_key = format!("{prefix}pack-{}.idx", pack.name);
+        app.storage.put_file(&pack_key, &pack.pack).await.map_err(anyhow::Error::from)?;
+        app.storage.put_file(&index_key, &pack.index).await.map_err(anyhow::Error::from)?;
+        packs.push(NewPack {
+            name: pack.name.to_string(),
+            pack_key,
+            index_key,
+            bytes: pack.bytes,
+            index_bytes: tokio::fs::metadata(&pack.index).await.map_err(anyhow::Error::from)?.len(),
+            objects: pack.objects.into(),
+        });
+    }
+    Ok(ClosedUpload {
+        id,
+        head_commit: history.head.to_string(),
+        head_ref: history.head_ref.clone(),
+        refs: history.refs.clone(),
+        shallow: history.shallow.clone(),
+        packs,
+    })
+}
+
+/// Shows the snapshot, asks for the scan, ends the job. False if something newer came.
+async fn finish(
+    context: &JobContext,
+    begun: &Ingest,
+    came: &ArchiveCame,
+    snapshot_id: Uuid,
+    imported: &Imported,
+    ingested: Ingested,
+    history: Option<ClosedUpload>,
+) -> Result<bool, JobError> {
+    let (app, job) = (&context.app, &context.job);
+    let branch = history.as_ref().and_then(|history| history.head_ref.as_deref());
+    let result = IngestResult {
+        snapshot: NewSnapshot {
+            id: snapshot_id,
+            commit_id: imported.commit.clone(),
+            manifest_key: ingested.snapshot.key,
+            file_count: ingested.snapshot.file_count,
+            total_bytes: ingested.snapshot.total_bytes,
+            stored_bytes: ingested.snapshot.bytes_stored,
+        },
+        languages: ingested
+            .languages
+            .into_iter()
+            .map(|l| Language { name: l.name.clone(), bytes: l.bytes, files: l.files })
+            .collect(),
+        default_branch: branch
+            .map(|name| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned()),
+        head_commit: imported.commit.clone(),
+        threat_profile: ingest::profile_body(&ingested.profile),
+    };
+    let mut tx = app.db.begin().await?;
+    let shown = repositories::finish_ingest(&mut tx, begun, &result).await?;
+    if shown {
+        let repository =
+            repositories::by_id(&mut tx, job.subject_id).await?.ok_or(DbError::Fenced)?;
+        if let Some(history) = &history {
+            uploads::insert_closed(&mut tx, &repository, history).await?;
+        }
+        if came.scan {
+            let upload = history.as_ref().map(|history| history.id);
+            ask_for_scan(&mut tx, &repository, came, imported, snapshot_id, upload).await?;
+        }
+    }
+    jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
+    tx.commit().await?;
+    Ok(shown)
+}
+
+/// The scan, with what is odd about the archive as its first events.
+async fn ask_for_scan(
+    tx: &mut Tx,
+    repository: &Repository,
+    came: &ArchiveCame,
+    imported: &Imported,
+    snapshot_id: Uuid,
+    upload_id: Option<Uuid>,
+) -> Result<(), DbError> {
+    let scan = NewScan {
+        repository_id: repository.id,
+        project_id: repository.project_id,
+        owner_id: repository.owner_id,
+        upload_id,
+        trigger: if came.session { Trigger::Session } else { Trigger::Ingest },
+        settings: Settings {
+            // Who leaves the history in an archive wants it looked at.
+            config: ScanConfig { history: upload_id.is_some(), ..ScanConfig::default() },
+            git_ref: None,
+        },
+        commit_id: imported.commit.clone(),
+        snapshot_id: Some(snapshot_id),
+    };
+    let id = scans::create(tx, &scan).await?;
+    let notes: Vec<NewEvent> = imported
+        .notes
+        .iter()
+        .map(|note| NewEvent {
+            level: Level::Warning,
+            kind: "archive_note".to_owned(),
+            message: sentence(&match note.paths.first() {
+                Some(path) => format!("in the archive, {path}: {}", note.message),
+                None => note.message.clone(),
+            }),
+            data: json!({ "code": note.code, "count": note.count, "paths": note.paths }),
+        })
+        .collect();
+    events::append(tx, id, &notes).await
+}
