@@ -160,8 +160,8 @@ struct Create {
     /// `false`: the code is not scanned once it is here; with `git_upload`, the pushes
     /// of that upload are not.
     scan: Option<bool>,
-    /// With `git`: where it is cloned from, by `https://`; without a user name, password,
-    /// query or fragment.
+    /// With `git` and `archive`: where it is fetched from, by `https://`; without a user
+    /// name, password or fragment, and with `git` without a query.
     #[schema(
         min_length = 1,
         max_length = 2048,
@@ -173,7 +173,7 @@ struct Create {
     /// what the remote's `HEAD` points to.
     #[schema(value_type = Option<GitRef>)]
     r#ref: Option<String>,
-    /// With `git`: who may read a private repository.
+    /// With `git` and `archive`: who may read what is private.
     credentials: Option<CredentialsInput>,
     /// With `git`: fetch the whole history, and scan it, not the newest commit alone.
     history: Option<bool>,
@@ -219,17 +219,23 @@ async fn create_from_json(
     let name = check.name("name", &body.name);
     let description = check.text("description", body.description.as_deref());
     let wanted = match body.source_type {
-        SourceType::Git => {
+        SourceType::Git | SourceType::Archive => {
             if body.upload_id.is_some() {
-                check.refuse("upload_id", "does not go with the source_type `git`");
+                check.refuse("upload_id", "goes with the source_type `git_upload`");
             }
             let (url, git_ref) = (body.source_url.as_deref(), body.r#ref.as_deref());
             let (credentials, history) = (body.credentials, body.history);
-            Some(Wanted::check(app, &mut check, url, git_ref, credentials, history, body.scan))
-        }
-        SourceType::Archive => {
-            check.refuse("source_type", "choose `git` or `git_upload`");
-            None
+            let kind = body.source_type;
+            Some(Wanted::check(
+                app,
+                &mut check,
+                kind,
+                url,
+                git_ref,
+                credentials,
+                history,
+                body.scan,
+            ))
         }
         SourceType::GitUpload => {
             let foreign = [

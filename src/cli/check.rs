@@ -7,15 +7,22 @@ use crate::server::App;
 
 /// Prints a line for each dependency; fails unless all are reachable.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    println!("configuration  ok");
-    let app = App::open(config, String::new(), false).await?;
+    println!("{:<14} ok", "configuration");
+    let app = match App::open(config, String::new(), false).await {
+        Ok(app) => app,
+        Err(error) => {
+            // Its outermost sentence names what cannot be opened.
+            println!("{:<14} {error:#}", "start");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
     let mut all = true;
     for (name, check) in crate::api::health::checks(&app).await {
-        match check.error {
+        match check.detail {
             None => println!("{name:<14} ok ({} ms)", check.latency_ms),
-            Some(error) => {
+            Some(detail) => {
                 all = false;
-                println!("{name:<14} {error}");
+                println!("{name:<14} {detail}");
             }
         }
     }

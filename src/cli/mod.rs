@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod backup;
 mod check;
 mod demo;
 mod migrate;
@@ -37,6 +38,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Accounts
     User(user::UserArgs),
+    /// Copies everything that the embedded run keeps, while it serves
+    Backup(backup::BackupArgs),
+    /// Brings a backup back into an empty data folder
+    Restore(backup::BackupArgs),
     /// Brings the database up to date and exits
     Migrate,
     /// Reaches every dependency and says how it went
@@ -152,6 +157,8 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
             db.close().await;
             outcome
         }
+        Command::Backup(args) => backup::backup(&flags.read()?, args).await,
+        Command::Restore(args) => backup::restore(&flags.read()?, args).await,
         Command::Migrate => migrate::run(&flags.read()?).await,
         Command::Check => check::run(flags.read()?).await,
         Command::Openapi => {
@@ -162,12 +169,25 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
 }
 
 /// Log lines go to standard error: standard output belongs to what was asked for.
+///
+/// Libraries are heard from `info` up whatever the filter says: below it they log
+/// what they carry, and that may be a header or a body with a secret in it.
 fn init_log(config: &Config) {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::new(&config.log);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    use tracing_subscriber::filter::{EnvFilter, filter_fn};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    use tracing_subscriber::{Layer as _, fmt};
+
+    // Both are filters of the whole subscriber: those of one layer, combined, lose lines.
+    let careful = filter_fn(|line| {
+        *line.level() <= tracing::Level::INFO || line.target().starts_with("sluice")
+    });
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = match config.log_format {
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    let filter = EnvFilter::new(&config.log);
+    tracing_subscriber::registry().with(layer).with(filter).with(careful).init();
 }

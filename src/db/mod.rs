@@ -27,6 +27,7 @@ mod value;
 
 pub mod api_keys;
 pub mod artifacts;
+pub mod backup;
 pub mod cleanup;
 pub mod events;
 pub mod findings;
@@ -255,6 +256,12 @@ impl Db {
             .fetch_one::<(i64,)>(Sql::pair(PING.sqlite, "SELECT 1::BIGINT"), args![])
             .await?;
         Ok(())
+    }
+
+    /// Begins a transaction and ends it, for readiness: a database that can be read may
+    /// still be locked.
+    pub async fn try_write(&self) -> Result<()> {
+        self.begin().await?.rollback().await
     }
 
     /// Gives all connections back; SQLite folds its log into the file.

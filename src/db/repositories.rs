@@ -283,6 +283,9 @@ pub struct ArchiveCame {
     pub scan: bool,
     /// It came by a legacy session.
     pub session: bool,
+    /// It is not stored yet: it is fetched from the URL of the repository.
+    #[serde(default)]
+    pub fetch: bool,
 }
 
 /// A repository to make.

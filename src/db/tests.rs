@@ -8,6 +8,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
     vec![
         ("api_keys", api_keys::STATEMENTS),
         ("artifacts", artifacts::STATEMENTS),
+        ("backup", backup::STATEMENTS),
         ("cleanup", cleanup::STATEMENTS),
         ("events", events::STATEMENTS),
         ("findings", findings::STATEMENTS),

@@ -224,10 +224,10 @@ pub enum Gone<'a> {
     Key(&'a str),
 }
 
-/// Ends the time of what is removed. To be called before the rows that it goes with
-/// are deleted.
+/// Ends the time of what is removed, with the second that has begun: so no sum that
+/// was shown grows smaller. To be called before the rows that it goes with are deleted.
 pub async fn remove(tx: &mut Tx, gone: Gone<'_>) -> Result<()> {
-    let at = now();
+    let at = (now().div_euclid(SECOND) + 1) * SECOND;
     let changes = match gone {
         Gone::Holder(id) => tx.fetch_all(REMOVE_HELD, args![id, at]).await?,
         Gone::Repository(id) => tx.fetch_all(REMOVE_OF_REPOSITORY, args![id, at]).await?,

@@ -9,9 +9,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::fetch::credentials::Credentials;
 use super::ingest;
 use crate::archive::{self, ArchiveError, Imported};
 use crate::config;
@@ -22,9 +24,11 @@ use crate::db::repositories::{
 };
 use crate::db::scans::{self, NewScan, Settings, Trigger};
 use crate::db::snapshots::{self, NewSnapshot};
+use crate::db::sources;
 use crate::db::uploads::{self, ClosedUpload, NewPack};
 use crate::db::{DbError, Tx, new_id};
 use crate::ingest::{IngestError, Ingested};
+use crate::net::{Answer, Bounds, NetError};
 use crate::queue::{JobContext, JobError};
 use crate::scan::{Level, ScanConfig};
 use crate::server::App;
@@ -42,11 +46,96 @@ pub(super) async fn run(context: &JobContext, came: &ArchiveCame) -> Result<(), 
     let begun = repositories::begin_ingest(&mut tx, job.subject_id, None).await?;
     tx.commit().await?;
     let Some(begun) = begun else { return ingest::end(context).await };
+    if came.fetch && !download(context, &begun, &came.key).await? {
+        return Ok(());
+    }
     ingest_archive(context, &begun, came).await?;
     // Only now: whoever takes the job over needs it. What a crash leaves here is found
     // by its prefix, as all that is stored.
     app.storage.delete(&came.key).await.map_err(anyhow::Error::from)?;
     Ok(())
+}
+
+/// Brings the archive from the repository's URL to storage, through the guard and with
+/// a running limit. False if that failed for good, which is then told; what was stored
+/// of it is dropped.
+async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<bool, JobError> {
+    let (app, job) = (&context.app, &context.job);
+    let Some(repository) = repositories::by_id(&app.db, begun.repository_id).await? else {
+        ingest::end(context).await?;
+        return Ok(false);
+    };
+    let url = repository.source_url.as_deref().unwrap_or_default();
+    let data = json!({ "source_url": url });
+    ingest::progress(context, &repository, "ingest.started", "The archive is fetched.", data).await;
+    let error = match fetch_to_storage(context, &repository, url, key).await? {
+        Ok(bytes) => {
+            let data = json!({ "bytes": bytes });
+            let message = "The archive is here.";
+            ingest::progress(context, &repository, "ingest.fetched", message, data).await;
+            return Ok(true);
+        }
+        Err(error) if error.is_temporary() && job.attempt < job.max_attempts => {
+            return Err(JobError::Transient(error.into()));
+        }
+        Err(error) => error,
+    };
+    let data = json!({ "code": error.code() });
+    ingest::progress(context, &repository, "ingest.failed", &error.to_string(), data).await;
+    let failure = Failure::new(error.code(), sentence(&error.to_string()));
+    let mut tx = app.db.begin().await?;
+    repositories::fail_ingest(&mut tx, begun, &failure).await?;
+    jobs::end(&mut tx, job.id, job.fence, &End::Failed(failure.message)).await?;
+    tx.commit().await?;
+    Ok(false)
+}
+
+async fn fetch_to_storage(
+    context: &JobContext,
+    repository: &Repository,
+    url: &str,
+    key: &str,
+) -> Result<Result<u64, NetError>, JobError> {
+    let app = &context.app;
+    let limits = &app.config.limits;
+    let bounds = Bounds {
+        total: Duration::from_secs(limits.fetch_seconds),
+        idle: Duration::from_secs(limits.push_idle_seconds),
+        bytes: limits.archive_bytes,
+        ..Bounds::default()
+    };
+    let url = match app.guard.check_url(url) {
+        Ok(url) => url,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut headers = HeaderMap::new();
+    let source = sources::get(&app.db, repository.id).await?;
+    if let Some(sealed) = source.and_then(|source| source.credentials)
+        && let Some(open) =
+            Credentials::open(&app.keys, repository.owner_id, repository.id, &sealed)
+        && let Ok(mut value) = HeaderValue::try_from(open.basic())
+    {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    let answer = app.guard.get(&url, headers, &bounds).await;
+    let mut answer = match answer.and_then(Answer::successful) {
+        Ok(answer) => answer,
+        Err(error) => return Ok(Err(error)),
+    };
+    // A writer that is dropped leaves nothing.
+    let mut writer = app.storage.writer(key).await.map_err(anyhow::Error::from)?;
+    loop {
+        if context.cancel.is_cancelled() {
+            return Err(JobError::Stopped);
+        }
+        match answer.chunk().await {
+            Ok(Some(chunk)) => writer.write(chunk).await.map_err(anyhow::Error::from)?,
+            Ok(None) => break,
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(writer.finish().await.map_err(anyhow::Error::from)?))
 }
 
 /// The last try failed: see [`super::failed`].

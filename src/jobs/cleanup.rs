@@ -350,10 +350,10 @@ async fn orphans(
                 orphan.then_some(&mut report.orphaned_packs)
             }
             Key::Snapshot { repository, snapshot } => {
-                let orphan = !snapshots_there.contains(&snapshot)
-                    && !(repositories_there.contains(&repository)
-                        && ingesting.contains(&repository));
-                orphan.then_some(&mut report.orphaned_snapshots)
+                let under_way =
+                    repositories_there.contains(&repository) && ingesting.contains(&repository);
+                let kept = under_way || snapshots_there.contains(&snapshot);
+                (!kept).then_some(&mut report.orphaned_snapshots)
             }
             Key::Artifact { scan } => {
                 let orphan = !active.contains(&scan) && !artifacts.contains(&object.key);

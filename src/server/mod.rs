@@ -51,6 +51,8 @@ pub struct State {
     pub engines: Arc<Engines>,
     /// The way to other servers.
     pub guard: Guard,
+    /// What readiness remembers.
+    pub probe: crate::api::health::Probe,
     /// Requests of each account.
     pub limiter: Limiter,
     /// Figures for operators.
@@ -112,6 +114,7 @@ impl App {
             keys,
             engines: Arc::new(engines),
             guard,
+            probe: crate::api::health::Probe::default(),
             metrics: Metrics::new()?,
             public_url,
             limiter,

@@ -11,7 +11,8 @@ on_both!(no_secret_is_logged);
 
 async fn no_secret_is_logged(mut place: Place) {
     for format in ["text", "json"] {
-        place.set("SLUICE_LOG", "debug").set("SLUICE_LOG_FORMAT", format);
+        // As much as there is: libraries log the headers that they carry at `trace`.
+        place.set("SLUICE_LOG", "trace").set("SLUICE_LOG_FORMAT", format);
         let mut server = place.start().await;
         let client = server.admin().await;
         let wrong = json!({"email": "admin@localhost", "password": "wrong-and-secret"});
@@ -24,7 +25,26 @@ async fn no_secret_is_logged(mut place: Place) {
         let fresh = client.post("/v1/auth/refresh", body.clone()).await.expect(200).json();
         client.post("/v1/auth/refresh", body).await.problem(401, "unauthorized");
 
+        // Wrong in every way that there is.
         let client = server.admin().await;
+        let nobody = server.anonymous();
+        nobody
+            .with_token("forged-token-of-nobody")
+            .get("/v1/projects")
+            .await
+            .problem(401, "unauthorized");
+        let path = "/v1/projects?cursor=secret-in-cursor&secret-name=1";
+        client.get(path).await;
+        client.get("/nowhere?key=secret-in-nowhere").await.problem(404, "not_found");
+        let bad = json!({"name": "x", "password": "secret-in-body", "scopes": ["secret-scope"]});
+        let answer = client.post("/v1/api-keys", bad).await;
+        assert_eq!(answer.status.as_u16(), 422, "{}", answer.text());
+        let known = client
+            .request(reqwest::Method::GET, "/v1/projects?q=secret-in-query")
+            .header("x-request-id", "the-id-of-a-client")
+            .header("cookie", "session=secret-in-cookie");
+        crate::support::Client::send(known).await;
+
         let made = client.upload(json!({})).await;
         let work = samples::small(&Git::any()).await;
         work.write("old.env", samples::env_file("old"));
@@ -48,6 +68,11 @@ async fn no_secret_is_logged(mut place: Place) {
             ADMIN_PASSWORD.to_owned(),
             "wrong-and-secret".to_owned(),
             "secret-in-query".to_owned(),
+            "secret-in-cursor".to_owned(),
+            "secret-in-nowhere".to_owned(),
+            "secret-in-body".to_owned(),
+            "secret-in-cookie".to_owned(),
+            "forged-token-of-nobody".to_owned(),
             "forged-token-of-somebody".to_owned(),
             "a secret for tests that is long enough".to_owned(),
             text(&key["key"]),
@@ -72,6 +97,14 @@ async fn no_secret_is_logged(mut place: Place) {
                 );
             }
         }
+        let known: Vec<&str> =
+            log.lines().filter(|line| line.contains("the-id-of-a-client")).collect();
+        assert!(known.iter().any(|line| line.contains("answered")), "{known:?}");
+        for line in log.lines().filter(|line| line.contains("answered")) {
+            assert!(line.contains("request_id"), "a line without the id of its request: {line}");
+        }
+        let signed_in = log.lines().find(|line| line.contains("signed in")).expect("a line");
+        assert!(signed_in.contains("request_id"), "{signed_in}");
         assert!(log.contains("POST") && log.contains("/v1/git-uploads"), "requests are logged");
         if format == "json" {
             let lines = server.log();

@@ -11,6 +11,7 @@ mod callers;
 mod conventions;
 mod crash;
 mod logs;
+mod operate;
 mod push;
 mod scans;
 mod start;

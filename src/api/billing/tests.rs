@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::accounts::testing::{TestServer, both};
 use crate::billing::decimal::Price;
@@ -115,9 +115,9 @@ async fn a_period_is_bounded() {
             let (status, body) = get(good).await;
             assert_eq!(status, 200, "{good}: {body}");
         }
-        let (_, body) = get("to=2026-03-01").await;
-        assert_eq!(body["period"]["from"], "2026-02-01T00:00:00.000Z", "{body}");
-        assert_eq!(body["daily"], Value::Array(vec![]).clone(), "nothing of the future: {body}");
+        let (_, body) = get("to=2099-03-01").await;
+        assert_eq!(body["period"]["from"], "2099-02-01T00:00:00.000Z", "{body}");
+        assert_eq!(body["daily"], json!([]), "nothing of the future: {body}");
         for (bad, field) in [
             ("from=yesterday", "from"),
             ("to=2026-13-01", "to"),

@@ -12,9 +12,9 @@ use crate::api::caller::Caller;
 use crate::api::error::{ApiError, Problem, Result};
 use crate::api::extract::{Id, Json, OptionalJson};
 use crate::api::fields::Check;
-use crate::db::repositories::{self, Repository, SourceType};
+use crate::db::repositories::{self, ArchiveCame, Repository, SourceType, archive_prefix};
 use crate::db::sources::{self, Source};
-use crate::db::{Tx, jobs};
+use crate::db::{Tx, jobs, new_id};
 use crate::jobs::fetch::credentials::Credentials;
 use crate::jobs::ingest::fetch_job;
 use crate::server::App;
@@ -65,6 +65,8 @@ impl CredentialsInput {
 
 /// What a request says of the URL.
 pub(super) struct Wanted {
+    /// By git, or as an archive.
+    kind: SourceType,
     url: Option<String>,
     git_ref: Option<String>,
     credentials: Option<CredentialsInput>,
@@ -73,12 +75,13 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Checks the fields for a repository of the source type `git`. Only the form of the
+    /// Checks the fields for a repository of the source type `git` or `archive`. Only the form of the
     /// URL, and its address if it has one in place of a name: the name is looked up when
     /// it is fetched.
     pub(super) fn check(
         app: &App,
         check: &mut Check,
+        kind: SourceType,
         url: Option<&str>,
         git_ref: Option<&str>,
         credentials: Option<CredentialsInput>,
@@ -87,9 +90,16 @@ impl Wanted {
     ) -> Self {
         let mut canonical = None;
         match url.map(|url| app.guard.check_url(url)) {
+            None if kind == SourceType::Archive => check.refuse(
+                "source_url",
+                "is needed; or send the archive itself as multipart/form-data",
+            ),
             None => check.refuse("source_url", "is needed for the source_type `git`"),
             Some(Err(error)) => check.refuse("source_url", error.to_string()),
-            Some(Ok(url)) if url.query().is_some() || url.fragment().is_some() => {
+            Some(Ok(url))
+                if url.fragment().is_some()
+                    || (url.query().is_some() && kind == SourceType::Git) =>
+            {
                 check.refuse("source_url", "must not have a query or a fragment");
             }
             Some(Ok(url)) => canonical = Some(url.to_string()),
@@ -105,7 +115,15 @@ impl Wanted {
         if let Some(credentials) = &credentials {
             credentials.check(check, "credentials.");
         }
+        if kind == SourceType::Archive {
+            for (field, given) in [("ref", git_ref.is_some()), ("history", history.is_some())] {
+                if given {
+                    check.refuse(field, "does not go with the source_type `archive`");
+                }
+            }
+        }
         Self {
+            kind,
             url: canonical,
             git_ref: git_ref.map(str::to_owned),
             credentials,
@@ -130,10 +148,27 @@ impl Wanted {
         };
         let source = Source { credentials, history: self.history };
         sources::put(tx, repository.id, &source).await?;
-        repositories::new_head(tx, repository.id).await?;
-        jobs::insert(tx, &fetch_job(repository, self.scan, self.history)).await?;
-        Ok(())
+        ask(tx, self.kind, repository, self.scan, self.history).await
     }
+}
+
+/// Asks for a fetch, by git or of an archive.
+async fn ask(
+    tx: &mut Tx,
+    kind: SourceType,
+    repository: &Repository,
+    scan: bool,
+    history: bool,
+) -> Result<()> {
+    if kind == SourceType::Archive {
+        let key = format!("{}{}", archive_prefix(repository.id), new_id());
+        let came = ArchiveCame { key, scan, session: false, fetch: true };
+        repositories::archive_came(tx, repository, &came).await?;
+    } else {
+        repositories::new_head(tx, repository.id).await?;
+        jobs::insert(tx, &fetch_job(repository, scan, history)).await?;
+    }
+    Ok(())
 }
 
 /// A commit id, the full name of a ref, or the short one of a branch or a tag.
@@ -182,8 +217,14 @@ pub(super) async fn ingest(
         sources::want_history(&mut tx, id).await?;
     }
     let history = sources::get(&mut tx, id).await?.is_some_and(|source| source.history);
-    repositories::new_head(&mut tx, id).await?;
-    jobs::insert(&mut tx, &fetch_job(&repository, body.scan.unwrap_or(true), history)).await?;
+    let kind = match repository.source_type == SourceType::Archive.as_str() {
+        true => SourceType::Archive,
+        false => SourceType::Git,
+    };
+    if kind == SourceType::Archive && body.history.is_some() {
+        return Err(ApiError::invalid_field("history", "does not go with an archive"));
+    }
+    ask(&mut tx, kind, &repository, body.scan.unwrap_or(true), history).await?;
     let repository = repositories::get(&mut tx, caller.user_id, id).await?;
     let repository = repository.ok_or_else(|| ApiError::not_found("repository"))?;
     tx.commit().await?;
@@ -237,10 +278,10 @@ pub(super) async fn remove_credentials(
 async fn lock(tx: &mut Tx, caller: &Caller, id: Uuid) -> Result<Repository> {
     let repository = repositories::lock_one(tx, caller.user_id, id).await?;
     let repository = repository.ok_or_else(|| ApiError::not_found("repository"))?;
-    if repository.source_type != SourceType::Git.as_str() {
+    if repository.source_url.is_none() {
         return Err(ApiError::conflict(
             "not_fetched",
-            "The code of this repository is not fetched from a URL by git.",
+            "The code of this repository is not fetched from a URL.",
         ));
     }
     Ok(repository)

@@ -179,6 +179,7 @@ pub(crate) async fn make(
     };
     let repository = repositories::create_with_id(&mut tx, received.id, &new).await?;
     let came = ArchiveCame {
+        fetch: false,
         key: received.stored.key.clone(),
         // The scan of a session is asked for on its own.
         scan: received.scan && !session,

@@ -62,7 +62,7 @@ impl Credentials {
     }
 
     /// The value of `Authorization`.
-    pub(super) fn basic(&self) -> String {
+    pub(in crate::jobs) fn basic(&self) -> String {
         use base64::Engine as _;
         let user = self.username.as_deref().unwrap_or(ANYBODY);
         let text = format!("{user}:{}", self.token);
