@@ -67,12 +67,12 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
     };
     let url = repository.source_url.as_deref().unwrap_or_default();
     let data = json!({ "source_url": url });
-    ingest::progress(context, &repository, "ingest.started", "The archive is fetched.", data).await;
+    ingest::progress(context, &repository, "Fetching the archive.", data).await;
     let error = match fetch_to_storage(context, &repository, url, key).await? {
         Ok(bytes) => {
             let data = json!({ "bytes": bytes });
             let message = "The archive is here.";
-            ingest::progress(context, &repository, "ingest.fetched", message, data).await;
+            ingest::progress(context, &repository, message, data).await;
             return Ok(true);
         }
         Err(error) if error.is_temporary() && job.attempt < job.max_attempts => {
@@ -80,8 +80,6 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
         }
         Err(error) => error,
     };
-    let data = json!({ "code": error.code() });
-    ingest::progress(context, &repository, "ingest.failed", &error.to_string(), data).await;
     let failure = Failure::new(error.code(), sentence(&error.to_string()));
     let mut tx = app.db.begin().await?;
     repositories::fail_ingest(&mut tx, begun, &failure).await?;

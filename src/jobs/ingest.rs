@@ -15,6 +15,7 @@ use super::archive;
 use super::fetch;
 use crate::bare;
 use crate::db::jobs::{self, End, JobKind, NewJob};
+use crate::db::project_events::{self, NewProjectEvent};
 use crate::db::repositories::{self, Failure, Ingest, IngestResult, Language, Repository};
 use crate::db::scans::{self, NewScan, Settings, Trigger};
 use crate::db::snapshots::{self, NewSnapshot};
@@ -71,11 +72,20 @@ pub(crate) fn fetch_job(repository: &Repository, scan: bool, history: bool) -> N
 pub(super) async fn progress(
     context: &JobContext,
     repository: &Repository,
-    kind: &str,
     message: &str,
     data: serde_json::Value,
 ) {
-    tracing::info!(job = %context.job.id, repository = %repository.id, kind, %data, "{message}");
+    tracing::info!(job = %context.job.id, repository = %repository.id, %data, "{message}");
+    let event = NewProjectEvent::info(repository.id, "ingest.progress", message, data);
+    // Who follows is told when it can be; the work does not hang on it.
+    let told = async {
+        let mut tx = context.app.db.begin().await?;
+        project_events::tell(&mut tx, repository.id, event).await?;
+        tx.commit().await
+    };
+    if let Err(error) = told.await {
+        tracing::warn!("the progress of an ingest was not noted: {error}");
+    }
 }
 
 fn payload(context: &JobContext) -> Result<Payload, JobError> {
@@ -168,15 +178,13 @@ async fn bring(
     };
     let url = repository.source_url.as_deref().unwrap_or_default();
     let data = json!({ "source_url": url, "ref": repository.source_ref });
-    progress(context, &repository, "ingest.started", &format!("fetching {url}"), data).await;
+    progress(context, &repository, &format!("Fetching {url}."), data).await;
     let fetched = match fetch::run(context, &repository, store).await? {
         Ok(fetched) => fetched,
         Err(error) if error.is_temporary() && job.attempt < job.max_attempts => {
             return Err(JobError::Transient(error.into()));
         }
         Err(error) => {
-            let data = json!({ "code": error.code() });
-            progress(context, &repository, "ingest.failed", &error.to_string(), data).await;
             let failure = Failure::new(error.code(), error.to_string());
             refuse(context, begun, None, failure).await?;
             return Ok(None);
@@ -184,7 +192,7 @@ async fn bring(
     };
     let commit = fetched.commit.to_string();
     let data = json!({ "commit": commit, "ref": fetched.store.head_ref });
-    progress(context, &repository, "ingest.fetched", &format!("{commit} is here"), data).await;
+    progress(context, &repository, &format!("{commit} is here."), data).await;
     if repository.snapshot().is_some_and(|snapshot| snapshot.commit.as_ref() == Some(&commit)) {
         let mut tx = app.db.begin().await?;
         repositories::unchanged(&mut tx, begun).await?;

@@ -29,13 +29,14 @@ enum For {
     /// Members of the group `ops`; everybody else is told so.
     Ops,
 }
-use For::{Account, All, Owner};
+use For::{Account, All, Ops, Owner};
 
 /// Operation, who may, the answer to one who may. In the order in which they are
 /// tried: what deletes comes last.
 const TABLE: &[(&str, For, u16)] = &[
     ("healthz", All, 200),
     ("readyz", All, 200),
+    ("metrics", All, 200),
     ("login", All, 200),
     ("refresh", All, 401),
     ("me", Account, 200),
@@ -77,6 +78,14 @@ const TABLE: &[(&str, For, u16)] = &[
     ("get_finding", Owner, 200),
     ("triage_finding", Owner, 200),
     ("triage_findings", Owner, 200),
+    ("billing_summary", Account, 200),
+    ("list_limits", Ops, 200),
+    ("list_workers", Ops, 200),
+    ("cleanup", Ops, 200),
+    ("create_session", Account, 201),
+    ("get_session", Owner, 200),
+    ("analyze_session", Owner, 202),
+    ("list_session_events", Owner, 200),
     ("list_git_uploads", Account, 200),
     ("create_git_upload", Account, 201),
     ("get_git_upload", Owner, 200),
@@ -95,6 +104,8 @@ struct Operation {
     method: Method,
     path: String,
     body: Option<Value>,
+    /// It takes an archive as a form.
+    form: bool,
 }
 
 /// All operations, with the example of the document as the body.
@@ -111,6 +122,8 @@ fn operations(api: &Value) -> Vec<Operation> {
                 id: text(&operation["operationId"]),
                 method: method.to_uppercase().parse().expect("a method"),
                 path: path.clone(),
+                form: body.is_none()
+                    && operation["requestBody"]["content"]["multipart/form-data"].is_object(),
                 body,
             });
         }
@@ -134,8 +147,11 @@ impl Objects {
         let hook = owner.post(&hooks, body).await.expect(201).json();
         let ping = format!("/v1/webhooks/{}/ping", text(&hook["id"]));
         let ping = owner.post(&ping, json!({})).await.expect(202).json();
+        let session = form(owner.request(Method::POST, "/v1/sessions"));
+        let session = Client::send(session).await.expect(201).json();
         let findings = owner.findings(&text(&done["repository_id"])).await;
         Self(vec![
+            ("{session_id}", text(&session["id"])),
             ("{project_id}", text(&project["id"])),
             ("{key_id}", text(&key["id"])),
             ("{upload_id}", text(&upload["id"])),
@@ -156,10 +172,26 @@ impl Objects {
     }
 }
 
+/// A form with an archive of one file.
+fn form(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(8);
+    archive.append_data(&mut header, "README.md", &b"# A tree"[..]).expect("a tar");
+    let mut body = b"--b\r\nContent-Disposition: form-data; name=\"file\"; \
+                     filename=\"a.tar\"\r\n\r\n"
+        .to_vec();
+    body.extend(archive.into_inner().expect("a tar"));
+    body.extend(b"\r\n--b--\r\n");
+    request.header("content-type", "multipart/form-data; boundary=b").body(body)
+}
+
 async fn send(client: &Client, operation: &Operation, path: &str) -> Answer {
     let request = client.request(operation.method.clone(), path);
     Client::send(match &operation.body {
         Some(body) => request.json(body),
+        None if operation.form => form(request),
         None => request,
     })
     .await
@@ -227,19 +259,19 @@ async fn every_operation_by_every_caller(place: Place) {
         let without = if operation.method == Method::GET { &writes } else { &reads };
         send(without, operation, &path).await.problem(403, "forbidden");
         match may {
-            For::Owner => {
+            Owner => {
                 for foreign in [&other, &ops] {
                     send(foreign, operation, &path).await.problem(404, "not_found");
                 }
             }
-            For::Ops => {
+            Ops => {
                 for foreign in [&owner, &other] {
                     send(foreign, operation, &path).await.problem(403, "forbidden");
                 }
             }
-            For::Account | All => {}
+            Account | All => {}
         }
-        let able = if *may == For::Ops { &ops } else { &owner };
+        let able = if *may == Ops { &ops } else { &owner };
         let answer = send(able, operation, &path).await;
         assert_eq!(answer.status.as_u16(), *served, "{id}: {}", answer.text());
         if *may == Account && operation.method == Method::GET {

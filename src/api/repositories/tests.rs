@@ -90,7 +90,7 @@ async fn bad_input_names_its_field() {
             (json!({"name": "a"}), "body"),
             (json!({"name": "a", "source_type": "svn"}), "source_type"),
             (json!({"name": "a", "source_type": "git", "source_url": "x"}), "source_url"),
-            (json!({"name": "a", "source_type": "archive"}), "source_type"),
+            (json!({"name": "a", "source_type": "archive"}), "source_url"),
             (json!({"name": "", "source_type": "git_upload"}), "name"),
             (json!({"name": "a", "source_type": "git_upload", "source_url": "x"}), "source_url"),
             (json!({"name": "a", "source_type": "git_upload", "scan": true}), "scan"),

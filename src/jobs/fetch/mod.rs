@@ -86,8 +86,8 @@ async fn watch(context: &JobContext, repository: &Repository, received: &AtomicU
         if step.is_multiple_of(TELL) && bytes > told {
             told = bytes;
             let data = serde_json::json!({ "bytes": bytes });
-            let message = format!("{bytes} bytes have arrived");
-            super::ingest::progress(context, repository, "ingest.fetching", &message, data).await;
+            let message = format!("{bytes} bytes have arrived.");
+            super::ingest::progress(context, repository, &message, data).await;
         }
     }
 }
