@@ -39,18 +39,10 @@ struct Params {
     /// First day or moment (RFC 3339) of the period; a day begins in UTC. Left out, it
     /// is the begin of the month in which the period ends. At most 366 days before
     /// `to`. Fractions of a second are cut off.
-    #[param(
-        example = "2026-01-01",
-        pattern = r"^(19[7-9][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}(T.*)?$",
-        max_length = 64
-    )]
+    #[param(example = "2026-01-01", format = "day-or-time", min_length = 10, max_length = 64)]
     from: Option<String>,
     /// The first day or moment behind the period. Left out, it is now.
-    #[param(
-        example = "2026-02-01",
-        pattern = r"^(19[7-9][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}(T.*)?$",
-        max_length = 64
-    )]
+    #[param(example = "2026-02-01", format = "day-or-time", min_length = 10, max_length = 64)]
     to: Option<String>,
     /// Only this project, which may be deleted meanwhile.
     project_id: Option<Uuid>,

@@ -255,6 +255,8 @@ async fn answer(
         }
         (None, after) => after.unwrap_or(0),
     };
+    // Wrong is wrong, also where it would not be looked at.
+    last_event_id(headers)?;
     let waiter = app.db.hub().waiter(of.topic());
     // Also tells whether it belongs to the caller.
     of.reached(&app, &caller).await?;
@@ -274,6 +276,21 @@ async fn answer(
     let mut response = Page::new(uri, rows, limit, |row| row.seq, |row| row).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// The number behind which a stream goes on.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>> {
+    match headers.get(LAST_EVENT_ID).map(HeaderValue::to_str) {
+        None | Some(Ok("")) => Ok(None),
+        Some(id) => id
+            .ok()
+            .and_then(|id| id.parse::<i64>().ok())
+            .filter(|id| *id >= 0)
+            .map(Some)
+            .ok_or_else(|| {
+                ApiError::bad_request("The header `Last-Event-ID` must be the `seq` of an event.")
+            }),
+    }
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
@@ -306,16 +323,7 @@ async fn stream_from(
     after: i64,
     headers: &HeaderMap,
 ) -> Result<Response> {
-    let after = match headers.get(LAST_EVENT_ID).map(HeaderValue::to_str) {
-        None | Some(Ok("")) => after,
-        Some(id) => id
-            .ok()
-            .and_then(|id| id.parse::<i64>().ok())
-            .filter(|id| *id >= 0)
-            .ok_or_else(|| {
-                ApiError::bad_request("The header `Last-Event-ID` must be the `seq` of an event.")
-            })?,
-    };
+    let after = last_event_id(headers)?.unwrap_or(after);
     let mut follow = Follow {
         app,
         caller,

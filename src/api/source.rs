@@ -144,7 +144,11 @@ async fn tree(
     // the root or comes behind another page.
     if listing.items.is_empty() && !folder.is_empty() && after.is_none() {
         return Err(match snapshot.entry(folder.as_bytes()).await.map_err(unreadable)? {
-            Some(_) => ApiError::invalid_field("path", "names a file; ask for source-files/PATH"),
+            Some(_) => ApiError::new(
+                StatusCode::NOT_FOUND,
+                "not_a_folder",
+                "This is a file, not a folder: ask for source-files/PATH.",
+            ),
             None => ApiError::not_found("folder in this snapshot"),
         });
     }

@@ -85,7 +85,7 @@ struct Threat {
     #[schema(min_length = 1, max_length = 500)]
     title: String,
     #[serde(default)]
-    #[schema(max_items = 200)]
+    #[schema(value_type = Vec<SourcePath>, max_items = 200)]
     affected_paths: Vec<String>,
     #[schema(inline)]
     likelihood: Rating,
@@ -95,6 +95,12 @@ struct Threat {
     #[schema(max_length = 10_000)]
     mitigation: String,
 }
+
+/// Describes a path.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 4096, example = "src/main.rs")]
+#[allow(dead_code)]
+struct SourcePath(String);
 
 /// Describes a word or a sentence of a list.
 #[derive(ToSchema)]
@@ -154,17 +160,19 @@ struct Profile {
     #[schema(max_length = 10_000)]
     notes: String,
     /// Read-only: what a request says here has no effect.
-    #[serde(default, skip_serializing)]
-    #[expect(dead_code, reason = "taken and left alone, so that an answer can be sent back")]
+    #[serde(default, skip_serializing_if = "is_read_only")]
     source: Option<String>,
     /// Read-only: what a request says here has no effect.
-    #[serde(default, skip_serializing)]
-    #[expect(dead_code, reason = "taken and left alone, so that an answer can be sent back")]
+    #[serde(default, skip_serializing_if = "is_read_only")]
     version: Option<u64>,
     /// Read-only: what a request says here has no effect.
-    #[serde(default, skip_serializing)]
-    #[expect(dead_code, reason = "taken and left alone, so that an answer can be sent back")]
+    #[serde(default, skip_serializing_if = "is_read_only")]
     updated_at: Option<String>,
+}
+
+/// What an answer adds itself is left out of what is kept.
+fn is_read_only<T>(_: &T) -> bool {
+    true
 }
 
 /// Collects what is wrong.

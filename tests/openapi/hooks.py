@@ -5,7 +5,9 @@ is meant to be wrong ("negative" cases) goes out as it was made.
 """
 
 import datetime
+import io
 import string
+import tarfile
 import uuid
 
 import schemathesis
@@ -22,8 +24,29 @@ schemathesis.openapi.format("glob", st.lists(GLOB, min_size=1, max_size=4).map("
 AHEAD = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=30)).isoformat()
 
 
+DAY = st.dates(datetime.date(2026, 1, 2), datetime.date(2026, 6, 1)).map(str)
+schemathesis.openapi.format("day-or-time", DAY)
+
+
+def tar():
+    """An archive with one file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo("README.md")
+        entry.size = 4
+        archive.addfile(entry, io.BytesIO(b"text"))
+    return out.getvalue()
+
+
+TAR = tar()
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    # Waiting for a minute is tested elsewhere.
+    for name, value in list((case.query or {}).items()):
+        if name == "wait" and str(value).isdigit() and 1 < int(value) <= 60:
+            case.query[name] = 1
     meta = getattr(case, "meta", None)
     if meta is not None and meta.generation.mode is GenerationMode.NEGATIVE:
         return
@@ -37,6 +60,11 @@ def before_call(context, case, kwargs):
     # The first line does not come behind the last.
     if isinstance(query.get("lines"), str) and "-" in query["lines"]:
         query["lines"] = "-".join(sorted(query["lines"].split("-"), key=int))
+    # A period ends behind its begin.
+    if "from" in query and "to" in query:
+        query["from"], query["to"] = sorted([str(query["from"]), str(query["to"])])
+        if query["from"] == query["to"]:
+            del query["to"]
     if isinstance(case.body, dict):
         body(case.operation.definition.raw.get("operationId"), case.body)
 
@@ -49,9 +77,31 @@ def body(operation, fields):
     if operation in ("create_git_upload", "create_repository"):
         for name in ("project_id", "repository_id", "upload_id"):
             fields.pop(name, None)
+    # An archive is an archive.
+    if "file" in fields:
+        fields["file"] = TAR
+    # A URL leads to the world outside, and each source has fields of its own.
+    if operation in ("create_webhook", "update_webhook"):
+        fields["url"] = "https://example.org/hook"
+    if operation == "create_repository" and "source_type" in fields and "file" not in fields:
+        if fields["source_type"] == "git_upload":
+            for name in ("source_url", "ref", "credentials", "history", "scan"):
+                fields.pop(name, None)
+        else:
+            fields["source_url"] = "https://example.org/shop"
+        if fields["source_type"] == "archive":
+            fields.pop("ref", None)
+            fields.pop("history", None)
     # The one branch that was ingested can be scanned.
     if operation == "create_scan" and fields.get("ref"):
         fields["ref"] = "main"
+    # Findings are named in one of two ways.
+    if operation == "triage_findings":
+        if fields.get("ids"):
+            fields.pop("filter", None)
+        else:
+            fields.pop("ids", None)
+            fields["filter"] = {"severity": ["info"]}
     # A dismissal, and nothing else, has a reason and an end.
     if operation in ("triage_finding", "triage_findings"):
         if fields.get("status") == "dismissed":

@@ -43,7 +43,8 @@ const MAX_AHEAD: usize = 4 << 20;
 const PIECE: usize = 1 << 20;
 
 /// The fields of the form, for the document.
-#[derive(ToSchema)]
+#[derive(serde::Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ArchiveForm)]
 #[allow(dead_code)]
 pub(crate) struct Form {
