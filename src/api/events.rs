@@ -246,17 +246,7 @@ async fn answer(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Response> {
-    let limit = page::check_limit(query.limit)?;
-    let wait = conditional::wait(query.wait)?;
-    let after = match (&query.cursor, query.after) {
-        (Some(cursor), _) => page::decode_cursor(cursor)?,
-        (None, Some(after)) if after < 0 => {
-            return Err(ApiError::invalid_field("after", "must be the `seq` of an event, or 0"));
-        }
-        (None, after) => after.unwrap_or(0),
-    };
-    // Wrong is wrong, also where it would not be looked at.
-    last_event_id(headers)?;
+    let (limit, wait, after) = query.check(headers)?;
     let waiter = app.db.hub().waiter(of.topic());
     // Also tells whether it belongs to the caller.
     of.reached(&app, &caller).await?;
@@ -276,6 +266,27 @@ async fn answer(
     let mut response = Page::new(uri, rows, limit, |row| row.seq, |row| row).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+impl EventQuery {
+    /// Most events, how long to wait for one, and the `seq` behind which they begin.
+    /// What is wrong is refused also where it would not be looked at.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(u32, Duration, i64)> {
+        let limit = page::check_limit(self.limit)?;
+        let wait = conditional::wait(self.wait)?;
+        let after = match (&self.cursor, self.after) {
+            (Some(cursor), _) => page::decode_cursor(cursor)?,
+            (None, Some(after)) if after < 0 => {
+                return Err(ApiError::invalid_field(
+                    "after",
+                    "must be the `seq` of an event, or 0",
+                ));
+            }
+            (None, after) => after.unwrap_or(0),
+        };
+        last_event_id(headers)?;
+        Ok((limit, wait, after))
+    }
 }
 
 /// The number behind which a stream goes on.

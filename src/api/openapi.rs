@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use utoipa::PartialSchema as _;
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
@@ -133,6 +133,18 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     for name in path_parameters(path) {
         if !inside(parameters, ParameterIn::Path).any(|known| known == name) {
             parameters.push(id_parameter(name).into());
+        }
+    }
+    for parameter in parameters.iter_mut() {
+        // `Option<T>` is a parameter that may be left out, not one that may be `null`.
+        if let RefOr::T(parameter) = parameter
+            && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+            && let SchemaType::Array(types) = &mut schema.schema_type
+        {
+            types.retain(|one| *one != Type::Null);
+            if let [one] = types.as_slice() {
+                schema.schema_type = SchemaType::Type(one.clone());
+            }
         }
     }
     let query = inside(parameters, ParameterIn::Query).next().is_some();

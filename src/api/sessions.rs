@@ -225,6 +225,7 @@ async fn list_events(
     match repository.last_scan() {
         Some(scan) => events::of_scan(app, caller, id, scan.id, query, &uri, &headers).await,
         None => {
+            query.check(&headers)?;
             let none: Vec<crate::db::events::EventRow> = Vec::new();
             let page = Page::new(&uri, none, 50, |row| row.seq, events::Shown::from);
             Ok(page.into_response())

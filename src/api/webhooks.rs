@@ -128,7 +128,7 @@ impl From<Delivery> for Shown {
 }))]
 struct Put {
     /// Where messages go: `https`, a public address.
-    #[schema(min_length = 9, max_length = 2048, format = "uri", pattern = "^https?://")]
+    #[schema(min_length = 9, max_length = 2048, pattern = "^https?://")]
     url: String,
     /// None twice.
     #[schema(value_type = Vec<Event>, min_items = 1, max_items = 3)]

@@ -202,7 +202,12 @@ async fn settle(context: &JobContext, outcome: Result<(), JobError>) -> Result<(
             crate::jobs::failed(context, code, &message).await
         }
         Err(JobError::Transient(error)) => {
-            tracing::error!("the job failed: {error:#}");
+            // What it was for was deleted meanwhile: the next try finds nothing to do.
+            if matches!(error.downcast_ref(), Some(DbError::Gone(_))) {
+                tracing::info!("the job is given up: {error:#}");
+            } else {
+                tracing::error!("the job failed: {error:#}");
+            }
             if job.attempt >= job.max_attempts {
                 let message = "The server could not finish this after several tries; its log \
                                has more.";
