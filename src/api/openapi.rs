@@ -8,8 +8,10 @@
 //! copy shows its changes in reviews, `/docs` shows it to people without needing a
 //! network.
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use utoipa::PartialSchema as _;
@@ -21,9 +23,9 @@ use utoipa::openapi::{
     Components, ContactBuilder, ContentBuilder, HeaderBuilder, InfoBuilder, OpenApi,
     OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
 };
-use utoipa_swagger_ui::{Config, SwaggerUi, Url};
+use utoipa_swagger_ui::Config;
 
-use super::error::{FieldError, Problem};
+use super::error::{ApiError, FieldError, Problem};
 use crate::server::App;
 
 /// Name of the security scheme.
@@ -284,14 +286,80 @@ pub fn text() -> String {
 pub fn serve(api: OpenApi) -> Router<App> {
     let text = serde_json::to_string(&complete(api)).unwrap_or_default();
     let json = axum::body::Bytes::from(text);
-    let docs = SwaggerUi::new("/docs").config(
-        Config::new([Url::new("sluice", "/openapi.json")])
-            .try_it_out_enabled(true)
-            .persist_authorization(false)
-            .validator_url("none")
-            .use_base_layout(),
-    );
-    Router::new().route("/openapi.json", get(async move || document(json.clone()))).merge(docs)
+    let assets = Arc::new(Config::new(["/openapi.json"]));
+    Router::new()
+        .route("/openapi.json", get(async move || document(json.clone())))
+        .route("/docs", get(page))
+        .route(
+            "/docs/{file}",
+            get(async move |uri: Uri| {
+                let file = uri.path().rsplit('/').next().unwrap_or_default();
+                asset(file, &assets)
+            }),
+        )
+}
+
+/// The page itself is ours: its links are absolute, so that it is the same with and
+/// without a slash at the end of its address, and its script is a file, so that the
+/// policy can forbid every other.
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>sluice API</title>
+<link rel="icon" href="/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"#;
+const START: &str = r##"SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true,
+  validatorUrl: null, presets: [SwaggerUIBundle.presets.apis],
+});
+"##;
+/// Nothing from elsewhere; the library sets styles and small images inline.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+async fn page() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, PAGE).into_response()
+}
+
+/// A file of the library, which is part of the binary.
+fn asset(file: &str, config: &Arc<Config<'static>>) -> Result<Response, ApiError> {
+    let no_cache = (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if file == "start.js" {
+        let script = HeaderValue::from_static("text/javascript");
+        return Ok(([(header::CONTENT_TYPE, script), no_cache], START).into_response());
+    }
+    // Its own page and its settings would be another door to the same.
+    let known = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"];
+    if !known.contains(&file) {
+        return Err(ApiError::not_found("address"));
+    }
+    let found = utoipa_swagger_ui::serve(file, Arc::clone(config))
+        .map_err(|error| ApiError::internal(anyhow::anyhow!("{error}")))?
+        .ok_or_else(|| ApiError::not_found("address"))?;
+    let kind = HeaderValue::try_from(found.content_type).map_err(ApiError::internal)?;
+    let headers = [(header::CONTENT_TYPE, kind), no_cache];
+    let mut response = (headers, found.bytes.into_owned()).into_response();
+    if found.gzpipped {
+        let gzip = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+    }
+    Ok(response)
 }
 
 fn document(json: axum::body::Bytes) -> Response {

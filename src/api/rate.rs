@@ -111,11 +111,11 @@ fn step(quota: u64, now: Instant, full_at: Instant) -> (Left, Option<Instant>) {
     let cost = Duration::from_nanos((nanos / quota).max(1));
     let after = full_at + cost;
     let missing = after - now;
-    if missing > MINUTE {
-        let seconds = (missing - MINUTE).as_secs_f64().ceil().max(1.0) as u64;
+    let Some(spare) = MINUTE.checked_sub(missing) else {
+        let seconds = missing.saturating_sub(MINUTE).as_secs_f64().ceil().max(1.0) as u64;
         return (Left { quota, requests: 0, seconds }, None);
-    }
-    let requests = ((MINUTE - missing).as_nanos() / cost.as_nanos()) as u64;
+    };
+    let requests = (spare.as_nanos() / cost.as_nanos()) as u64;
     let seconds = missing.as_secs_f64().ceil() as u64;
     (Left { quota, requests: requests.min(quota - 1), seconds }, Some(after))
 }

@@ -7,7 +7,12 @@ use crate::on_both;
 use crate::support::client::text;
 use crate::support::{Answer, Client, Git, Place, samples};
 
-on_both!(every_route_keeps_the_conventions, bodies_are_checked, lists_are_pages);
+on_both!(
+    every_route_keeps_the_conventions,
+    bodies_are_checked,
+    lists_are_pages,
+    documentation_is_served
+);
 
 /// Every address and what it answers; `{…}` is filled in.
 const ROUTES: &[(&str, &[&str])] = &[
@@ -329,4 +334,23 @@ async fn lists_are_pages(place: Place) {
     let second = post().await.expect(201);
     assert_eq!(second.header("idempotency-replayed"), Some("true"));
     assert_eq!(second.json()["id"], first["id"]);
+}
+
+/// The pages of documentation need nothing but this server.
+async fn documentation_is_served(place: Place) {
+    let server = place.start_with(&["--no-worker"]).await;
+    let nobody = server.anonymous();
+    for path in ["/docs", "/docs/"] {
+        let page = nobody.get(path).await.expect(200);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        let text = page.text();
+        assert!(!text.contains("http://") && !text.contains("https://"), "{text}");
+        for link in text.split(['"', '\'']).filter(|part| part.starts_with("/docs/")) {
+            let file = nobody.get(link).await.expect(200);
+            assert!(!file.body.is_empty(), "{link}");
+        }
+    }
+    nobody.get("/docs/index.html").await.problem(404, "not_found");
+    let document = nobody.get("/openapi.json").await.expect(200).json();
+    assert_eq!(document["info"]["title"], "sluice");
 }

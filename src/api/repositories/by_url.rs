@@ -217,9 +217,10 @@ pub(super) async fn ingest(
         sources::want_history(&mut tx, id).await?;
     }
     let history = sources::get(&mut tx, id).await?.is_some_and(|source| source.history);
-    let kind = match repository.source_type == SourceType::Archive.as_str() {
-        true => SourceType::Archive,
-        false => SourceType::Git,
+    let kind = if repository.source_type == SourceType::Archive.as_str() {
+        SourceType::Archive
+    } else {
+        SourceType::Git
     };
     if kind == SourceType::Archive && body.history.is_some() {
         return Err(ApiError::invalid_field("history", "does not go with an archive"));
