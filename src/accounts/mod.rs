@@ -115,8 +115,8 @@ pub enum AuthError {
     Database(#[from] DbError),
 }
 
-/// Who presents this access token or API key. Both are looked up by one query on
-/// each use, so that logout, deletion and disabling take effect at once.
+/// Who presents this access token or API key. Both are looked up on each use
+/// ([`db::callers`]), so that logout, deletion and disabling take effect at once.
 ///
 /// # Errors
 ///
@@ -139,7 +139,7 @@ async fn by_access_token(app: &App, token: &str) -> Result<Caller, AuthError> {
         Refused::Expired => AuthError::Expired,
         Refused::Invalid => AuthError::Invalid,
     })?;
-    let user = db::sessions::caller(&app.db, claims.sid, claims.sub)
+    let user = db::callers::session(&app.db, claims.sid, claims.sub)
         .await?
         .filter(|user| user.expires_at > db::now())
         .ok_or(AuthError::Ended)?;
@@ -152,12 +152,13 @@ async fn by_access_token(app: &App, token: &str) -> Result<Caller, AuthError> {
 }
 
 async fn by_api_key(app: &App, hash: &token::TokenHash) -> Result<Caller, AuthError> {
-    let key = db::api_keys::caller(&app.db, hash).await?.ok_or(AuthError::Invalid)?;
+    let (key, fresh) = db::callers::api_key(&app.db, hash).await?.ok_or(AuthError::Invalid)?;
     let at = db::now();
     if key.expires_at.is_some_and(|end| end <= at) {
         return Err(AuthError::Expired);
     }
-    if key.last_used_at.is_none_or(|used| used <= at - db::api_keys::USED_GRAIN) {
+    // What is remembered was noted when it was read.
+    if fresh && key.last_used_at.is_none_or(|used| used <= at - db::api_keys::USED_GRAIN) {
         // Nobody waits for this note: a reader must not wait for the writer.
         let (db, id) = (app.db.clone(), key.id);
         tokio::spawn(async move {

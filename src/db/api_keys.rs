@@ -106,6 +106,7 @@ pub async fn list(
 
 /// Deletes a key; false if the account has no such key.
 pub async fn delete(tx: &mut Tx, owner_id: Uuid, id: Uuid) -> Result<bool> {
+    tx.forget_callers();
     Ok(tx.execute(DELETE, args![id, owner_id]).await? == 1)
 }
 

@@ -7,7 +7,8 @@ use sqlx::types::Json;
 use sqlx::{Arguments, FromRow, Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
-use super::{Args, Backend, Db, DbError, Result, Sql, Value};
+use super::callers::Forget;
+use super::{Args, Backend, Db, DbError, Result, Sql, Value, args};
 
 /// A row that both databases can give; derive it with `sqlx::FromRow`.
 pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
@@ -75,7 +76,9 @@ impl<'a> From<&'a mut Tx> for Conn<'a> {
 
 /// Expands one call of sqlx for each of the four places where it may run.
 macro_rules! run {
-    ($conn:expr, $sqlite:expr, $postgres:expr, $args:expr, $T:ty, $fetch:ident) => {
+    ($conn:expr, $sqlite:expr, $postgres:expr, $args:expr, $T:ty, $fetch:ident) => {{
+        #[cfg(test)]
+        $conn.note($sqlite);
         match $conn {
             Conn::Pool(db) => match &db.backend {
                 Backend::Sqlite { read, .. } => {
@@ -100,10 +103,18 @@ macro_rules! run {
                     .await?
             }
         }
-    };
+    }};
 }
 
 impl Conn<'_> {
+    #[cfg(test)]
+    fn note(&self, sql: &str) {
+        match self {
+            Self::Pool(db) => db.statements.note(sql),
+            Self::Tx(tx) => tx.db.statements.note(sql),
+        }
+    }
+
     /// All rows.
     pub async fn fetch_all<T: Row>(self, sql: Sql, args: Args) -> Result<Vec<T>> {
         Ok(run!(self, sql.sqlite, sql.postgres, args, T, fetch_all))
@@ -127,6 +138,9 @@ impl Conn<'_> {
     }
 }
 
+/// Tells the other processes on this database; PostgreSQL sends it with the commit.
+const TELL: Sql = Sql::pair("SELECT $1", "SELECT pg_notify('sluice_rows', $1)");
+
 /// A transaction that writes. Dropped without [`Tx::commit`] it changes nothing.
 #[derive(Debug)]
 pub struct Tx {
@@ -134,6 +148,7 @@ pub struct Tx {
     db: Db,
     topics: Vec<Uuid>,
     workers: bool,
+    forget: bool,
 }
 
 #[derive(Debug)]
@@ -150,7 +165,7 @@ impl Tx {
             }
             Backend::Postgres(pool) => Inner::Postgres(pool.begin().await?),
         };
-        Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false })
+        Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false, forget: false })
     }
 
     /// A transaction that only reads, and sees the database as it is now whatever is
@@ -162,7 +177,7 @@ impl Tx {
                 pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?,
             ),
         };
-        Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false })
+        Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false, forget: false })
     }
 
     /// Runs a statement; answers how many rows it changed.
@@ -228,8 +243,19 @@ impl Tx {
         self.workers = true;
     }
 
+    /// Takes back what is remembered of who calls, once the transaction is committed:
+    /// a session or a key ended, or an account changed. See [`super::callers`].
+    pub fn forget_callers(&mut self) {
+        self.forget = true;
+    }
+
     /// Makes everything durable and visible, then wakes who waits for it.
-    pub async fn commit(self) -> Result<()> {
+    pub async fn commit(mut self) -> Result<()> {
+        if !self.is_sqlite() && !self.topics.is_empty() {
+            let told = self.db.hub.telling(&self.topics);
+            self.execute(TELL, args![told]).await?;
+        }
+        let _forget = self.forget.then(|| Forget(self.db.callers.clone()));
         match self.inner {
             Inner::Sqlite(tx) => tx.commit().await?,
             Inner::Postgres(tx) => tx.commit().await?,

@@ -2,14 +2,20 @@
 //!
 //! A waiter registers *before* it reads, so a change between its read and its
 //! wait is never missed. Waiting costs no query: a commit wakes exactly the
-//! waiters of the topics that it touched. Other processes on the same database
-//! are not heard here; whoever waits bounds each wait (see [`Waiter::until`])
-//! and reads again.
+//! waiters of the topics that it touched.
+//!
+//! Of the embedded database one process alone changes what is waited for. On
+//! PostgreSQL a commit also tells the other processes (NOTIFY, sent with the commit),
+//! and each process that waits for anything listens on one connection of its own,
+//! however many wait. While it cannot listen, it wakes everybody every two seconds
+//! to look for themselves, and so it does once when it can listen again: what
+//! changed meanwhile is not missed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
 
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -23,7 +29,24 @@ pub struct Hub {
     jobs: Arc<Notify>,
     /// The same for deliveries, which have workers of their own.
     deliveries: Arc<Notify>,
+    /// Where other processes are heard.
+    remote: Option<Arc<Remote>>,
 }
+
+#[derive(Debug)]
+struct Remote {
+    options: PgConnectOptions,
+    /// Names this process in what it tells: its own waiters know already.
+    process: Uuid,
+    started: Once,
+}
+
+type Topics = Mutex<HashMap<Uuid, Topic>>;
+
+/// The channel on which topics are told.
+const CHANNEL: &str = "sluice_rows";
+/// Between two tries to listen, and two looks of everybody meanwhile.
+const RETRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 struct Topic {
@@ -32,6 +55,21 @@ struct Topic {
 }
 
 impl Hub {
+    /// A hub that hears other processes on this PostgreSQL, from the first waiter on.
+    pub(super) fn listening(options: PgConnectOptions) -> Self {
+        let remote = Remote { options, process: Uuid::new_v4(), started: Once::new() };
+        Self { remote: Some(Arc::new(remote)), ..Self::default() }
+    }
+
+    /// What to tell other processes of changed topics. More than the 8,000 bytes of a
+    /// notification hold (PostgreSQL's limit) are told as `*`: look, whoever waits.
+    pub(super) fn telling(&self, topics: &[Uuid]) -> String {
+        let process = self.remote.as_ref().map_or(Uuid::nil(), |remote| remote.process);
+        let ids: Vec<String> = topics.iter().map(|topic| topic.simple().to_string()).collect();
+        let ids = if ids.len() > 100 { "*".to_owned() } else { ids.join(",") };
+        format!("{}:{ids}", process.simple())
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Topic>> {
         // The map is consistent after every statement, also after a panic.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
@@ -39,6 +77,12 @@ impl Hub {
 
     /// Registers a waiter. Read the row after this, then wait.
     pub fn waiter(&self, topic: Uuid) -> Waiter {
+        if let Some(remote) = &self.remote {
+            remote.started.call_once(|| {
+                let topics = Arc::downgrade(&self.topics);
+                tokio::spawn(listen(remote.options.clone(), remote.process, topics));
+            });
+        }
         let mut topics = self.lock();
         let entry = topics.entry(topic).or_default();
         entry.waiters += 1;
@@ -100,8 +144,6 @@ impl Waiter {
     /// Runs `read` at once and again after every change, until it answers
     /// something, or until the time is over.
     ///
-    /// A change that another process makes is noticed within two seconds.
-    ///
     /// # Errors
     ///
     /// Those of `read`.
@@ -123,8 +165,7 @@ impl Waiter {
             if now >= deadline {
                 return Ok(None);
             }
-            let step = (deadline - now).min(Duration::from_secs(2));
-            let _ = tokio::time::timeout(step, notified).await;
+            let _ = tokio::time::timeout(deadline - now, notified).await;
         }
     }
 }
@@ -138,5 +179,46 @@ impl Drop for Waiter {
                 topics.remove(&self.topic);
             }
         }
+    }
+}
+
+/// Listens for as long as the hub lives.
+async fn listen(options: PgConnectOptions, own: Uuid, topics: Weak<Topics>) {
+    while topics.strong_count() > 0 {
+        if let Err(error) = hear(options.clone(), own, &topics).await {
+            tracing::warn!("changes of other processes are not heard: {error}");
+        }
+        tokio::time::sleep(RETRY).await;
+        wake_those(&topics, |_| true);
+    }
+}
+
+async fn hear(options: PgConnectOptions, own: Uuid, topics: &Weak<Topics>) -> sqlx::Result<()> {
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    // What changed before is told to nobody.
+    wake_those(topics, |_| true);
+    // None: the connection was lost.
+    while let Some(told) = listener.try_recv().await? {
+        let Some((process, ids)) = told.payload().split_once(':') else { continue };
+        if process.parse() == Ok(own) {
+            continue;
+        }
+        if ids == "*" {
+            wake_those(topics, |_| true);
+            continue;
+        }
+        let ids: Vec<Uuid> = ids.split(',').filter_map(|id| id.parse().ok()).collect();
+        wake_those(topics, |topic| ids.contains(topic));
+    }
+    Ok(())
+}
+
+fn wake_those(topics: &Weak<Topics>, which: impl Fn(&Uuid) -> bool) {
+    let Some(topics) = topics.upgrade() else { return };
+    let topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
+    for (_, entry) in topics.iter().filter(|(topic, _)| which(topic)) {
+        entry.notify.notify_waiters();
     }
 }

@@ -28,6 +28,7 @@ mod value;
 pub mod api_keys;
 pub mod artifacts;
 pub mod backup;
+pub mod callers;
 pub mod cleanup;
 pub mod events;
 pub mod findings;
@@ -138,6 +139,9 @@ pub fn new_id() -> Uuid {
 pub struct Db {
     backend: Backend,
     hub: Hub,
+    callers: callers::Callers,
+    #[cfg(test)]
+    statements: testing::Statements,
 }
 
 #[derive(Debug, Clone)]
@@ -162,12 +166,14 @@ impl Db {
     /// [`DbError::Config`] for any other address, [`DbError::Unavailable`] if the
     /// database cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
+        let mut hub = Hub::default();
         let backend = if url.starts_with("sqlite:") {
             Self::open_sqlite(url).await?
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let options = PgConnectOptions::from_str(url)
                 .map_err(|_| DbError::Config("SLUICE_DATABASE_URL is no PostgreSQL URL".into()))?
                 .application_name("sluice");
+            hub = Hub::listening(options.clone());
             Backend::Postgres(
                 PgPoolOptions::new()
                     .max_connections(16)
@@ -180,7 +186,13 @@ impl Db {
                 "SLUICE_DATABASE_URL must start with sqlite:// or postgres://".into(),
             ));
         };
-        Ok(Self { backend, hub: Hub::default() })
+        Ok(Self {
+            backend,
+            hub,
+            callers: callers::Callers::default(),
+            #[cfg(test)]
+            statements: testing::Statements::default(),
+        })
     }
 
     async fn open_sqlite(url: &str) -> Result<Backend> {

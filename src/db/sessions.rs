@@ -159,12 +159,14 @@ pub async fn rotate(tx: &mut Tx, presented: &[u8], next: &[u8]) -> Result<Rotati
 
 /// Ends a session, unless it has ended.
 pub async fn end(tx: &mut Tx, id: Uuid, reason: EndReason) -> Result<()> {
+    tx.forget_callers();
     tx.execute(END, args![id, now(), reason.as_str()]).await?;
     Ok(())
 }
 
 /// Ends all sessions of an account; answers how many.
 pub async fn end_all(tx: &mut Tx, owner_id: Uuid, reason: EndReason) -> Result<u64> {
+    tx.forget_callers();
     tx.execute(END_ALL, args![owner_id, now(), reason.as_str()]).await
 }
 

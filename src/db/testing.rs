@@ -1,11 +1,37 @@
 //! Databases for tests: a fresh SQLite file, and a fresh database on the real
 //! PostgreSQL server that `tests/run` starts and names in `TEST_POSTGRES_URL`.
 
+use std::sync::{Arc, Mutex};
+
 use tempfile::TempDir;
 
 use uuid::Uuid;
 
 use super::{Db, Sql, new_id, now};
+
+/// The statements that were run, while somebody asks for them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Statements(Arc<Mutex<Option<Vec<String>>>>);
+
+impl Statements {
+    pub(super) fn note(&self, sql: &str) {
+        if let Some(noted) = self.0.lock().unwrap().as_mut() {
+            noted.push(sql.to_owned());
+        }
+    }
+}
+
+impl Db {
+    /// Begins to note the statements that are run outside of [`super::Tx::execute`].
+    pub(crate) fn note_statements(&self) {
+        *self.statements.0.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Those that were run since.
+    pub(crate) fn noted_statements(&self) -> Vec<String> {
+        self.statements.0.lock().unwrap().take().unwrap_or_default()
+    }
+}
 
 /// A migrated database; dropping it removes the file.
 pub(crate) struct TestDb {

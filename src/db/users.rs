@@ -106,12 +106,14 @@ pub async fn lock(tx: &mut Tx, id: Uuid) -> Result<()> {
 
 /// Changes the password.
 pub async fn set_password(tx: &mut Tx, id: Uuid, password_hash: &str) -> Result<()> {
+    tx.forget_callers();
     tx.execute(SET_PASSWORD, args![id, password_hash, now()]).await?;
     Ok(())
 }
 
 /// Takes away the right to sign in; answers false if that was done before.
 pub async fn disable(tx: &mut Tx, id: Uuid) -> Result<bool> {
+    tx.forget_callers();
     Ok(tx.execute(DISABLE, args![id, now()]).await? == 1)
 }
 
