@@ -222,3 +222,40 @@ fn wake_those(topics: &Weak<Topics>, which: impl Fn(&Uuid) -> bool) {
         entry.notify.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::db::testing::{both, tenant};
+    use crate::db::{DbError, repositories};
+
+    /// Each waiter reads when it begins and when its time is over, and not between.
+    #[tokio::test]
+    async fn a_thousand_waiters_cost_no_polls() {
+        for test in both().await {
+            let tenant = tenant(&test.db).await;
+            let (owner, id) = (tenant.owner, tenant.repository);
+            let wait = || {
+                let db = test.db.clone();
+                tokio::spawn(async move {
+                    let waiter = db.hub().waiter(id);
+                    let read = || async {
+                        repositories::get(&db, owner, id).await?;
+                        Ok::<Option<()>, DbError>(None)
+                    };
+                    waiter.until(Duration::from_secs(6), read).await.unwrap();
+                })
+            };
+            let waiters: Vec<_> = (0..1_000).map(|_| wait()).collect();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            test.db.note_statements();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let noted = test.db.noted_statements();
+            assert!(noted.len() < 20, "{}: {} statements", test.name, noted.len());
+            for waiter in waiters {
+                waiter.await.unwrap();
+            }
+        }
+    }
+}
