@@ -1,5 +1,7 @@
 //! Git uploads: remotes to push to.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -286,7 +288,14 @@ async fn read(
     headers: HeaderMap,
     Query(query): Query<Poll>,
 ) -> Result<Response> {
-    let wait = conditional::wait(query.wait)?;
+    let mut wait = conditional::wait(query.wait)?;
+    if !wait.is_zero()
+        && let Some(upload) = uploads::get(&app.db, caller.user_id, id).await?
+        && let Some(left) = upload.turns_in(db::now())
+    {
+        // Nobody writes when its time is over: the wait ends just behind that moment.
+        wait = wait.min(left + Duration::from_millis(1));
+    }
     let upload = conditional::changed(
         &app,
         &headers,

@@ -156,6 +156,16 @@ pub enum Status {
 }
 
 impl Upload {
+    /// How long until time alone may change the status that is shown.
+    pub fn turns_in(&self, at: i64) -> Option<std::time::Duration> {
+        [self.receiving_until, Some(self.expires_at)]
+            .into_iter()
+            .flatten()
+            .filter_map(|then| u64::try_from(then - at).ok())
+            .min()
+            .map(std::time::Duration::from_micros)
+    }
+
     /// The status at a time (microseconds).
     pub fn status(&self, at: i64) -> Status {
         if self.receives(at) {

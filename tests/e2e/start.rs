@@ -1,5 +1,7 @@
 //! Start, configuration, and the commands beside `serve`.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::on_both;
@@ -102,6 +104,8 @@ async fn commands_beside_a_server(place: Place) {
 
     let changed = place.run(&["user", "passwd", email, "--password-stdin"], "another one\n").await;
     assert_eq!(changed.code, Some(0), "{changed:?}");
+    // The server remembers for a second who calls, and hears nothing of this process.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     eve.get("/v1/auth/me").await.problem(401, "unauthorized");
     let old = json!({"email": email, "password": "a long password"});
     nobody.post("/v1/auth/login", old).await.problem(401, "unauthorized");
@@ -110,6 +114,7 @@ async fn commands_beside_a_server(place: Place) {
     let by_key = nobody.with_token(key["key"].as_str().expect("a key"));
     by_key.get("/v1/auth/me").await.expect(200);
     let disabled = place.run(&["user", "disable", email], "").await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(disabled.code, Some(0), "{disabled:?}");
     for client in [&eve, &by_key] {
         client.get("/v1/auth/me").await.problem(401, "unauthorized");

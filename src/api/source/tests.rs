@@ -165,7 +165,7 @@ async fn tree(server: &TestServer, token: &str, base: &str, head: &str) {
         ("ref=other", 404),
         ("path=nowhere", 404),
         ("path=../..", 404),
-        ("path=README.md", 422),
+        ("path=README.md", 404),
         ("limit=0", 422),
         ("limit=10001", 422),
         ("cursor=%2B", 422),
