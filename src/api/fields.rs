@@ -70,6 +70,11 @@ described!(
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 );
 described!(
+    /// Describes a comment on a decision.
+    Comment: "Why it was decided so.",
+    (0, 2000), "Only reachable inside.", |string| string.pattern(Some(TEXT_PATTERN))
+);
+described!(
     /// Describes a name of a ref.
     GitRef: "A branch such as `main`, or the full name of a ref, as `git check-ref-format` takes it.",
     (1, 244), "main", |string| format(string, "git-ref")

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::error::{ApiError, FieldError, Result};
 use super::extract::{Id, Ids, Json, QueryPairs, uuid};
-use super::fields::{Ahead, Text};
+use super::fields::{Ahead, Comment};
 use super::page::{self, Page};
 use super::time::Time;
 use crate::db;
@@ -425,7 +425,7 @@ struct Put {
     status: Status,
     /// A dismissal needs one; `inline` is kept for comments in the source.
     reason: Option<Reason>,
-    #[schema(value_type = Option<Text>, max_length = 2000)]
+    #[schema(value_type = Option<Comment>)]
     comment: Option<String>,
     /// When a dismissal ends and the finding is open again; in the future.
     #[schema(value_type = Option<Ahead>)]
@@ -469,7 +469,7 @@ struct Many {
     status: Status,
     /// A dismissal needs one; `inline` is kept for comments in the source.
     reason: Option<Reason>,
-    #[schema(value_type = Option<Text>, max_length = 2000)]
+    #[schema(value_type = Option<Comment>)]
     comment: Option<String>,
     /// When a dismissal ends and the findings are open again; in the future.
     #[schema(value_type = Option<Ahead>)]
