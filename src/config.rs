@@ -5,9 +5,10 @@
 //! key or an unusable value stops the start with one line that names it.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use url::Url;
 
 use crate::billing::decimal::Price;
@@ -73,6 +74,11 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_PRICE_FILE_SCANNED", "0", ITEMS[5].meaning),
     key("SLUICE_ALLOW_PRIVATE_URLS", "false", "lets clone-by-URL reach private networks"),
     key("SLUICE_ALLOW_HTTP_URLS", "false", "lets clone-by-URL use http:// besides https://"),
+    key(
+        "SLUICE_TRUSTED_PROXIES",
+        "none",
+        "proxies whose X-Forwarded-For tells the client's address: IP[/BITS],…",
+    ),
     key("SLUICE_DNS_SERVERS", "the system's", "name servers for clone-by-URL: IP[:PORT],…"),
 ];
 
@@ -166,7 +172,8 @@ limits! {
     requests_per_minute = 600_000, "count", "SLUICE_LIMIT_REQUESTS_PER_MINUTE";
     /// Longest life of a git upload.
     upload_seconds = 30 * 24 * 3600, "seconds", "SLUICE_LIMIT_UPLOAD_SECONDS";
-    /// Failed sign-ins of an account or address in 15 minutes.
+    /// Failed sign-ins of an account from one address in 15 minutes; ten times as many of
+    /// an account, or from an address, in all.
     login_failures = 10, "count", "SLUICE_LIMIT_LOGIN_FAILURES";
     /// Projects of one account.
     projects = 10_000, "count", "SLUICE_LIMIT_PROJECTS";
@@ -211,6 +218,8 @@ pub struct Config {
     pub allow_http_urls: bool,
     /// Name servers for clone-by-URL; none: the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// Who may say in `X-Forwarded-For` where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// The quotas.
     pub limits: Limits,
     /// What usage costs.
@@ -381,6 +390,8 @@ impl Config {
         let allow_http_urls = flag("SLUICE_ALLOW_HTTP_URLS")?;
         let dns_servers = take("SLUICE_DNS_SERVERS").unwrap_or_default();
         let dns_servers = parse_dns_servers(&dns_servers)?;
+        let trusted_proxies = take("SLUICE_TRUSTED_PROXIES").unwrap_or_default();
+        let trusted_proxies = parse_networks(&trusted_proxies)?;
         let prices = prices(&mut take)?;
         sources.values.retain(|_, v| !v.is_empty());
         if let Some(unknown) = sources.values.keys().next() {
@@ -405,6 +416,7 @@ impl Config {
             allow_private_urls,
             allow_http_urls,
             dns_servers,
+            trusted_proxies,
             limits,
             prices,
         })
@@ -452,6 +464,17 @@ fn parse_dns_servers(text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
         let bare = item.parse().map(|ip| SocketAddr::new(ip, 53));
         bare.or_else(|_| item.parse()).map_err(|_| {
             ConfigError(format!("SLUICE_DNS_SERVERS {item:?} must be an address, or ADDRESS:PORT"))
+        })
+    };
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
+}
+
+/// Networks, or single addresses; commas between them.
+fn parse_networks(text: &str) -> Result<Vec<IpNet>, ConfigError> {
+    let parse = |item: &str| {
+        let bare = item.parse::<IpAddr>().map(IpNet::from);
+        bare.or_else(|_| item.parse()).map_err(|_| {
+            ConfigError(format!("SLUICE_TRUSTED_PROXIES {item:?} must be an address, or IP/BITS"))
         })
     };
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
@@ -519,6 +542,7 @@ mod tests {
             ("SLUICE_ALLOW_PRIVATE_URLS", "perhaps"),
             ("SLUICE_ALLOW_HTTP_URLS", "perhaps"),
             ("SLUICE_DNS_SERVERS", "127.0.0.1,nowhere"),
+            ("SLUICE_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/40"),
             ("SLUICE_CURRENCY", "dollars"),
             ("SLUICE_PRICE_PUSH", "-0.5"),
             ("SLUICE_PRICE_STORAGE_GB_HOUR", "1e3"),

@@ -57,10 +57,16 @@ impl From<PasswordError> for LoginError {
     }
 }
 
+/// How many times the quota of an account from one address an account, and an address,
+/// have in all.
+const WIDE: u64 = 10;
+
 /// Signs in by e-mail and password.
 ///
-/// Failures are counted by account (also by one that does not exist) and by
-/// address; whoever has used up the quota of either is not looked at. The count is
+/// Failures are counted by account (also by one that does not exist) from an address,
+/// and, ten times as many ([`WIDE`]), by account and by address alone: who mistypes a
+/// password locks out neither a whole office behind one address nor, from elsewhere,
+/// the account's owner. Whoever has used up a quota is not looked at. The count is
 /// read and written while a password slot is held, so that many tries at once get
 /// at most a slot's number beyond the quota.
 ///
@@ -87,13 +93,17 @@ async fn try_login(
     password: String,
     peer: Option<IpAddr>,
 ) -> Result<Tokens, LoginError> {
+    let narrow = app.config.limits.login_failures;
+    let wide = narrow.saturating_mul(WIDE);
+    let place = peer.map(|peer| network(peer).to_string());
     let account = format!("account:{email}");
-    let mut keys = vec![account.clone()];
-    keys.extend(peer.map(|peer| format!("address:{}", network(peer))));
+    let pair = format!("account:{email} address:{}", place.as_deref().unwrap_or_default());
+    let mut limits = vec![(account.clone(), wide), (pair.clone(), narrow)];
+    limits.extend(place.map(|place| (format!("address:{place}"), wide)));
 
     let slot = Slot::acquire().await?;
-    for key in &keys {
-        let limit = app.config.limits.login_failures;
+    for (key, limit) in &limits {
+        let limit = *limit;
         if let Some(wait) = sessions::throttled(&app.db, key, limit).await? {
             app.metrics.limit_hit("login_failures");
             let retry_after = u64::try_from(wait).unwrap_or(0).div_ceil(1_000_000);
@@ -106,6 +116,7 @@ async fn try_login(
 
     let mut tx = app.db.begin().await?;
     let Some(user) = user.filter(|user| right && user.disabled_at.is_none()) else {
+        let keys: Vec<String> = limits.into_iter().map(|(key, _)| key).collect();
         sessions::count_failure(&mut tx, &keys).await?;
         tx.commit().await?;
         return Err(LoginError::Refused);
@@ -113,6 +124,7 @@ async fn try_login(
     // The failures of the address stay: one good account must not clean the slate
     // of whoever tries many.
     sessions::forget_failures(&mut tx, &account).await?;
+    sessions::forget_failures(&mut tx, &pair).await?;
     let (refresh, hash) = token::new_refresh_token();
     let session = sessions::create(&mut tx, user.id, &hash).await?;
     tx.commit().await?;

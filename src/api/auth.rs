@@ -1,11 +1,12 @@
 //! Sign-in, refresh, logout, me.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Extension;
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -59,6 +60,7 @@ struct Login {
 async fn login(
     State(app): State<App>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
     Json(body): Json<Login>,
 ) -> Result<Response> {
     if body.email.len() > MAX_EMAIL {
@@ -68,8 +70,34 @@ async fn login(
         return Err(ApiError::invalid_field("password", "has at most 1024 characters"));
     }
     let peer = peer.map(|Extension(ConnectInfo(address))| address.ip());
+    let peer = peer.map(|peer| client_address(&app.config.trusted_proxies, peer, &headers));
     let tokens = accounts::login(&app, &body.email, body.password, peer).await?;
     Ok(respond(tokens))
+}
+
+/// Where a request comes from: the peer, or what a proxy that is trusted says of its own
+/// peer. Proxies add to the end of `X-Forwarded-For`, so it is read from there, and what
+/// stands before the first address that is no trusted proxy is the client's own word.
+fn client_address(trusted: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let is_trusted =
+        |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
+    let mut at = peer;
+    let values: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    for value in values.into_iter().rev() {
+        if !is_trusted(at) {
+            break;
+        }
+        match value.trim().parse() {
+            Ok(before) => at = before,
+            Err(_) => break,
+        }
+    }
+    at
 }
 
 #[derive(Deserialize, ToSchema)]

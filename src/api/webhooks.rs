@@ -23,7 +23,7 @@ use super::fields::{Check, Text};
 use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::db::webhooks::{self, Delivery, Event, MAX_WEBHOOKS, Wanted, Webhook};
-use crate::db::{new_id, projects};
+use crate::db::{Tx, new_id, projects};
 use crate::server::App;
 use crate::webhooks::SigningSecret;
 
@@ -287,20 +287,30 @@ fn accepted(delivery: Option<Delivery>) -> Result<Response> {
     Ok((StatusCode::ACCEPTED, axum::Json(Shown::from(delivery))).into_response())
 }
 
-fn disabled() -> ApiError {
-    ApiError::conflict("disabled", "The webhook is disabled: enable it first.")
+/// # Errors
+///
+/// 409 if the webhook takes no message by hand now.
+async fn takes(tx: &mut Tx, webhook: &Webhook) -> Result<()> {
+    if !webhook.enabled {
+        return Err(ApiError::conflict("disabled", "The webhook is disabled: enable it first."));
+    }
+    if webhooks::is_full(tx, webhook.id).await? {
+        return Err(ApiError::conflict(
+            "too_many_pending",
+            "Many messages wait for this webhook already: wait until its receiver takes them.",
+        ));
+    }
+    Ok(())
 }
 
 /// Send a test message
 #[utoipa::path(post, path = "/v1/webhooks/{webhook_id}/ping", tag = "Webhooks", operation_id = "ping_webhook",
     responses((status = ACCEPTED, description = "The delivery, which is tried at once.", body = Shown),
-        (status = CONFLICT, description = "The webhook is disabled, or a request with this `Idempotency-Key` is still running.", body = Problem, content_type = "application/problem+json")))]
+        (status = CONFLICT, description = "The webhook is disabled, or 100 messages wait for it, or a request with this `Idempotency-Key` is still running.", body = Problem, content_type = "application/problem+json")))]
 async fn ping(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<Response> {
     let webhook = find(&app, &caller, id).await?;
-    if !webhook.enabled {
-        return Err(disabled());
-    }
     let mut tx = app.db.begin().await?;
+    takes(&mut tx, &webhook).await?;
     let delivery = webhooks::ping(&mut tx, &webhook).await?;
     tx.commit().await?;
     accepted(delivery)
@@ -343,7 +353,7 @@ async fn delivery(
 /// As a new delivery with the same `webhook-id`.
 #[utoipa::path(post, path = "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", tag = "Webhooks", operation_id = "redeliver_webhook_delivery",
     responses((status = ACCEPTED, description = "The new delivery, which is tried at once.", body = Shown),
-        (status = CONFLICT, description = "The webhook is disabled, or a request with this `Idempotency-Key` is still running.", body = Problem, content_type = "application/problem+json")))]
+        (status = CONFLICT, description = "The webhook is disabled, or 100 messages wait for it, or a request with this `Idempotency-Key` is still running.", body = Problem, content_type = "application/problem+json")))]
 async fn redeliver(
     State(app): State<App>,
     caller: Caller,
@@ -354,9 +364,7 @@ async fn redeliver(
     let row = webhooks::delivery(&mut tx, caller.user_id, id, delivery_id)
         .await?
         .ok_or_else(|| ApiError::not_found("delivery"))?;
-    if !webhook.enabled {
-        return Err(disabled());
-    }
+    takes(&mut tx, &webhook).await?;
     let again = webhooks::redeliver(&mut tx, &row).await?;
     tx.commit().await?;
     accepted(again)

@@ -4,8 +4,9 @@
 //! at one moment; then every object that the copy refers to. Objects never change and
 //! are stored before the row that refers to them, so all of them are there already:
 //! whatever was acknowledged before the backup began is in it, and whatever comes
-//! later is in it whole or not at all. Only a deletion can take an object away before
-//! it is copied; then the database is copied anew.
+//! later is in it whole or not at all. Only a deletion, or an ingest that ends with its
+//! archive, can take an object away before it is copied; then the database is copied
+//! anew.
 //!
 //! # The folder
 //!
@@ -185,6 +186,7 @@ async fn objects(storage: &Storage, dir: &Path) -> anyhow::Result<Result<Vec<Str
         keys.extend([pack.clone(), index.clone()]);
     }
     keys.extend(referred.artifacts.iter().map(|(key, ..)| key.clone()));
+    keys.extend(referred.archives.iter().cloned());
     for (manifest,) in &referred.snapshots {
         keys.insert(manifest.clone());
         if let Some(folder) = manifest.strip_suffix("manifest") {

@@ -4,10 +4,13 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::Deserialize;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::types::Json;
 use sqlx::{Connection as _, Executor as _};
 use uuid::Uuid;
 
+use super::repositories::ArchiveCame;
 use super::{Db, DbError, Result, args, statements};
 
 statements! {
@@ -16,6 +19,8 @@ statements! {
     SNAPSHOTS = "SELECT manifest_key FROM snapshots";
     UPLOADS = "SELECT id FROM git_uploads";
     REPOSITORIES = "SELECT id FROM repositories";
+    INGESTS = "SELECT payload FROM jobs WHERE kind = 'ingest' \
+               AND status IN ('queued', 'running')";
 }
 
 /// Newest version of the schema that this program knows.
@@ -73,11 +78,26 @@ pub struct Referred {
     pub uploads: Vec<(Uuid,)>,
     /// Ids of repositories, which may own archives.
     pub repositories: Vec<(Uuid,)>,
+    /// Keys of archives that came and wait for their ingest: only its job names them.
+    pub archives: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Waiting {
+    archive: Option<ArchiveCame>,
 }
 
 /// See [`Referred`].
 pub async fn referred(db: &Db) -> Result<Referred> {
+    let ingests: Vec<(Json<Waiting>,)> = db.conn().fetch_all(INGESTS, args![]).await?;
     Ok(Referred {
+        archives: ingests
+            .into_iter()
+            .filter_map(|(payload,)| payload.0.archive)
+            // What is yet to be fetched is not stored.
+            .filter(|came| !came.fetch)
+            .map(|came| came.key)
+            .collect(),
         packs: db.conn().fetch_all(PACKS, args![]).await?,
         artifacts: db.conn().fetch_all(ARTIFACTS, args![]).await?,
         snapshots: db.conn().fetch_all(SNAPSHOTS, args![]).await?,

@@ -120,6 +120,31 @@ pub enum Heartbeat {
 /// How often a job is tried before it ends as failed.
 pub const MAX_ATTEMPTS: i64 = 5;
 
+/// A delivery that may go out: none to the same webhook is under way, and few of the
+/// same account are, so that one receiver that answers slowly holds up nobody else.
+macro_rules! due_delivery {
+    () => {
+        "q.kind = 'webhook' AND NOT EXISTS ( \
+             SELECT 1 FROM jobs r JOIN webhook_deliveries rd ON rd.id = r.subject_id \
+             JOIN webhook_deliveries qd ON qd.webhook_id = rd.webhook_id \
+             WHERE r.status = 'running' AND r.kind = 'webhook' AND qd.id = q.subject_id) \
+         AND (SELECT count(*) FROM jobs r WHERE r.status = 'running' AND r.kind = 'webhook' \
+              AND r.owner_id = q.owner_id) < 4"
+    };
+}
+macro_rules! claim_delivery {
+    () => {
+        concat!(
+            "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, \
+             fence = fence + 1, attempt = attempt + 1, started_at = $3 \
+             WHERE id = (SELECT q.id FROM jobs q WHERE q.status = 'queued' AND q.run_at <= $3 \
+                         AND ",
+            due_delivery!(),
+            " ORDER BY q.run_at, q.id LIMIT 1"
+        )
+    };
+}
+
 statements! {
     INSERT = "INSERT INTO jobs (id, owner_id, kind, subject_id, payload, status, run_at, \
               max_attempts, cancel_requested, created_at) \
@@ -145,17 +170,10 @@ statements! {
          RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
     );
     CLAIM_DELIVERY = pair(
-        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
-         attempt = attempt + 1, started_at = $3 \
-         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
-                     AND kind = 'webhook' ORDER BY run_at, id LIMIT 1) AND status = 'queued' \
-         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence",
-        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
-         attempt = attempt + 1, started_at = $3 \
-         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
-                     AND kind = 'webhook' ORDER BY run_at, id LIMIT 1 \
-                     FOR UPDATE SKIP LOCKED) AND status = 'queued' \
-         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
+        concat!(claim_delivery!(), ") AND status = 'queued' \
+         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"),
+        concat!(claim_delivery!(), " FOR UPDATE OF q SKIP LOCKED) AND status = 'queued' \
+         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence")
     );
     EXTEND = "UPDATE jobs SET lease_until = $3 \
               WHERE id = $1 AND fence = $2 AND status = 'running' RETURNING cancel_requested";
@@ -183,8 +201,8 @@ statements! {
                   RETURNING id";
     NEXT_RUN = "SELECT run_at FROM jobs WHERE status = 'queued' AND kind <> 'webhook' \
                 ORDER BY run_at, id LIMIT 1";
-    NEXT_DELIVERY = "SELECT run_at FROM jobs WHERE status = 'queued' AND kind = 'webhook' \
-                     ORDER BY run_at, id LIMIT 1";
+    NEXT_DELIVERY = concat("SELECT q.run_at FROM jobs q WHERE q.status = 'queued' AND ",
+                           due_delivery!(), " ORDER BY q.run_at, q.id LIMIT 1");
     PENDING = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')";
     DROP_ENDED = "DELETE FROM jobs WHERE status IN ('done', 'cancelled') AND finished_at < $1";
     SCHEDULED = "SELECT id FROM jobs WHERE subject_id = $1 AND kind = 'cleanup' \

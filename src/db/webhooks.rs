@@ -60,6 +60,8 @@ pub const OVERLAP: i64 = 24 * 3_600_000_000;
 pub const KEPT: i64 = 30 * 24 * 3_600_000_000;
 /// Webhooks of one project.
 pub const MAX_WEBHOOKS: usize = 20;
+/// Messages that may wait for one webhook before none is added by hand.
+pub const MAX_PENDING: u32 = 100;
 /// Findings that one `finding.new` names; `count` tells how many there are.
 pub const MAX_FINDINGS: u32 = 50;
 
@@ -105,6 +107,8 @@ statements! {
                RETURNING failing_since";
     ADD = "INSERT INTO webhook_deliveries (id, webhook_id, owner_id, message_id, event, payload, \
            status, next_attempt_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $7)";
+    PENDING = "SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries \
+               WHERE webhook_id = $1 AND status = 'pending' LIMIT $2) AS waiting";
     DELIVERY = concat("SELECT ", delivery!(), " FROM webhook_deliveries \
                        WHERE id = $1 AND webhook_id = $2 AND owner_id = $3");
     DELIVERY_BY_ID = concat("SELECT ", delivery!(), " FROM webhook_deliveries WHERE id = $1");
@@ -422,6 +426,12 @@ pub async fn ping(tx: &mut Tx, webhook: &Webhook) -> Result<Option<Delivery>> {
     let payload = message("ping", &data);
     let id = add(tx, webhook.id, webhook.owner_id, new_id(), "ping", &payload).await?;
     tx.fetch_optional(DELIVERY_BY_ID, args![id]).await
+}
+
+/// True if so many messages wait for this webhook that none may be added by hand.
+pub async fn is_full(conn: impl Into<Conn<'_>>, webhook_id: Uuid) -> Result<bool> {
+    let (count,): (i64,) = conn.into().fetch_one(PENDING, args![webhook_id, MAX_PENDING]).await?;
+    Ok(count >= i64::from(MAX_PENDING))
 }
 
 /// Sends a message again, as a new delivery with the same `webhook-id`, so that a

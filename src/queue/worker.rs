@@ -86,8 +86,9 @@ impl JobContext {
     }
 }
 
-/// Deliveries of messages that run side by side. They only wait for answers.
-const DELIVERIES: usize = 4;
+/// Deliveries of messages that run side by side, at most a quarter of them for one
+/// account. They only wait for answers.
+const DELIVERIES: usize = 16;
 
 /// The workers of this process.
 #[derive(Debug)]

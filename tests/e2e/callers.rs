@@ -147,7 +147,7 @@ impl Objects {
         let hook = owner.post(&hooks, body).await.expect(201).json();
         let ping = format!("/v1/webhooks/{}/ping", text(&hook["id"]));
         let ping = owner.post(&ping, json!({})).await.expect(202).json();
-        let session = form(owner.request(Method::POST, "/v1/sessions"));
+        let session = samples::form(owner.request(Method::POST, "/v1/sessions"));
         let session = Client::send(session).await.expect(201).json();
         let findings = owner.findings(&text(&done["repository_id"])).await;
         Self(vec![
@@ -172,26 +172,11 @@ impl Objects {
     }
 }
 
-/// A form with an archive of one file.
-fn form(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(0o644);
-    header.set_size(8);
-    archive.append_data(&mut header, "README.md", &b"# A tree"[..]).expect("a tar");
-    let mut body = b"--b\r\nContent-Disposition: form-data; name=\"file\"; \
-                     filename=\"a.tar\"\r\n\r\n"
-        .to_vec();
-    body.extend(archive.into_inner().expect("a tar"));
-    body.extend(b"\r\n--b--\r\n");
-    request.header("content-type", "multipart/form-data; boundary=b").body(body)
-}
-
 async fn send(client: &Client, operation: &Operation, path: &str) -> Answer {
     let request = client.request(operation.method.clone(), path);
     Client::send(match &operation.body {
         Some(body) => request.json(body),
-        None if operation.form => form(request),
+        None if operation.form => samples::form(request),
         None => request,
     })
     .await

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::on_both;
 use crate::support::client::text;
-use crate::support::{Git, Place, samples, until};
+use crate::support::server::files_below;
+use crate::support::{Client, Git, Place, samples, until};
 
 on_both!(a_push_and_its_scan_are_on_the_bill);
 
@@ -215,6 +216,30 @@ async fn a_backup_taken_while_pushes_come_restores_to_a_server_that_serves() {
 fn place_address(push_url: &str) -> String {
     let (_, rest) = push_url.split_once('@').expect("a user");
     rest.split('/').next().expect("a host").to_owned()
+}
+
+/// An archive that was taken and waits for its ingest is named by its job alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_holds_archives_that_wait() {
+    let place = Place::sqlite();
+    let server = place.start_with(&["--no-worker"]).await;
+    let client = server.admin().await;
+    let project = client.post("/v1/projects", json!({"name": "p"})).await.expect(201).json();
+    let path = format!("/v1/projects/{}/repositories", text(&project["id"]));
+    let sent = samples::form(client.request(reqwest::Method::POST, &path));
+    let made = Client::send(sent).await.expect(201).json();
+    let backup = |name: &str| place.dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let done = place.run(&["backup", &backup("whole")], "").await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let archives = format!("objects/archives/{}", text(&made["id"]));
+    assert_eq!(files_below(&place.dir.path().join("whole").join(&archives)).len(), 1);
+    // Without it there is no whole backup, and none is claimed.
+    for file in files_below(&place.data().join(&archives)) {
+        std::fs::remove_file(file).expect("removed");
+    }
+    let refused = place.run(&["backup", &backup("part")], "").await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("is missing in storage"), "{}", refused.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]

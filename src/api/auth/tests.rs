@@ -178,10 +178,19 @@ async fn failures_are_throttled_by_account_and_by_address() {
         // A success forgets the failures of the account, not those of the address.
         assert_eq!(server.try_login(EMAIL, "wrong password").await.0, 401, "{}", server.name);
         server.login(EMAIL).await;
-        for _ in 0..2 {
+        for _ in 0..3 {
             assert_eq!(server.try_login("eve@example.org", "wrong password").await.0, 401);
         }
-        // The address has used up its three: the right password is not looked at.
+        // That account is closed from here, and no other.
+        assert_eq!(server.try_login("eve@example.org", "wrong password").await.0, 429);
+        server.login(EMAIL).await;
+        let mut tx = server.app.db.begin().await.unwrap();
+        for _ in 0..26 {
+            let key = "address:127.0.0.1".to_owned();
+            sessions::count_failure(&mut tx, &[key]).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        // The address has used up its thirty: the right password is not looked at.
         let body = json!({"email": EMAIL, "password": PASSWORD});
         let request = server.request(Method::POST, "/v1/auth/login").json(&body);
         let response = request.send().await.unwrap();
@@ -191,14 +200,32 @@ async fn failures_are_throttled_by_account_and_by_address() {
         // The account alone, from wherever.
         let mut tx = server.app.db.begin().await.unwrap();
         sessions::forget_failures(&mut tx, "address:127.0.0.1").await.unwrap();
-        for _ in 0..3 {
+        for _ in 0..30 {
             let key = format!("account:{EMAIL}");
             sessions::count_failure(&mut tx, &[key]).await.unwrap();
         }
         tx.commit().await.unwrap();
         assert_eq!(server.try_login("ADA@example.org", PASSWORD).await.0, 429);
-        assert_eq!(server.try_login("eve@example.org", "wrong password").await.0, 401);
+        assert_eq!(server.try_login("kim@example.org", "wrong password").await.0, 401);
     }
+}
+
+#[test]
+fn only_a_trusted_proxy_says_where_a_request_comes_from() {
+    let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+    let of = |peer: &str, forwarded: &[&str]| {
+        let mut headers = header::HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        super::client_address(&trusted, peer.parse().unwrap(), &headers).to_string()
+    };
+    assert_eq!(of("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "anybody may say so");
+    assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
+    assert_eq!(of("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+    assert_eq!(of("::ffff:10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+    assert_eq!(of("10.0.0.1", &["1.1.1.1, 198.51.100.7", "10.0.0.2"]), "198.51.100.7");
+    assert_eq!(of("10.0.0.1", &["nonsense"]), "10.0.0.1");
 }
 
 #[tokio::test]

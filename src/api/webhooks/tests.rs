@@ -22,6 +22,7 @@ use crate::db::findings::{Coverage, merge};
 use crate::db::jobs::{self, JobKind, NewJob};
 use crate::db::scans::{self, Ending};
 use crate::db::testing::{Tenant, TestDb};
+use crate::db::webhooks::MAX_PENDING;
 use crate::db::{Sql, args, new_id};
 use crate::queue::Workers;
 use crate::scan::{Confidence, EngineKind, Finding, Location, Severity, Span};
@@ -259,18 +260,40 @@ async fn who_wants_no_more_is_disabled_and_redirects_are_not_followed() {
     }
 }
 
-/// Four receivers hang, which is all that are sent to at once; the one worker goes on.
+/// Receivers hang; whoever else is to be told is told, and the one worker goes on.
 #[tokio::test]
-async fn a_slow_receiver_keeps_no_work_waiting() {
+async fn a_slow_receiver_keeps_nobody_waiting() {
     let server = start(crate::db::testing::sqlite().await, true).await;
     let (ada, token) = signed_in(&server, "ada@example.org").await;
-    let receiver = Receiver::start(&[0; 5]).await;
-    let (hook, _) = hook(&server, ada, &token, &receiver.url, &["upload.ready"]).await;
+    let (eve, eves) = signed_in(&server, "eve@example.org").await;
+    let (slow, quick) = (Receiver::start(&[0; 30]).await, Receiver::start(&[]).await);
+    let (hook_slow, _) = hook(&server, ada, &token, &slow.url, &["upload.ready"]).await;
+    let (hook_quick, _) = hook(&server, ada, &token, &quick.url, &["upload.ready"]).await;
     let workers = Workers::start(&server.app);
+    let ping = async |hook: &str, token: &str| {
+        let (status, _) = server.post(&format!("{hook}/ping"), token, &json!({})).await;
+        assert_eq!(status, 202);
+    };
     for _ in 0..5 {
-        server.post(&format!("{hook}/ping"), &token, &json!({})).await;
+        ping(&hook_slow, &token).await;
     }
-    receiver.wait_for(4).await;
+    // One at a time goes to one webhook, so another of the account has its turn.
+    slow.wait_for(1).await;
+    ping(&hook_quick, &token).await;
+    quick.wait_for(1).await;
+    assert_eq!(slow.got().len(), 1);
+    // And four at a time to one account, so another account has its turn.
+    for _ in 0..6 {
+        let (more, _) = hook(&server, ada, &token, &slow.url, &["upload.ready"]).await;
+        ping(&more, &token).await;
+    }
+    slow.wait_for(4).await;
+    let (hook_eve, _) = hook(&server, eve, &eves, &quick.url, &["upload.ready"]).await;
+    ping(&hook_eve, &eves).await;
+    quick.wait_for(2).await;
+    assert_eq!(slow.got().len(), 4);
+    let hook = hook_slow;
+
     let mut tx = server.app.db.begin().await.unwrap();
     let subject_id = new_id();
     let payload = json!({ "prefixes": [] });
@@ -450,4 +473,19 @@ async fn every_try_passes_the_guard() {
     assert!(receiver.got().is_empty());
     server.app.stopping.cancel();
     workers.stopped().await;
+}
+
+#[tokio::test]
+async fn only_so_many_messages_are_added_by_hand() {
+    for server in both().await {
+        let (ada, token) = signed_in(&server, "ada@example.org").await;
+        let (hook, _) =
+            hook(&server, ada, &token, "http://127.0.0.1:1029/hook", &["upload.ready"]).await;
+        let ping = format!("{hook}/ping");
+        for _ in 0..MAX_PENDING {
+            assert_eq!(server.post(&ping, &token, &json!({})).await.0, 202, "{}", server.name);
+        }
+        let (status, problem) = server.post(&ping, &token, &json!({})).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("too_many_pending")));
+    }
 }

@@ -86,3 +86,18 @@ pub async fn demo(git: &Git) -> Work {
     }
     work
 }
+
+/// A form with an archive of one file.
+pub fn form(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(8);
+    archive.append_data(&mut header, "README.md", &b"# A tree"[..]).expect("a tar");
+    let mut body = b"--b\r\nContent-Disposition: form-data; name=\"file\"; \
+                     filename=\"a.tar\"\r\n\r\n"
+        .to_vec();
+    body.extend(archive.into_inner().expect("a tar"));
+    body.extend(b"\r\n--b--\r\n");
+    request.header("content-type", "multipart/form-data; boundary=b").body(body)
+}
