@@ -3,7 +3,7 @@
 //! With the embedded database one process serves, so it may remember an answer: for a
 //! second at most ([`LIFE`]), which spares each request of a busy client one of its
 //! two reads. What takes an answer back (the end of a session, a key deleted, an
-//! account changed) marks its transaction by [`Tx::forget_callers`], in the function
+//! account changed) marks its transaction by [`crate::db::Tx::forget_callers`], in the function
 //! that writes the row, so that no caller of it can leave that out; the commit then
 //! forgets everybody. So an access token stops working with the answer to the logout.
 //! Another process on the same file (`sluice user …`) is not heard here: what it

@@ -24,6 +24,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("sources", sources::STATEMENTS),
         ("uploads", uploads::STATEMENTS),
         ("uploads::push", uploads::push::STATEMENTS),
+        ("uploads::refs", uploads::refs::STATEMENTS),
         ("usage", usage::STATEMENTS),
         ("users", users::STATEMENTS),
         ("webhooks", webhooks::STATEMENTS),

@@ -8,6 +8,7 @@
 //! process that dies in the middle of a push leaves no row to repair.
 
 pub mod push;
+pub mod refs;
 #[cfg(test)]
 mod tests;
 
@@ -41,8 +42,9 @@ statements! {
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
     INSERT_CLOSED = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, \
                      scan, token_hash, status, head_commit, head_ref, pushes, created_at, \
-                     pushed_at, expires_at, deleted_at) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, 'ready', $8, $9, 1, $10, $10, $10, $10)";
+                     pushed_at, expires_at, deleted_at, internal) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, 'ready', $8, $9, 1, $10, $10, $10, $10, \
+                     $11)";
     COUNT_OPEN = "SELECT count(*) FROM git_uploads \
                   WHERE owner_id = $1 AND deleted_at IS NULL AND expires_at > $2";
     GET = concat(
@@ -389,11 +391,18 @@ pub struct ClosedUpload {
     pub packs: Vec<NewPack>,
 }
 
-/// Records a history as that of a remote which never answered: it is deleted from the
-/// start. So whoever reads a history, rebuilds a cache or removes what is stored of a
-/// repository meets one kind of row, however the objects came.
-pub async fn insert_closed(tx: &mut Tx, repository: &Repository, new: &ClosedUpload) -> Result<()> {
+/// Records a history as the store of the repository (see [`internal`]), in place of the
+/// one that an earlier archive brought.
+pub async fn replace_internal(
+    tx: &mut Tx,
+    repository: &Repository,
+    new: &ClosedUpload,
+) -> Result<()> {
     let at = now();
+    let old: Option<Upload> = tx.fetch_optional(INTERNAL, args![repository.id]).await?;
+    if let Some(old) = old {
+        drop_internal(tx, old.id).await?;
+    }
     // No token has this hash: it is that of nothing, and not of the right length.
     let no_token: &[u8] = &[];
     tx.execute(
@@ -408,12 +417,14 @@ pub async fn insert_closed(tx: &mut Tx, repository: &Repository, new: &ClosedUpl
             no_token,
             &new.head_commit,
             &new.head_ref,
-            at
+            at,
+            true
         ],
     )
     .await?;
     push::record(tx, new.id, &new.refs, &new.shallow, &new.packs, at).await?;
-    push::keep(tx, new.id, repository, &new.packs).await
+    let (owner_id, project_id) = (repository.owner_id, repository.project_id);
+    push::keep(tx, new.id, owner_id, project_id, &new.packs).await
 }
 
 /// All refs, in the order of their names' bytes.

@@ -4,7 +4,7 @@
 //! dies in between leaves it to the next try. What is unpacked of it lives in a scratch
 //! folder of this process, and of that only the snapshot stays, and the packs of a
 //! `.git` if there was one: they are recorded as those of a remote that never answered
-//! ([`uploads::insert_closed`]), so that the history is scanned as after a push.
+//! ([`uploads::replace_internal`]), so that the history is scanned as after a push.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -370,7 +370,7 @@ async fn finish(
         let repository =
             repositories::by_id(&mut tx, job.subject_id).await?.ok_or(DbError::Fenced)?;
         if let Some(history) = &history {
-            uploads::insert_closed(&mut tx, &repository, history).await?;
+            uploads::replace_internal(&mut tx, &repository, history).await?;
         }
         if came.scan {
             let upload = history.as_ref().map(|history| history.id);

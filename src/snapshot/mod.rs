@@ -78,6 +78,7 @@
 //! The digest names the whole; [`Snapshot::verify`] checks it.
 
 mod cache;
+mod compress;
 mod error;
 mod frame;
 mod manifest;

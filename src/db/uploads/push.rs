@@ -4,20 +4,17 @@
 //! then a queued job. Jobs keep to it too, so that two transactions never wait for
 //! each other.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value as JsonValue, json};
-use sluice_git::refs::{self, Decision, reason};
+use sluice_git::refs::{self, Decision};
 use sluice_git::{Command, ObjectId};
 use uuid::Uuid;
 
-use super::{Ref, Upload, columns};
+use super::refs::{add_shallow, bound, current, head, move_refs};
+use super::{Upload, columns};
 use crate::db::jobs::{self, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
 use crate::db::usage::{self, Kept, Kind};
-use crate::db::{
-    Args, Conn, DbError, Result, Tx, Value, args, new_id, now, repositories, statements,
-};
+use crate::db::{Result, Tx, Value, args, new_id, now, repositories, statements};
 
 statements! {
     LOCK = pair(
@@ -30,11 +27,6 @@ statements! {
              WHERE id = $1 AND (deleted_at IS NULL OR internal) FOR UPDATE"
         )
     );
-    COUNT_REFS = "SELECT count(*) FROM upload_refs WHERE upload_id = $1";
-    HEADS = "SELECT name, oid FROM upload_refs WHERE upload_id = $1 AND name IN ($2, $3, $4, $5)";
-    FIRST_BRANCH = "SELECT name, oid FROM upload_refs \
-                    WHERE upload_id = $1 AND name >= 'refs/heads/' AND name < 'refs/heads0' \
-                    ORDER BY name LIMIT 1";
     ADD_PACK = "INSERT INTO upload_packs (upload_id, name, pack_key, index_key, bytes, objects, \
                 created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
     ADD_PUSH = "INSERT INTO pushes (id, upload_id, owner_id, project_id, commands, observations, \
@@ -183,21 +175,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     move_refs(tx, upload.id, &push.commands, &outcome.decisions, at).await?;
     add_shallow(tx, upload.id, &push.new_shallow).await?;
     if let Some(pack) = &push.pack {
-        let rows = tx
-            .execute(
-                ADD_PACK,
-                args![
-                    upload.id,
-                    &pack.name,
-                    &pack.pack_key,
-                    &pack.index_key,
-                    pack.bytes,
-                    pack.objects,
-                    at
-                ],
-            )
-            .await?;
-        outcome.recorded = rows == 1;
+        outcome.recorded = add_pack(tx, upload.id, pack, at).await?;
     }
 
     // 4. Where HEAD points now, and what follows from it.
@@ -312,27 +290,20 @@ async fn meter(
     )
     .await?;
     if let Some(pack) = push.pack.as_ref().filter(|_| recorded) {
-        let kept = |key, bytes| Kept { key, holder_id: upload.id, owner_id, project_id, bytes };
-        let kept = [kept(&*pack.pack_key, pack.bytes), kept(&*pack.index_key, pack.index_bytes)];
-        usage::keep(tx, &kept).await?;
+        keep(tx, upload.id, owner_id, project_id, std::slice::from_ref(pack)).await?;
     }
     Ok(())
 }
 
-/// Counts what is stored of packs that came into a repository without a push.
+/// Counts what is stored of packs.
 pub(super) async fn keep(
     tx: &mut Tx,
     upload_id: Uuid,
-    repository: &repositories::Repository,
+    owner_id: Uuid,
+    project_id: Uuid,
     packs: &[NewPack],
 ) -> Result<()> {
-    let kept = |key, bytes| Kept {
-        key,
-        holder_id: upload_id,
-        owner_id: repository.owner_id,
-        project_id: repository.project_id,
-        bytes,
-    };
+    let kept = |key, bytes| Kept { key, holder_id: upload_id, owner_id, project_id, bytes };
     let kept: Vec<Kept<'_>> = packs
         .iter()
         .flat_map(|pack| {
@@ -340,6 +311,13 @@ pub(super) async fn keep(
         })
         .collect();
     usage::keep(tx, &kept).await
+}
+
+/// Records a pack; false if the upload has it already.
+async fn add_pack(tx: &mut Tx, upload_id: Uuid, pack: &NewPack, at: i64) -> Result<bool> {
+    let args =
+        args![upload_id, &pack.name, &pack.pack_key, &pack.index_key, pack.bytes, pack.objects, at];
+    Ok(tx.execute(ADD_PACK, args).await? == 1)
 }
 
 /// Refs, shallow commits and packs of an upload that has none yet.
@@ -362,97 +340,7 @@ pub(super) async fn record(
     move_refs(tx, upload_id, &commands, &vec![Decision::Write; commands.len()], at).await?;
     add_shallow(tx, upload_id, shallow).await?;
     for pack in packs {
-        tx.execute(
-            ADD_PACK,
-            args![
-                upload_id,
-                &pack.name,
-                &pack.pack_key,
-                &pack.index_key,
-                pack.bytes,
-                pack.objects,
-                at
-            ],
-        )
-        .await?;
-    }
-    Ok(())
-}
-
-/// Above this number of commands all refs are read instead of those needed: the
-/// statement would grow beyond what is worth preparing.
-const MANY: usize = 64;
-
-/// The refs that the decision needs.
-async fn current(
-    tx: &mut Tx,
-    upload_id: Uuid,
-    commands: &[Command],
-) -> Result<BTreeMap<String, ObjectId>> {
-    let rows: Vec<Ref> = if commands.len() > MANY {
-        super::refs(&mut *tx, upload_id).await?
-    } else {
-        let needed = refs::needed(commands);
-        let mut args = Args::default();
-        let upload = args.add(upload_id);
-        let names: Vec<String> = needed.names.iter().map(|name| args.add(name)).collect();
-        let mut sql = format!(
-            "SELECT name, oid FROM upload_refs WHERE upload_id = {upload} AND (name IN ({})",
-            names.join(", ")
-        );
-        for prefix in &needed.prefixes {
-            // `0` follows `/`: all names below this one.
-            let from = args.add(prefix);
-            let to = args.add(format!("{}0", prefix.trim_end_matches('/')));
-            sql.push_str(&format!(" OR (name >= {from} AND name < {to})"));
-        }
-        sql.push(')');
-        Conn::from(&mut *tx).fetch_filtered(&sql, args).await?
-    };
-    rows.into_iter()
-        .map(|row| {
-            let id = ObjectId::from_hex(row.oid.as_bytes()).map_err(|error| {
-                DbError::Defect(sqlx::Error::Decode(format!("ref {}: {error}", row.name).into()))
-            })?;
-            Ok((row.name, id))
-        })
-        .collect()
-}
-
-/// Refuses the creations that would bring the upload above its number of refs. The
-/// push was checked before it was received, but another may have come meanwhile.
-async fn bound(
-    tx: &mut Tx,
-    push: &CommitPush,
-    current: &BTreeMap<String, ObjectId>,
-    decisions: &mut [Decision],
-) -> Result<()> {
-    let creates = |command: &Command, decision: &Decision| {
-        *decision == Decision::Write && !current.contains_key(&command.name)
-    };
-    if !push.commands.iter().zip(&*decisions).any(|(c, d)| creates(c, d)) {
-        return Ok(());
-    }
-    let (count,) = tx.fetch_one::<(i64,)>(COUNT_REFS, args![push.upload_id]).await?;
-    let deleted = decisions.iter().filter(|d| **d == Decision::Delete).count();
-    let count = usize::try_from(count).unwrap_or(0).saturating_sub(deleted);
-    let mut room = push.max_refs.saturating_sub(count);
-    let mut refused = false;
-    for (command, decision) in push.commands.iter().zip(&mut *decisions) {
-        if creates(command, decision) {
-            match room.checked_sub(1) {
-                Some(left) => room = left,
-                None => {
-                    *decision = Decision::Reject(reason::TOO_MANY);
-                    refused = true;
-                }
-            }
-        }
-    }
-    if refused && push.atomic {
-        for decision in decisions.iter_mut().filter(|d| d.rejection().is_none()) {
-            *decision = Decision::Reject(reason::ATOMIC);
-        }
+        add_pack(tx, upload_id, pack, at).await?;
     }
     Ok(())
 }
@@ -466,96 +354,6 @@ fn commands_json(commands: &[Command], decisions: &[Decision]) -> Vec<JsonValue>
         .filter(|(_, decision)| decision.rejection().is_none())
         .map(|(c, _)| json!({ "ref": c.name, "old": hex(&c.old), "new": hex(&c.new) }))
         .collect()
-}
-
-/// Rows of one statement.
-const BATCH: usize = 500;
-
-async fn move_refs(
-    tx: &mut Tx,
-    upload_id: Uuid,
-    commands: &[Command],
-    decisions: &[Decision],
-    at: i64,
-) -> Result<()> {
-    let decided = || commands.iter().zip(decisions);
-    let deleted: Vec<&str> = decided()
-        .filter(|(_, decision)| **decision == Decision::Delete)
-        .map(|(command, _)| command.name.as_str())
-        .collect();
-    for batch in deleted.chunks(BATCH) {
-        let mut args = Args::default();
-        let upload = args.add(upload_id);
-        let names: Vec<String> = batch.iter().map(|name| args.add(*name)).collect();
-        let names = names.join(", ");
-        tx.execute_built(
-            &format!("DELETE FROM upload_refs WHERE upload_id = {upload} AND name IN ({names})"),
-            args,
-        )
-        .await?;
-    }
-    let written: Vec<(&str, String)> = decided()
-        .filter(|(_, decision)| **decision == Decision::Write)
-        .map(|(command, _)| (command.name.as_str(), command.new.to_string()))
-        .collect();
-    for batch in written.chunks(BATCH) {
-        let mut args = Args::default();
-        let (upload, at) = (args.add(upload_id), args.add(at));
-        let rows: Vec<String> = batch
-            .iter()
-            .map(|(name, oid)| {
-                let (name, oid) = (args.add(*name), args.add(oid));
-                format!("({upload}, {name}, {oid}, {at})")
-            })
-            .collect();
-        tx.execute_built(
-            &format!(
-                "INSERT INTO upload_refs (upload_id, name, oid, updated_at) VALUES {} \
-                 ON CONFLICT (upload_id, name) \
-                 DO UPDATE SET oid = excluded.oid, updated_at = excluded.updated_at",
-                rows.join(", ")
-            ),
-            args,
-        )
-        .await?;
-    }
-    Ok(())
-}
-
-async fn add_shallow(tx: &mut Tx, upload_id: Uuid, oids: &[ObjectId]) -> Result<()> {
-    for batch in oids.chunks(BATCH) {
-        let mut args = Args::default();
-        let upload = args.add(upload_id);
-        let rows: Vec<String> =
-            batch.iter().map(|oid| format!("({upload}, {})", args.add(oid.to_string()))).collect();
-        tx.execute_built(
-            &format!(
-                "INSERT INTO upload_shallow (upload_id, oid) VALUES {} ON CONFLICT DO NOTHING",
-                rows.join(", ")
-            ),
-            args,
-        )
-        .await?;
-    }
-    Ok(())
-}
-
-/// The ref that was asked for, the one that HEAD points to, `main`, `master`, the
-/// first branch: the first of these that exists. HEAD never dangles.
-async fn head(tx: &mut Tx, upload: &Upload) -> Result<Option<Ref>> {
-    let wanted = [
-        upload.wanted_ref.as_deref().unwrap_or_default(),
-        upload.head_ref.as_deref().unwrap_or_default(),
-        "refs/heads/main",
-        "refs/heads/master",
-    ];
-    let found: Vec<Ref> =
-        tx.fetch_all(HEADS, args![upload.id, wanted[0], wanted[1], wanted[2], wanted[3]]).await?;
-    let best = wanted.iter().find_map(|name| found.iter().find(|found| found.name == *name));
-    match best {
-        Some(best) => Ok(Some(best.clone())),
-        None => tx.fetch_optional(FIRST_BRANCH, args![upload.id]).await,
-    }
 }
 
 /// The repository that the push fills, and its project: made by the first push.
