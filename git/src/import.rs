@@ -19,10 +19,16 @@ use gix_hash::ObjectId;
 use tokio::sync::mpsc;
 
 use crate::{
-    check::{Observation, closure},
-    firewall::{Chunk, Counters, Failure, Limits, PackReader},
+    check::{
+        Observation,
+        closure::{Closure, Unsound},
+    },
+    firewall::{Chunk, Counters, Limits, PackReader},
     index,
 };
+
+/// Ids of objects are made with this.
+const HASH: gix_hash::Kind = gix_hash::Kind::Sha1;
 
 /// Why packs are not taken.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +84,23 @@ pub fn import(
 ) -> Result<Imported, Error> {
     let packs = objects.join("pack");
     fs::create_dir_all(&packs)?;
+    let grafts: HashSet<ObjectId> = shallow.iter().copied().collect();
+    let target = index::Target { packs: &packs, store: objects, hash: HASH, interrupt: cancel };
+    // The packs may build on each other, so what they link to is known when all are there.
+    let room = announced(sources)?;
     let mut imported = Imported::default();
+    let mut pending = Vec::new();
     for source in sources {
-        let Some(written) = write(source, &packs, objects, limits, cancel)? else { continue };
+        let closure = Closure::new(&grafts, room, cancel);
+        let indexed = write(source, &target, &closure, limits);
+        if let Some(Unsound { id, kind, flaw }) = closure.unsound() {
+            return Err(Error::Refused(format!("{kind} {id} {flaw}")));
+        }
+        let Some(index::Indexed { written, table }) = indexed? else { continue };
         if imported.packs.iter().any(|pack| pack.name == written.name) {
             continue;
         }
+        pending.push((closure, table));
         imported.packs.push(ImportedPack {
             pack: written.pack,
             index: written.index,
@@ -92,18 +109,9 @@ pub fn import(
             objects: written.objects,
         });
     }
-    let store = index::open(objects)?;
-    let grafts: HashSet<ObjectId> = shallow.iter().copied().collect();
-    for pack in &imported.packs {
-        let opened = index::Pack::open(&pack.index).map_err(|error| damaged(error, cancel))?;
-        let found = closure::check(&opened, &store, &grafts, limits, cancel);
-        let found = found.map_err(|error| match error {
-            closure::Error::Object { id, kind, flaw } => {
-                Error::Refused(format!("{kind} {id} {flaw}"))
-            }
-            closure::Error::Interrupted => Error::Cancelled,
-            closure::Error::Index(error) => damaged(error, cancel),
-        })?;
+    let store = index::open(objects, HASH)?;
+    for (closure, table) in pending {
+        let found = closure.finish(&table, &store);
         imported.missing |= found.missing.is_some();
         imported.shallow.extend(found.new_shallow);
         let room = crate::MAX_OBSERVATIONS.saturating_sub(imported.observations.len());
@@ -114,14 +122,27 @@ pub fn import(
     Ok(imported)
 }
 
+/// How many objects the packs say they hold together.
+fn announced(sources: &[PathBuf]) -> io::Result<u64> {
+    let mut sum = 0;
+    for source in sources {
+        let mut header = Vec::with_capacity(12);
+        fs::File::open(source)?.take(12).read_to_end(&mut header)?;
+        if let Some(count) = header.last_chunk::<4>().filter(|_| header.len() == 12) {
+            sum += u64::from(u32::from_be_bytes(*count));
+        }
+    }
+    Ok(sum)
+}
+
 /// Sends a file through the firewall to the indexer.
 fn write(
     source: &Path,
-    packs: &Path,
-    objects: &Path,
+    target: &index::Target<'_>,
+    closure: &Closure<'_>,
     limits: &Limits,
-    cancel: &AtomicBool,
-) -> Result<Option<index::Written>, Error> {
+) -> Result<Option<index::Indexed>, Error> {
+    let inspector = closure.inspector(index::open(target.store, HASH)?);
     let mut file = fs::File::open(source)?;
     let (sender, receiver) = mpsc::channel(4);
     std::thread::scope(|scope| {
@@ -138,28 +159,14 @@ fn write(
             }
         });
         let counters = Arc::new(Counters::default());
-        let mut reader = PackReader::new(receiver, limits.clone(), counters, Box::new(|| ()));
-        let outcome = reader
-            .declared_objects()
-            .map(|declared| index::write(&mut reader, packs, objects, declared, limits, cancel));
-        let failure = reader.failure().cloned();
+        let mut reader = PackReader::new(receiver, limits.clone(), HASH, counters);
+        let indexed = match reader.declared_objects() {
+            Ok(_) => index::receive(&mut reader, target, inspector, || ()),
+            Err(failure) => Err(failure.into()),
+        };
         drop(reader);
-        let fed = feed.join().unwrap_or_else(|_| Err(io::Error::other("the reader panicked")));
-        match (failure, outcome) {
-            (Some(Failure::Violation(violation)), _)
-            | (None, Err(Failure::Violation(violation))) => {
-                Err(Error::Refused(format!("a pack is not taken: {violation}")))
-            }
-            // The feeder ended before its time.
-            (Some(Failure::ClientGone), _) | (None, Err(Failure::ClientGone)) => {
-                fed?;
-                Err(Error::Cancelled)
-            }
-            (None, Ok(written)) => {
-                fed?;
-                written.map_err(|error| damaged(error, cancel))
-            }
-        }
+        feed.join().unwrap_or_else(|_| Err(io::Error::other("the reader panicked")))?;
+        indexed.map_err(|error| damaged(error, target.interrupt))
     })
 }
 
@@ -176,6 +183,11 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
             tracing::error!(panic = %text, "the pack decoder panicked");
             Error::Refused("a pack cannot be decoded".into())
         }
+        index::Error::Violation(violation) => {
+            Error::Refused(format!("a pack is not taken: {violation}"))
+        }
+        // The feeder ended before its time.
+        index::Error::ClientGone | index::Error::Interrupted => Error::Cancelled,
         index::Error::Io(error) => error.into(),
     }
 }

@@ -1,15 +1,18 @@
 //! The links of all objects in a pack, and whether each of them leads somewhere.
 //!
-//! A link into the pack sets bits in a table with one byte an object, which is compared with the
-//! kinds of the objects at the end. A link out of it is looked up at once and remembered; after the
-//! first that leads nowhere no more are remembered, since the pack is lost then. So memory follows
-//! the number of objects that exist, however many ids a hostile tree makes up.
+//! Links are collected while the pack is indexed, when nobody knows yet which objects it will hold.
+//! So each distinct link is remembered, and compared with the pack and the repository at the end.
+//! An honest pack links to its own objects and to some of the repository. A hostile one can make up
+//! any number of ids: once more were seen than the pack has objects, new ones are looked up in the
+//! repository at once; and when more of those are not there than the pack has objects, some lead
+//! nowhere for certain, and no more are remembered. So memory follows the number of objects that
+//! exist.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,7 +21,7 @@ use gix_object::{Find as _, Kind};
 use gix_odb::HeaderExt as _;
 
 use super::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, gitmodules, object, tree};
-use crate::{firewall::Limits, index};
+use crate::index::{Table, Visit};
 
 /// What was learned from all objects of a pack.
 #[derive(Debug, Default)]
@@ -30,39 +33,32 @@ pub(crate) struct Findings {
     pub observations: Vec<Observation>,
 }
 
-/// Why the pack as a whole is refused.
+/// An object for which the pack as a whole is refused.
 #[derive(Debug)]
-pub(crate) enum Error {
-    Object { id: ObjectId, kind: Kind, flaw: Flaw },
-    Index(index::Error),
-    Interrupted,
+pub(crate) struct Unsound {
+    pub id: ObjectId,
+    pub kind: Kind,
+    pub flaw: Flaw,
 }
 
-/// Looks at every object of `pack` once; of blobs, which link to nothing, only at the kind.
-///
-/// `store` sees the pack and the repository. `shallow` are the commits whose parents may be missing.
-/// Blocking, on all cores; ends early once `interrupt` is set.
-pub(crate) fn check(
-    pack: &index::Pack,
-    store: &gix_odb::Handle,
-    shallow: &HashSet<ObjectId>,
-    limits: &Limits,
-    interrupt: &AtomicBool,
-) -> Result<Findings, Error> {
-    let kinds = pack.kinds().map_err(Error::Index)?;
-    let shared = Shared::new(pack, &kinds, shallow, interrupt);
-    let mut inspector =
-        Inspector { shared: &shared, store: store.clone(), recent: vec![([0; 20], 0); RECENT] };
-    let visited = pack
-        .visit(&kinds, limits, interrupt, move |kind, data, at| inspector.object(kind, data, at));
-    if let Some((id, kind, flaw)) = take(&shared.flaw) {
-        return Err(Error::Object { id, kind, flaw });
-    }
-    if interrupt.load(Ordering::Relaxed) {
-        return Err(Error::Interrupted);
-    }
-    visited.map_err(Error::Index)?;
-    Ok(shared.finish(store))
+/// Collects what the objects of one pack say.
+pub(crate) struct Closure<'a> {
+    shallow: &'a HashSet<ObjectId>,
+    interrupt: &'a AtomicBool,
+    /// How many objects there are that links can lead to beside those of the repository.
+    room: u64,
+    /// The kinds that all links to an object accept. The hash is seeded at random, since the ids in
+    /// a tree are chosen by whoever wrote it.
+    links: Vec<Mutex<HashMap<[u8; 20], u8>>>,
+    /// Links that were remembered without a look into the repository.
+    trusted: AtomicU64,
+    /// Links of which it is known that they do not lead into the repository.
+    strange: AtomicU64,
+    /// Shallow commits of the pack and their parents.
+    grafts: Mutex<Vec<(ObjectId, Vec<ObjectId>)>>,
+    gitmodules: Mutex<HashSet<ObjectId>>,
+    observations: Mutex<Vec<Observation>>,
+    flaw: Mutex<Option<Unsound>>,
 }
 
 /// The kind of an object of the pack or the repository.
@@ -76,9 +72,6 @@ const TREE: u8 = 2;
 const BLOB: u8 = 4;
 const TAG: u8 = 8;
 
-/// No link has said anything yet.
-const ANY: u8 = u8::MAX;
-
 fn bit(kind: Kind) -> u8 {
     match kind {
         Kind::Commit => COMMIT,
@@ -88,57 +81,48 @@ fn bit(kind: Kind) -> u8 {
     }
 }
 
-/// Links out of the pack are spread over this many tables, so that threads seldom wait for each
-/// other.
+/// Links are spread over this many tables, so that threads seldom wait for each other.
 const SHARDS: usize = 64;
 
 /// Slots of the table in which each thread remembers the links it met last. Neighbouring trees of a
 /// history share nearly all their entries: most links end here.
 const RECENT: usize = 1 << 14;
 
+/// So many links more than the pack has objects are remembered before the repository is asked.
+const TRUSTED: u64 = 1 << 18;
+
 /// A `.gitmodules` larger than this is not looked into; git's own limit is of the same size.
 const MAX_GITMODULES: u64 = 1 << 20;
 const MAX_GITMODULES_FILES: usize = 1000;
 
-struct Shared<'a> {
-    pack: &'a index::Pack,
-    shallow: &'a HashSet<ObjectId>,
-    interrupt: &'a AtomicBool,
-    /// The kind of each object of the pack, in the order of ids.
-    kinds: &'a [Kind],
-    /// The kinds that all links to each of these objects accept.
-    accepted: Vec<AtomicU8>,
-    /// Objects outside the pack that were found, and their kinds. The hash is seeded at random,
-    /// since the ids in a tree are chosen by whoever wrote it.
-    outside: Vec<Mutex<HashMap<[u8; 20], u8>>>,
-    missing: OnceLock<ObjectId>,
-    /// Shallow commits of the pack and their parents.
-    grafts: Mutex<Vec<(ObjectId, Vec<ObjectId>)>>,
-    gitmodules: Mutex<HashSet<ObjectId>>,
-    observations: Mutex<Vec<Observation>>,
-    flaw: Mutex<Option<(ObjectId, Kind, Flaw)>>,
-}
-
-impl<'a> Shared<'a> {
-    fn new(
-        pack: &'a index::Pack,
-        kinds: &'a [Kind],
-        shallow: &'a HashSet<ObjectId>,
-        interrupt: &'a AtomicBool,
-    ) -> Self {
+impl<'a> Closure<'a> {
+    /// `shallow` are the commits whose parents may be missing. `room` is how many objects come: those
+    /// of this pack, and of others that are indexed before [`Self::finish`]. The flag is set at the
+    /// first object that is unsound, since that refuses the pack.
+    pub fn new(shallow: &'a HashSet<ObjectId>, room: u64, interrupt: &'a AtomicBool) -> Self {
         Self {
-            pack,
-            kinds,
             shallow,
             interrupt,
-            accepted: (0..pack.objects()).map(|_| AtomicU8::new(ANY)).collect(),
-            outside: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            missing: OnceLock::new(),
+            room,
+            links: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            trusted: AtomicU64::new(0),
+            strange: AtomicU64::new(0),
             grafts: Mutex::default(),
             gitmodules: Mutex::default(),
             observations: Mutex::default(),
             flaw: Mutex::default(),
         }
+    }
+
+    /// To be shown all commits, trees and tags of the pack. `store` is the repository as it was
+    /// before.
+    pub fn inspector(&self, store: gix_odb::Handle) -> Inspector<'_> {
+        Inspector { shared: self, store, recent: vec![([0; 20], 0); RECENT] }
+    }
+
+    /// The first object that was unsound.
+    pub fn unsound(&self) -> Option<Unsound> {
+        lock(&self.flaw).take()
     }
 
     fn observe(&self, kind: Oddity, object: ObjectId, detail: &[u8]) {
@@ -149,27 +133,23 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Whether the object exists and its kind is among `accepted`.
-    fn leads(&self, id: &oid, accepted: u8, store: &gix_odb::Handle) -> bool {
-        if let Some(position) = self.pack.position(id) {
-            let kind = self.kinds.get(position as usize);
-            return kind.is_some_and(|kind| bit(*kind) & accepted != 0);
-        }
-        kind_of(store, id).is_some_and(|kind| bit(kind) & accepted != 0)
-    }
-
-    fn finish(self, store: &gix_odb::Handle) -> Findings {
+    /// Compares the links with the objects of the pack and of `store`, which sees the repository and
+    /// everything new.
+    pub fn finish(self, pack: &Table, store: &gix_odb::Handle) -> Findings {
         let mut findings = Findings::default();
-        for (position, (kind, accepted)) in self.kinds.iter().zip(&self.accepted).enumerate() {
-            let accepted = accepted.load(Ordering::Relaxed);
-            if accepted != ANY && bit(*kind) & accepted == 0 {
-                let _ = self.missing.set(self.pack.id(position as u32));
-                break;
-            }
-        }
-        findings.missing = self.missing.get().copied();
+        let leads = |id: &oid, accepted: u8| {
+            let kind = pack.kind(id).or_else(|| kind_of(store, id));
+            kind.is_some_and(|kind| bit(kind) & accepted != 0)
+        };
+        findings.missing = self.links.iter().find_map(|shard| {
+            let links = lock(shard);
+            let lost = links.iter().find(|(id, accepted)| {
+                !leads(&ObjectId::from(**id), **accepted)
+            });
+            lost.map(|(id, _)| ObjectId::from(*id))
+        });
         for (commit, parents) in lock(&self.grafts).iter() {
-            if !parents.iter().all(|parent| self.leads(parent, COMMIT, store)) {
+            if !parents.iter().all(|parent| leads(parent, COMMIT)) {
                 findings.new_shallow.push(*commit);
             }
         }
@@ -196,28 +176,29 @@ impl<'a> Shared<'a> {
 
 /// One thread's view: what it met lately, and what all share.
 #[derive(Clone)]
-struct Inspector<'a> {
-    shared: &'a Shared<'a>,
+pub(crate) struct Inspector<'a> {
+    shared: &'a Closure<'a>,
     store: gix_odb::Handle,
     recent: Vec<([u8; 20], u8)>,
 }
 
-impl Inspector<'_> {
-    fn object(&mut self, kind: Kind, data: &[u8], position: u32) {
-        let id = &self.shared.pack.id(position);
+impl Visit for Inspector<'_> {
+    fn visit(&mut self, kind: Kind, content: &[u8], id: &oid) {
         let result = match kind {
             Kind::Blob => Ok(()),
-            Kind::Tree => self.tree(data, id),
-            Kind::Commit => self.commit(data, id),
-            Kind::Tag => object::tag(data).map(|tag| self.link(tag.target, bit(tag.kind))),
+            Kind::Tree => self.tree(content, id),
+            Kind::Commit => self.commit(content, id),
+            Kind::Tag => object::tag(content).map(|tag| self.link(tag.target, bit(tag.kind))),
         };
         if let Err(flaw) = result {
-            lock(&self.shared.flaw).get_or_insert((id.to_owned(), kind, flaw));
+            lock(&self.shared.flaw).get_or_insert(Unsound { id: id.to_owned(), kind, flaw });
             // One bad object refuses the pack; the others need not be looked at.
             self.shared.interrupt.store(true, Ordering::Relaxed);
         }
     }
+}
 
+impl Inspector<'_> {
     fn commit(&mut self, data: &[u8], id: &oid) -> Result<(), Flaw> {
         let commit = object::commit(data)?;
         for oddity in commit.oddities {
@@ -269,32 +250,25 @@ impl Inspector<'_> {
             return;
         }
         *slot = (id, accepted);
-        let object = ObjectId::from(id);
-        let inside = self.shared.pack.position(&object);
-        if let Some(entry) = inside.and_then(|at| self.shared.accepted.get(at as usize)) {
+        let shared = self.shared;
+        let Some(shard) = shared.links.get(usize::from(id[2]) % SHARDS) else { return };
+        if let Some(known) = lock(shard).get_mut(&id) {
             // Links that disagree about the kind leave no bit, and nothing satisfies them.
-            entry.fetch_and(accepted, Ordering::Relaxed);
-        } else if self.shared.missing.get().is_none() {
-            let shard = &self.shared.outside[usize::from(id[2]) % SHARDS];
-            let known = lock(shard).get(&id).copied();
-            let kind = known.or_else(|| kind_of(&self.store, &object).map(bit));
-            match kind {
-                Some(kind) if kind & accepted != 0 => {
-                    lock(shard).insert(id, kind);
-                }
-                _ => {
-                    let _ = self.shared.missing.set(object);
-                }
-            }
+            *known &= accepted;
+            return;
         }
+        if shared.trusted.load(Ordering::Relaxed) <= shared.room.saturating_add(TRUSTED) {
+            shared.trusted.fetch_add(1, Ordering::Relaxed);
+        } else if shared.strange.load(Ordering::Relaxed) > shared.room {
+            return;
+        } else if kind_of(&self.store, &ObjectId::from(id)).is_none() {
+            shared.strange.fetch_add(1, Ordering::Relaxed);
+        }
+        *lock(shard).entry(id).or_insert(accepted) &= accepted;
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A thread that panicked left at worst a link out, and its panic refuses the pack anyway.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn take<T>(mutex: &Mutex<Option<T>>) -> Option<T> {
-    lock(mutex).take()
 }

@@ -2,17 +2,17 @@
 
 use super::Violation;
 
-const COMMIT: u8 = 1;
-const TAG: u8 = 4;
+pub(crate) const COMMIT: u8 = 1;
+pub(crate) const TREE: u8 = 2;
+pub(crate) const BLOB: u8 = 3;
+pub(crate) const TAG: u8 = 4;
 pub(super) const OFS_DELTA: u8 = 6;
 pub(super) const REF_DELTA: u8 = 7;
 
-/// Bytes of an object id, and of the checksum behind a pack.
-pub(super) const HASH_LENGTH: usize = 20;
-
 /// What a delta stands on.
 pub(super) enum Base {
-    None,
+    /// Nothing: it is no delta but an object of this type.
+    None(u8),
     Id,
     Distance(u64),
 }
@@ -24,9 +24,9 @@ pub(super) struct EntryHeader {
 }
 
 impl EntryHeader {
-    /// `None` if more bytes are needed.
+    /// `None` if more bytes are needed. An object id has `id_length` bytes.
     /// ([gitformat-pack](https://git-scm.com/docs/gitformat-pack#_pack_pack_files_have_the_following_format))
-    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Violation> {
+    pub fn parse(bytes: &[u8], id_length: usize) -> Result<Option<Self>, Violation> {
         let Some((first, rest)) = bytes.split_first() else {
             return Ok(None);
         };
@@ -51,16 +51,16 @@ impl EntryHeader {
                 None => return Ok(None),
                 Some(distance) => Base::Distance(distance),
             },
-            REF_DELTA if rest.len() < HASH_LENGTH => return Ok(None),
+            REF_DELTA if rest.len() < id_length => return Ok(None),
             REF_DELTA => Base::Id,
-            _ => Base::None,
+            _ => Base::None(kind),
         };
         Ok(Some(Self { size, base }))
     }
 }
 
 /// Seven bits a byte, least significant first. `None` if it does not end within `bytes`.
-pub(super) fn varint(bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
+pub(crate) fn varint(bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().enumerate() {
         let part = u64::from(byte & 0x7f);

@@ -2,9 +2,10 @@
 //!
 //! A pack can claim four billion objects in its header, inflate 4 MB to 4 GB, say "10 bytes" and go
 //! on for ever, or hold 200 deltas of 1 KB that each make an object of 50 MB. An indexer finds out
-//! by doing the work. The [`Scanner`] finds out first: it walks entry headers, inflates each entry
-//! into a small scratch buffer that is thrown away, and compares every number with a budget the
-//! moment the number is known. Bytes go on to the indexer only after they passed.
+//! by doing the work. The [`Scanner`] finds out while it reads: it walks entry headers, inflates
+//! each entry into a small scratch buffer, and compares every number with a budget the moment the
+//! number is known. What passed is shown to a [`Sink`], piece by piece, so that the indexer does not
+//! have to inflate it again.
 //!
 //! Memory: the scratch buffer, and ten bytes an object for the depth of delta chains. Not checked
 //! here: the checksum at the end, ids, and whether deltas apply; that is the indexer's.
@@ -15,8 +16,10 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 mod header;
 mod reader;
-use header::{Base, EntryHeader, HASH_LENGTH, varint};
-pub(crate) use reader::{Chunk, Counters, Failure, PackReader};
+pub(crate) use header::{COMMIT, TAG, TREE, BLOB};
+use header::{Base, EntryHeader};
+pub(crate) use header::varint;
+pub(crate) use reader::{Chunk, Counters, Failure, PackReader, Spool};
 
 /// What one push may cost. Each limit is named in the sentence that a client sees when it exceeds it.
 #[derive(Debug, Clone)]
@@ -72,6 +75,8 @@ pub enum Violation {
     PackBytes(u64),
     #[error("the pack holds an object of {} and the limit is {}; leave that file out or store it with another tool", Size(*.found), Size(*.limit))]
     ObjectBytes { found: u64, limit: u64 },
+    #[error("the pack holds a directory, commit or tag of {} and the limit is {}; split it", Size(*.found), Size(*.limit))]
+    StructureBytes { found: u64, limit: u64 },
     #[error("the pack inflates to more than {}, the limit", Size(*.0))]
     InflatedBytes(u64),
     #[error("the objects of the pack amount to more than {}, the limit", Size(*.0))]
@@ -105,12 +110,14 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// The field of [`Limits`] that the pack goes beyond, if it is not simply wrong.
+    /// The field of [`Limits`] that the pack goes beyond, if it is not simply wrong;
+    /// `structure_bytes` is [`STRUCTURE_BYTES`].
     pub fn limit(&self) -> Option<&'static str> {
         Some(match self {
             Self::Objects { .. } => "objects",
             Self::PackBytes(_) => "pack_bytes",
             Self::ObjectBytes { .. } => "object_bytes",
+            Self::StructureBytes { .. } => "structure_bytes",
             Self::InflatedBytes(_) => "inflated_bytes",
             Self::ResolvedBytes(_) => "resolved_bytes",
             Self::ResolvedRatio(_) => "resolved_ratio",
@@ -143,6 +150,49 @@ const PADDING: u64 = 64 << 10;
 /// Below this the ratio of [`Limits::resolved_ratio`] is not asked for.
 const RATIO_FLOOR: u64 = 1 << 30;
 
+/// The largest tree, commit or tag: some 400,000 files in one directory. Blobs are streamed, but
+/// these are looked into and held in memory while that is done.
+pub const STRUCTURE_BYTES: u64 = 16 << 20;
+
+/// An entry of the pack that begins, its numbers checked.
+pub(crate) struct Begun<'a> {
+    /// Where it begins in the pack.
+    pub offset: u64,
+    /// The bytes of its header.
+    pub header: &'a [u8],
+    /// Bytes after inflating; of a delta, those of the delta.
+    pub size: u64,
+    pub base: BeginsOn<'a>,
+}
+
+/// What an entry is made from.
+pub(crate) enum BeginsOn<'a> {
+    /// Nothing: it is a whole object of this type.
+    Nothing(u8),
+    /// The entry of this number.
+    Entry(u32),
+    /// The object of this id.
+    Id(&'a [u8]),
+}
+
+/// Gets the contents of a pack as they pass the firewall.
+pub(crate) trait Sink {
+    fn begin(&mut self, entry: &Begun<'_>);
+    /// Raw bytes of the entry behind its header.
+    fn raw(&mut self, bytes: &[u8]);
+    /// Inflated bytes of the entry.
+    fn data(&mut self, bytes: &[u8]);
+    fn end(&mut self);
+}
+
+/// Nobody listens.
+impl Sink for () {
+    fn begin(&mut self, _: &Begun<'_>) {}
+    fn raw(&mut self, _: &[u8]) {}
+    fn data(&mut self, _: &[u8]) {}
+    fn end(&mut self) {}
+}
+
 enum State {
     /// `PACK`, version, number of objects: 12 bytes.
     PackHeader,
@@ -170,6 +220,8 @@ const DELTA_HEAD: usize = 20;
 /// Walks a pack as its bytes arrive and stops at the first broken limit.
 pub struct Scanner {
     limits: Limits,
+    /// Bytes of an object id, and of the checksum behind the pack.
+    id_length: usize,
     state: State,
     /// Bytes of a header that came in pieces. Never more than a few dozen.
     partial: Vec<u8>,
@@ -180,16 +232,24 @@ pub struct Scanner {
     offsets: Vec<u64>,
     depths: Vec<u16>,
     position: u64,
+    /// Where the checksum begins, once that is known.
+    trailer: Option<u64>,
     declared_objects: u32,
     inflated: u64,
     resolved: u64,
 }
 
 impl Scanner {
-    /// A scanner for one pack.
+    /// A scanner for one pack with SHA-1 ids.
     pub fn new(limits: Limits) -> Self {
+        Self::with_hash(limits, gix_hash::Kind::Sha1)
+    }
+
+    /// A scanner for one pack with ids of this kind.
+    pub fn with_hash(limits: Limits, hash: gix_hash::Kind) -> Self {
         Self {
             limits,
+            id_length: hash.len_in_bytes(),
             state: State::PackHeader,
             partial: Vec::with_capacity(32),
             inflate: Decompress::new(true),
@@ -198,6 +258,7 @@ impl Scanner {
             offsets: Vec::new(),
             depths: Vec::new(),
             position: 0,
+            trailer: None,
             declared_objects: 0,
             inflated: 0,
             resolved: 0,
@@ -224,14 +285,28 @@ impl Scanner {
         self.inflated
     }
 
+    /// Where the checksum at the end begins, once the last entry has ended.
+    pub(crate) fn trailer(&self) -> Option<u64> {
+        self.trailer
+    }
+
     /// Takes the next bytes of the pack. All of `input` has passed if there is no error.
-    pub fn feed(&mut self, mut input: &[u8]) -> Result<(), Violation> {
+    pub fn feed(&mut self, input: &[u8]) -> Result<(), Violation> {
+        self.feed_to(input, &mut ())
+    }
+
+    /// Takes the next bytes of the pack, and shows `sink` what is in them.
+    pub(crate) fn feed_to(
+        &mut self,
+        mut input: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), Violation> {
         while !input.is_empty() {
             let used = match self.state {
                 State::PackHeader => self.pack_header(input)?,
-                State::EntryHeader => self.entry_header(input)?,
-                State::Body => self.body(input)?,
-                State::Trailer => self.trailer(input),
+                State::EntryHeader => self.entry_header(input, sink)?,
+                State::Body => self.body(input, sink)?,
+                State::Trailer => self.end(input),
                 State::Done => return Err(Violation::TrailingJunk),
             };
             self.position += used as u64;
@@ -261,7 +336,11 @@ impl Scanner {
         }
         self.declared_objects = found;
         self.partial.clear();
-        self.state = if found == 0 { State::Trailer } else { State::EntryHeader };
+        self.state = State::EntryHeader;
+        if found == 0 {
+            self.state = State::Trailer;
+            self.trailer = Some(self.position + used as u64);
+        }
         Ok(used)
     }
 
@@ -273,31 +352,47 @@ impl Scanner {
     }
 
     /// One byte at a time: headers are a few bytes, and only the last byte says that it is the last.
-    fn entry_header(&mut self, input: &[u8]) -> Result<usize, Violation> {
+    fn entry_header(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<usize, Violation> {
         let Some(byte) = input.first() else {
             return Ok(0);
         };
         self.partial.push(*byte);
-        if let Some(header) = EntryHeader::parse(&self.partial)? {
+        if let Some(header) = EntryHeader::parse(&self.partial, self.id_length)? {
             let offset = self.position + 1 - self.partial.len() as u64;
+            let base = self.begin(offset, &header)?;
+            let id = self.partial.len().saturating_sub(self.id_length);
+            let base = match (header.base, base) {
+                (Base::None(kind), _) => BeginsOn::Nothing(kind),
+                (_, Some(entry)) => BeginsOn::Entry(entry),
+                (_, None) => BeginsOn::Id(&self.partial[id..]),
+            };
+            sink.begin(&Begun { offset, header: &self.partial, size: header.size, base });
             self.partial.clear();
-            self.begin(offset, &header)?;
         }
         Ok(1)
     }
 
-    fn begin(&mut self, offset: u64, header: &EntryHeader) -> Result<(), Violation> {
+    /// Checks the numbers of an entry, and says which entry it stands on if it names one by place.
+    fn begin(&mut self, offset: u64, header: &EntryHeader) -> Result<Option<u32>, Violation> {
         let limit = self.limits.object_bytes;
         if header.size > limit {
             return Err(Violation::ObjectBytes { found: header.size, limit });
         }
+        let mut base_entry = None;
         let depth = match header.base {
-            Base::None => 0,
+            Base::None(kind) => {
+                if kind != BLOB && header.size > STRUCTURE_BYTES {
+                    let (found, limit) = (header.size, STRUCTURE_BYTES);
+                    return Err(Violation::StructureBytes { found, limit });
+                }
+                0
+            }
             // Its base may be in the repository; chains through ids are bounded by what they resolve to.
             Base::Id => 1,
             Base::Distance(distance) => {
                 let base = offset.checked_sub(distance).ok_or(Violation::BadBase)?;
                 let at = self.offsets.binary_search(&base).map_err(|_| Violation::BadBase)?;
+                base_entry = Some(at as u32);
                 self.depths[at].saturating_add(1)
             }
         };
@@ -307,14 +402,14 @@ impl Scanner {
         self.offsets.push(offset);
         self.depths.push(depth);
         self.entry.declared = header.size;
-        self.entry.delta = !matches!(header.base, Base::None);
+        self.entry.delta = !matches!(header.base, Base::None(_));
         self.entry.head.clear();
         if !self.entry.delta {
             self.resolves_to(header.size)?;
         }
         self.inflate.reset(true);
         self.state = State::Body;
-        Ok(())
+        Ok(base_entry)
     }
 
     fn resolves_to(&mut self, size: u64) -> Result<(), Violation> {
@@ -334,7 +429,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn body(&mut self, input: &[u8]) -> Result<usize, Violation> {
+    fn body(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<usize, Violation> {
         let declared = self.entry.declared;
         let mut used = 0;
         loop {
@@ -360,17 +455,27 @@ impl Scanner {
             if self.entry.delta && self.entry.head.len() < DELTA_HEAD {
                 self.delta_head(written, status == Status::StreamEnd)?;
             }
+            sink.data(&self.scratch[..written]);
             if status == Status::StreamEnd {
                 if total != declared {
                     return Err(Violation::WrongSize { declared, found: total });
                 }
-                let last = self.objects() == self.declared_objects;
-                self.state = if last { State::Trailer } else { State::EntryHeader };
+                sink.raw(&input[..used]);
+                sink.end();
+                self.state = State::EntryHeader;
+                if self.objects() == self.declared_objects {
+                    self.state = State::Trailer;
+                    self.trailer = Some(self.position + used as u64);
+                }
                 return Ok(used);
             }
             if read == 0 && written == 0 {
                 // Nothing moves: either all input is used, or the stream is broken.
-                return if used == input.len() { Ok(used) } else { Err(Violation::Deflate) };
+                if used < input.len() {
+                    return Err(Violation::Deflate);
+                }
+                sink.raw(input);
+                return Ok(used);
             }
         }
     }
@@ -391,9 +496,9 @@ impl Scanner {
         self.resolves_to(result)
     }
 
-    fn trailer(&mut self, input: &[u8]) -> usize {
-        let used = self.collect(input, HASH_LENGTH);
-        if self.partial.len() == HASH_LENGTH {
+    fn end(&mut self, input: &[u8]) -> usize {
+        let used = self.collect(input, self.id_length);
+        if self.partial.len() == self.id_length {
             self.state = State::Done;
         }
         used

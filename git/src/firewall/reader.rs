@@ -1,17 +1,17 @@
 //! The pack as the indexer reads it: from a channel, through the firewall.
 
 use std::{
-    io::{self, BufRead, Read},
+    io,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use super::{Limits, Scanner, Violation};
+use super::{Limits, Scanner, Sink, Violation};
 
 /// What comes through the channel. A channel that closes without `End` means that the client is gone.
 #[derive(Debug)]
@@ -29,86 +29,97 @@ pub(crate) struct Counters {
 }
 
 /// Why reading stopped before the pack was complete and good.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Failure {
     Violation(Violation),
     ClientGone,
+    /// What reads could not take more.
+    Io(io::Error),
+}
+
+/// Takes the bytes of a pack beside what is in them.
+pub(crate) trait Spool: Sink {
+    /// The next bytes of the pack up to its checksum, after the sink has seen what is in them.
+    fn spool(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Bytes of the checksum.
+    fn trailer(&mut self, bytes: &[u8]);
 }
 
 /// Blocking reader, for a thread of its own. Bounded by the channel: when the indexer is slow, the
 /// channel fills, and the client is held back by TCP.
 pub(crate) struct PackReader {
     source: mpsc::Receiver<Chunk>,
-    current: Bytes,
+    /// Came with the header and was not shown to the scanner yet.
+    ahead: Bytes,
+    header: [u8; HEADER],
     scanner: Scanner,
     counters: Arc<Counters>,
-    failure: Option<Failure>,
-    /// Called once, when the whole pack has passed and before its last bytes are given out: the
-    /// indexer's expensive half begins there, and waits for its turn in this call.
-    at_end: Option<Box<dyn FnOnce() + Send>>,
 }
+
+/// `PACK`, version, number of objects.
+const HEADER: usize = 12;
 
 impl PackReader {
     pub fn new(
         source: mpsc::Receiver<Chunk>,
         limits: Limits,
+        hash: gix_hash::Kind,
         counters: Arc<Counters>,
-        at_end: Box<dyn FnOnce() + Send>,
     ) -> Self {
-        Self {
-            source,
-            current: Bytes::new(),
-            scanner: Scanner::new(limits),
-            counters,
-            failure: None,
-            at_end: Some(at_end),
-        }
-    }
-
-    /// Why reading failed, if it did. The error that `read` returned says less.
-    pub fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref()
+        let scanner = Scanner::with_hash(limits, hash);
+        Self { source, ahead: Bytes::new(), header: [0; HEADER], scanner, counters }
     }
 
     pub fn inflated_bytes(&self) -> u64 {
         self.scanner.inflated_bytes()
     }
 
-    /// Reads the header and says how many objects the pack claims to hold. The bytes stay readable.
+    /// Reads the header and says how many objects the pack claims to hold. To be called first.
     pub fn declared_objects(&mut self) -> Result<u32, Failure> {
-        let mut ahead = bytes::BytesMut::new();
-        loop {
-            if let Some(objects) = self.scanner.declared_objects() {
-                // The rest of the chunk that completed the header has passed as well.
-                self.current = ahead.freeze();
-                return Ok(objects);
-            }
+        let mut ahead = BytesMut::new();
+        while ahead.len() < HEADER {
             ahead.extend_from_slice(&self.next()?);
+        }
+        let mut ahead = ahead.freeze();
+        self.header.copy_from_slice(&ahead.split_to(HEADER));
+        self.ahead = ahead;
+        self.scanner.feed(&self.header).map_err(Failure::Violation)?;
+        let declared = self.scanner.declared_objects().unwrap_or_default();
+        self.counters.declared_objects.store(declared, Ordering::Relaxed);
+        Ok(declared)
+    }
+
+    /// Reads the rest of the pack, up to the end of the request.
+    pub fn read(&mut self, sink: &mut impl Spool) -> Result<(), Failure> {
+        sink.spool(&self.header).map_err(Failure::Io)?;
+        let mut position = HEADER as u64;
+        let mut data = std::mem::take(&mut self.ahead);
+        loop {
+            self.scanner.feed_to(&data, sink).map_err(Failure::Violation)?;
+            self.counters.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            self.counters.objects.store(self.scanner.objects(), Ordering::Relaxed);
+            let entries = match self.scanner.trailer() {
+                Some(trailer) => trailer.saturating_sub(position).min(data.len() as u64) as usize,
+                None => data.len(),
+            };
+            let (entries, trailer) = data.split_at(entries);
+            sink.spool(entries).map_err(Failure::Io)?;
+            sink.trailer(trailer);
+            position += data.len() as u64;
+            if self.scanner.is_done() {
+                return self.expect_end();
+            }
+            data = self.next()?;
         }
     }
 
-    /// The next bytes that passed. Never called once the pack has ended.
+    /// The next bytes of the request. Never called once the pack has ended.
     fn next(&mut self) -> Result<Bytes, Failure> {
-        let data = match self.source.blocking_recv() {
-            Some(Chunk::Data(data)) => data,
-            Some(Chunk::End) => return Err(self.fail(Failure::Violation(Violation::Truncated))),
-            None => return Err(self.fail(Failure::ClientGone)),
-        };
-        if let Err(violation) = self.scanner.feed(&data) {
-            return Err(self.fail(Failure::Violation(violation)));
+        match self.source.blocking_recv() {
+            Some(Chunk::Data(data)) => Ok(data),
+            Some(Chunk::End) => Err(Failure::Violation(Violation::Truncated)),
+            None => Err(Failure::ClientGone),
         }
-        self.counters.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.counters.objects.store(self.scanner.objects(), Ordering::Relaxed);
-        if let Some(declared) = self.scanner.declared_objects() {
-            self.counters.declared_objects.store(declared, Ordering::Relaxed);
-        }
-        if self.scanner.is_done() {
-            self.expect_end()?;
-            if let Some(at_end) = self.at_end.take() {
-                at_end();
-            }
-        }
-        Ok(data)
     }
 
     /// Nothing may follow the pack: the request has to end here.
@@ -117,40 +128,9 @@ impl PackReader {
             match self.source.blocking_recv() {
                 Some(Chunk::End) => return Ok(()),
                 Some(Chunk::Data(data)) if data.is_empty() => {}
-                Some(Chunk::Data(_)) => {
-                    return Err(self.fail(Failure::Violation(Violation::TrailingJunk)));
-                }
-                None => return Err(self.fail(Failure::ClientGone)),
+                Some(Chunk::Data(_)) => return Err(Failure::Violation(Violation::TrailingJunk)),
+                None => return Err(Failure::ClientGone),
             }
         }
-    }
-
-    fn fail(&mut self, failure: Failure) -> Failure {
-        self.failure.get_or_insert(failure).clone()
-    }
-}
-
-impl Read for PackReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
-    }
-}
-
-impl BufRead for PackReader {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.current.is_empty() && !self.scanner.is_done() {
-            self.current = self
-                .next()
-                .map_err(|failure| io::Error::other(format!("reading stopped: {failure:?}")))?;
-        }
-        Ok(&self.current)
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.current.advance(amount.min(self.current.len()));
     }
 }

@@ -1,36 +1,104 @@
-//! Indexing a pack and reading all of its objects.
+//! The indexer: a pack arrives and becomes a `.pack`, an `.idx` and a look at every object.
 //!
-//! Everything that decodes packs stands behind this module, and today it is done by gix-pack. The
-//! rest of the crate knows two operations: [`write()`] turns a stream into a `.pack` and an `.idx`,
-//! completing a thin pack from the repository's objects, and [`Pack::visit`] shows every object of
-//! a pack but the blobs once, on all cores. An indexer that does both in one pass can take its place.
+//! ```text
+//! scan     pass 1, while the body arrives: the firewall inflates, whole objects are hashed, the
+//!          raw bytes are spooled
+//! forest   which delta stands on what, in an order that bounds memory
+//! resolve  pass 2, on all cores: each delta is applied and hashed once …
+//! spill      … with what is too large for memory in files
+//! thin     bases that the client left out are appended
+//! write    the index
+//! ```
 //!
-//! The decoder runs on hostile input, so a panic in it is caught and reported as a damaged pack.
+//! Commits, trees and tags are shown to a [`Visit`] in the same breath in which they are hashed, so
+//! that no second decoding is needed to check them.
+//!
+//! # What holds
+//!
+//! - No entry is inflated more than twice, no object hashed more than once, and each delta is applied
+//!   at most three times, twice only among objects that are too large for memory.
+//! - Memory is 20 MiB for objects and deltas, up to 16 MiB for one large tree, and about 75 bytes an
+//!   object, whatever the bytes. Only a base that a thin pack leaves out is read whole.
+//! - Work follows the sum of resolved bytes, which the firewall bounded before.
+//! - Every number of a pack is checked where it is used. Should there be a panic all the same, it is
+//!   caught and reported as a damaged pack.
 
 use std::{
-    fs, io,
-    io::BufRead,
+    any::Any,
+    io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
 
-use gix_features::progress::{Discard, Progress};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use gix_pack::{cache, data, index};
 
-use crate::firewall::Limits;
+use crate::firewall::{Failure, PackReader, Violation};
+
+mod delta;
+mod entry;
+mod forest;
+mod resolve;
+mod scan;
+mod source;
+mod spill;
+mod thin;
+mod write;
+
+use entry::{Entries, Found, UNKNOWN, kind_of};
+use forest::Forest;
+use scan::{Scan, Scanned};
 
 /// What went wrong. The text is for the log; it may name paths.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// The pack is damaged, or builds on what is not there.
     #[error("{0}")]
     Pack(String),
+    /// The pack breaks a limit or the format.
+    #[error(transparent)]
+    Violation(Violation),
+    /// It did not arrive whole.
+    #[error("the client is gone")]
+    ClientGone,
+    #[error("the work was interrupted")]
+    Interrupted,
     #[error("the decoder panicked: {0}")]
     Panic(String),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl From<delta::Broken> for Error {
+    fn from(broken: delta::Broken) -> Self {
+        Self::Pack(broken.to_string())
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Violation(violation) => Self::Violation(violation),
+            Failure::ClientGone => Self::ClientGone,
+            Failure::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+impl Error {
+    fn panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panic(text.unwrap_or_default())
+    }
+}
+
+/// Looks at commits, trees and tags, each once, on several threads, each of which has a clone.
+pub(crate) trait Visit: Clone + Send {
+    fn visit(&mut self, kind: Kind, content: &[u8], id: &oid);
 }
 
 /// The files of an indexed pack.
@@ -43,292 +111,161 @@ pub(crate) struct Written {
     pub objects: u32,
 }
 
-/// Reads a pack of `declared_objects` from `input` and writes it with its index into `packs`.
-///
-/// Bases that a thin pack leaves out are taken from `store` and from nowhere else. `None` means
-/// that the pack is empty and nothing was written. Blocking; ends early once `interrupt` is set.
-pub(crate) fn write(
-    input: &mut dyn BufRead,
-    packs: &Path,
-    store: &Path,
-    declared_objects: u32,
-    limits: &Limits,
-    interrupt: &AtomicBool,
-) -> Result<Option<Written>, Error> {
-    let options = gix_pack::bundle::write::Options {
-        thread_limit: None,
-        iteration_mode: data::input::Mode::Verify,
-        index_version: index::Version::default(),
-        alloc_limit_bytes: Some(allocation_limit(limits, declared_objects)),
-        ..Default::default()
-    };
-    // Without objects there is nothing to complete a thin pack from, and the pack passes unchanged.
-    let bases = if is_empty(store)? { None } else { Some(open(store)?) };
-    let outcome = guarded(|| {
-        gix_pack::Bundle::write_to_directory(
-            input,
-            Some(packs),
-            &mut Discard,
-            interrupt,
-            bases,
-            gix_hash::Kind::Sha1,
-            options,
-        )
-    })?;
-    let (Some(pack), Some(index)) = (outcome.data_path, outcome.index_path) else {
-        return Ok(None);
-    };
-    // A pack is protected by its quarantine, so the marker against collection is not needed.
-    if let Some(keep) = outcome.keep_path {
-        fs::remove_file(keep)?;
-    }
-    Ok(Some(Written {
-        name: outcome.index.data_hash,
-        bytes: fs::metadata(&pack)?.len(),
-        objects: outcome.index.num_objects,
-        pack,
-        index,
-    }))
+/// The objects of a pack and their kinds.
+pub(crate) struct Table {
+    found: Found,
+    /// Entries in the order of ids.
+    order: Vec<u32>,
+    /// How many ids begin with each byte or a smaller one.
+    fan: [u32; 256],
 }
 
-/// The decoder's table of deltas takes about 100 bytes an object and counts as one allocation.
-fn allocation_limit(limits: &Limits, objects: u32) -> usize {
-    let largest_object = usize::try_from(limits.object_bytes).unwrap_or(usize::MAX);
-    largest_object.max((objects as usize).saturating_mul(256)).max(1 << 20)
+impl Table {
+    /// The kind of an object; `None` if it is not in the pack.
+    pub fn kind(&self, id: &oid) -> Option<Kind> {
+        let first = usize::from(id.first_byte());
+        let start = first.checked_sub(1).and_then(|before| self.fan.get(before)).copied();
+        let range = start.unwrap_or_default() as usize..*self.fan.get(first)? as usize;
+        let candidates = self.order.get(range)?;
+        let at = candidates.binary_search_by(|entry| self.found.id(*entry).cmp(id)).ok()?;
+        kind_of(*self.found.kinds.get(*candidates.get(at)? as usize)?)
+    }
+}
+
+/// A pack that was received.
+pub(crate) struct Indexed {
+    pub written: Written,
+    pub table: Table,
+}
+
+/// Where things are and who is told.
+pub(crate) struct Target<'a> {
+    /// The folder that gets the pack and its index.
+    pub packs: &'a Path,
+    /// Bases that a thin pack leaves out are taken from here and from nowhere else.
+    pub store: &'a Path,
+    pub hash: gix_hash::Kind,
+    pub interrupt: &'a AtomicBool,
+}
+
+/// Receives a pack, whose header `reader` has read already.
+///
+/// `None` means that the pack is empty and nothing was written. `resolving` is called when the whole
+/// pack is there and the work begins that needs all cores; it may wait. Blocking; ends early once
+/// the flag is set.
+pub(crate) fn receive<V: Visit>(
+    reader: &mut PackReader,
+    target: &Target<'_>,
+    visitor: V,
+    resolving: impl FnOnce(),
+) -> Result<Option<Indexed>, Error> {
+    guarded(|| {
+        let spool = tempfile::Builder::new().prefix("incoming-").tempfile_in(target.packs)?;
+        let mut scan = Scan::new(spool.reopen()?, target.hash, visitor.clone());
+        reader.read(&mut scan)?;
+        let mut scanned = scan.finish()?;
+        resolving();
+        if scanned.entries.layout.len() == 0 {
+            return Ok(None);
+        }
+        resolve(&mut scanned, target, &visitor)?;
+        finish(scanned, spool, target).map(Some)
+    })
+}
+
+/// Finds out what all deltas are.
+fn resolve<V: Visit>(
+    scanned: &mut Scanned,
+    target: &Target<'_>,
+    visitor: &V,
+) -> Result<(), Error> {
+    let Scanned { entries, checksum, file } = scanned;
+    let Target { hash, interrupt, .. } = *target;
+    let job = resolve::Job { file, folder: target.packs, hash, interrupt };
+    let objects = entries.layout.len();
+    let mut alone = false;
+    while entries.found.unknown > 0 {
+        link(entries);
+        let forest = Forest::new(entries);
+        if forest.roots.is_empty() {
+            // The store was asked before, and does not have more now.
+            let asked = entries.layout.len() > objects;
+            if asked || thin::complete(file, entries, &open(target.store, hash)?)? == 0 {
+                return Err(Error::Pack("deltas whose bases are not here".into()));
+            }
+            continue;
+        }
+        let before = entries.found.unknown;
+        let put_off = resolve::run(&job, entries, &forest, alone, visitor)?;
+        if alone && entries.found.unknown == before {
+            return Err(Error::Pack("deltas that cannot be resolved".into()));
+        }
+        alone = put_off;
+    }
+    if entries.layout.len() > objects {
+        *checksum = thin::seal(file, entries, hash)?;
+    }
+    Ok(())
+}
+
+/// Connects deltas that name their bases by id with objects that are known by now.
+fn link(entries: &mut Entries) {
+    let Entries { found, refs, .. } = entries;
+    let unknown = |found: &Found, delta: &entry::RefDelta| {
+        found.kinds.get(delta.entry as usize) == Some(&UNKNOWN)
+    };
+    refs.retain(|delta| unknown(found, delta));
+    if refs.is_empty() {
+        return;
+    }
+    let order = found.sorted();
+    refs.retain(|delta| {
+        let known = order.binary_search_by(|entry| found.id(*entry).cmp(&delta.base));
+        let Some(entry) = known.ok().and_then(|at| order.get(at)) else { return true };
+        if let Some(base) = found.bases.get_mut(delta.entry as usize) {
+            *base = *entry;
+        }
+        false
+    });
+}
+
+fn finish(
+    scanned: Scanned,
+    spool: tempfile::NamedTempFile,
+    target: &Target<'_>,
+) -> Result<Indexed, Error> {
+    let Scanned { entries, checksum, file } = scanned;
+    std::os::unix::fs::FileExt::write_all_at(&file, checksum.as_slice(), entries.layout.end)?;
+    let bytes = entries.layout.end + checksum.as_slice().len() as u64;
+    let order = entries.found.sorted();
+    let index = tempfile::Builder::new().prefix("incoming-").tempfile_in(target.packs)?;
+    write::index(index.as_file(), &entries, &order, &checksum)?;
+    index.as_file().flush()?;
+
+    let name = target.packs.join(format!("pack-{checksum}"));
+    let place = |file: tempfile::NamedTempFile, extension: &str| -> io::Result<PathBuf> {
+        let path = name.with_extension(extension);
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(path)
+    };
+    let pack = place(spool, "pack")?;
+    let index = place(index, "idx")?;
+    let fan = write::fan_out(&entries, &order);
+    let written = Written { pack, index, name: checksum, bytes, objects: order.len() as u32 };
+    Ok(Indexed { written, table: Table { found: entries.found, order, fan } })
 }
 
 /// An object store over `objects` and its alternates, as they are now: to look for what is missing
 /// does not read the folders again, since hostile packs can ask for that millions of times.
-pub(crate) fn open(objects: &Path) -> io::Result<gix_odb::Handle> {
-    let mut store = gix_odb::at(objects, gix_hash::Kind::Sha1)?;
+pub(crate) fn open(objects: &Path, hash: gix_hash::Kind) -> io::Result<gix_odb::Handle> {
+    let mut store = gix_odb::at(objects, hash)?;
     store.refresh_never();
     Ok(store)
 }
 
-fn is_empty(objects: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(objects)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let loose = name.len() == 2;
-        let packed = name == "pack" && fs::read_dir(entry.path())?.next().is_some();
-        let elsewhere = name == "info" && entry.path().join("alternates").exists();
-        if loose || packed || elsewhere {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// An indexed pack, opened.
-pub(crate) struct Pack {
-    bundle: gix_pack::Bundle,
-}
-
-impl Pack {
-    pub fn open(index: &Path) -> Result<Self, Error> {
-        let bundle = guarded(|| gix_pack::Bundle::at(index, gix_hash::Kind::Sha1))?;
-        Ok(Self { bundle })
-    }
-
-    /// How many objects there are.
-    pub fn objects(&self) -> u32 {
-        self.bundle.index.num_objects()
-    }
-
-    /// The place of an object among all, in the order of their ids.
-    pub fn position(&self, id: &oid) -> Option<u32> {
-        self.bundle.index.lookup(id)
-    }
-
-    /// The id of the object at a place below [`Self::objects`].
-    pub fn id(&self, position: u32) -> ObjectId {
-        self.bundle.index.oid_at_index(position).to_owned()
-    }
-
-    /// The kind of every object, in the order of ids, from the headers of the entries alone: a delta
-    /// is what its base is.
-    pub fn kinds(&self) -> Result<Vec<Kind>, Error> {
-        guarded(|| self.read_kinds())
-    }
-
-    fn read_kinds(&self) -> Result<Vec<Kind>, Malformed> {
-        let index = &self.bundle.index;
-        let mut entries: Vec<(data::Offset, u32)> =
-            (0..self.objects()).map(|at| (index.pack_offset_at_index(at), at)).collect();
-        entries.sort_unstable();
-        let place = |offset| entries.binary_search_by_key(&offset, |entry| entry.0);
-        let mut known: Vec<Option<Kind>> = vec![None; entries.len()];
-        let mut kinds = vec![Kind::Blob; entries.len()];
-        // The deltas from the entry in hand down to one whose kind is known.
-        let mut chain = Vec::new();
-        for (first, (_, position)) in entries.iter().enumerate() {
-            let mut here = first;
-            let kind = loop {
-                if let Some(kind) = known[here] {
-                    break kind;
-                }
-                if chain.len() > entries.len() {
-                    return Err(Malformed("deltas that are their own base"));
-                }
-                chain.push(here);
-                let offset = entries[here].0;
-                let entry =
-                    self.bundle.pack.entry(offset).map_err(|_| Malformed("an unknown entry"))?;
-                let base = match entry.header {
-                    data::entry::Header::Commit => break Kind::Commit,
-                    data::entry::Header::Tree => break Kind::Tree,
-                    data::entry::Header::Blob => break Kind::Blob,
-                    data::entry::Header::Tag => break Kind::Tag,
-                    data::entry::Header::OfsDelta { base_distance } => {
-                        data::entry::Header::verified_base_pack_offset(offset, base_distance)
-                    }
-                    data::entry::Header::RefDelta { base_id } => {
-                        self.position(&base_id).map(|base| index.pack_offset_at_index(base))
-                    }
-                };
-                here = base
-                    .and_then(|offset| place(offset).ok())
-                    .ok_or(Malformed("a delta without its base"))?;
-            };
-            for delta in chain.drain(..) {
-                known[delta] = Some(kind);
-            }
-            kinds[*position as usize] = kind;
-        }
-        Ok(kinds)
-    }
-
-    /// Shows every object once, though blobs only if they cannot be left out, from several threads, each with its own clone of
-    /// `visitor`, which gets the object's kind, bytes and place. `kinds` are those of
-    /// [`Self::kinds()`]. The bytes were hashed when the index was written and are not hashed again;
-    /// blobs link to nothing, so that nothing is left to be learned from them.
-    pub fn visit<V>(
-        &self,
-        kinds: &[Kind],
-        limits: &Limits,
-        interrupt: &AtomicBool,
-        visitor: V,
-    ) -> Result<(), Error>
-    where
-        V: FnMut(Kind, &[u8], u32) + Send + Clone,
-    {
-        let (index, pack) = (&self.bundle.index, &self.bundle.pack);
-        let offset = |at: &u32| index.pack_offset_at_index(*at);
-        let mut wanted: Vec<u32> = (0..self.objects()).collect();
-        wanted.sort_unstable_by_key(offset);
-        let is_blob = |at: &u32| kinds.get(*at as usize) == Some(&Kind::Blob);
-        // The decoder reads on from the header of the pack, so its first entry has to be among them.
-        // Git begins with a commit; a pack that begins with a blob is read whole.
-        if wanted.first().is_some_and(|first| !is_blob(first)) {
-            wanted.retain(|at| !is_blob(at));
-        }
-        let mut visitor = visitor;
-        guarded(|| {
-            // A delta has the kind of its base, so no base is left out.
-            let tree = cache::delta::Tree::from_offsets_in_pack(
-                pack.path(),
-                wanted.into_iter(),
-                &offset,
-                &|id| Ok(self.position(id).map(|at| offset(&at))),
-                &mut Discard,
-                interrupt,
-                gix_hash::Kind::Sha1,
-            )?;
-            tree.traverse(
-                |range, pack: &data::File| pack.entry_slice(range),
-                pack,
-                pack.pack_end() as u64,
-                move |at: &mut u32,
-                      _: &dyn Progress,
-                      context: cache::delta::traverse::Context<'_>| {
-                    let kind = kinds.get(*at as usize).copied().unwrap_or(Kind::Blob);
-                    visitor(kind, context.decompressed, *at);
-                    Ok(())
-                },
-                cache::delta::traverse::Options {
-                    object_progress: Box::new(Discard),
-                    size_progress: &mut Discard,
-                    thread_limit: None,
-                    should_interrupt: interrupt,
-                    object_hash: gix_hash::Kind::Sha1,
-                    alloc_limit_bytes: Some(allocation_limit(limits, self.objects())),
-                },
-            )
-        })?;
-        Ok(())
-    }
-}
-
-/// The entries of a pack do not fit together.
-#[derive(Debug, thiserror::Error)]
-#[error("the pack has {0}")]
-struct Malformed(&'static str);
-
-/// Turns the decoder's errors and panics into ours, and tells a damaged pack from a disk that failed.
-fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Error>
-where
-    E: std::error::Error + 'static,
-{
-    let error = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error,
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            return Err(Error::Panic(text));
-        }
-    };
-    let mut text = error.to_string();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>()
-            && ours(io.kind())
-        {
-            return Err(Error::Io(io.kind().into()));
-        }
-        cause = error.source();
-        if let Some(cause) = cause {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-        }
-    }
-    Err(Error::Pack(text))
-}
-
-/// Whether an error of this kind comes from the disk. The decoder also reports damaged packs as I/O
-/// errors, of other kinds.
-fn ours(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{
-        FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
-    };
-    matches!(
-        kind,
-        FileTooLarge
-            | NotFound
-            | PermissionDenied
-            | QuotaExceeded
-            | ReadOnlyFilesystem
-            | StorageFull
-    )
+fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::panic(&*panic)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_disk_is_not_a_damaged_pack() {
-        let fail = |kind: io::ErrorKind| guarded(|| Err::<(), _>(io::Error::from(kind)));
-        assert!(matches!(fail(io::ErrorKind::StorageFull), Err(Error::Io(_))));
-        assert!(matches!(fail(io::ErrorKind::UnexpectedEof), Err(Error::Pack(_))));
-    }
-
-    #[test]
-    fn a_panic_is_caught() {
-        let result = guarded(|| -> io::Result<()> { panic!("{} deltas", 3) });
-        assert!(matches!(result, Err(Error::Panic(text)) if text == "3 deltas"));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,13 +17,20 @@ use gix_object::{Find as _, Kind};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    check::{Observation, closure, object},
-    firewall::{Chunk, Counters, Failure, Limits, PackReader},
+    check::{
+        Observation,
+        closure::{self, Closure, Unsound},
+        object,
+    },
+    firewall::{Chunk, Counters, Limits, PackReader},
     index,
     quarantine::{Quarantine, QuarantinedPack},
     refs::reason,
     remote::RefusedBy,
 };
+
+/// Ids of objects are made with this.
+const HASH: gix_hash::Kind = gix_hash::Kind::Sha1;
 
 /// What a command of the push wants, as far as objects matter for it.
 pub(super) struct Tip {
@@ -86,60 +93,52 @@ impl From<io::Error> for Error {
 pub(super) fn run(job: Job) -> Result<Checked, Error> {
     let quarantine = Quarantine::create(&job.quarantine_root, &job.objects)?;
     // Streaming needs a thread, but resolving needs all cores: its permit is taken in between, by
-    // the reader, and kept until this function ends.
-    let permit = Arc::new(Mutex::new(None));
-    let at_end = {
-        let (runtime, checks) = (tokio::runtime::Handle::current(), job.checks.clone());
-        let permit = permit.clone();
-        Box::new(move || {
-            let taken = runtime.block_on(checks.acquire_owned()).ok();
-            *permit.lock().unwrap_or_else(PoisonError::into_inner) = taken;
-        })
+    // the indexer, and kept until this function ends.
+    let mut permit = None;
+    let resolving = || {
+        let taken = tokio::runtime::Handle::current().block_on(job.checks.acquire_owned()).ok();
+        permit = taken;
     };
-    let mut reader = PackReader::new(job.source, job.limits.clone(), job.counters, at_end);
-    let declared = match reader.declared_objects() {
-        Ok(declared) => declared,
-        Err(failure) => return Err(refused(&failure)),
+    let mut reader = PackReader::new(job.source, job.limits, HASH, job.counters);
+    let declared = reader.declared_objects().map_err(|error| damaged(error.into(), &job.cancel))?;
+    let shallow: HashSet<ObjectId> =
+        job.shallow.iter().chain(&job.known_shallow).copied().collect();
+    let closure = Closure::new(&shallow, declared.into(), &job.cancel);
+    let target = index::Target {
+        packs: &quarantine.packs(),
+        store: &job.objects,
+        hash: HASH,
+        interrupt: &job.cancel,
     };
-    let written = index::write(
-        &mut reader,
-        &quarantine.packs(),
-        &job.objects,
-        declared,
-        &job.limits,
-        &job.cancel,
-    );
+    let inspector = closure.inspector(index::open(&job.objects, HASH)?);
+    let indexed = index::receive(&mut reader, &target, inspector, resolving);
     let inflated_bytes = reader.inflated_bytes();
-    let written = match (reader.failure(), written) {
-        (Some(failure), _) => return Err(refused(failure)),
-        (None, Ok(written)) => written,
-        (None, Err(error)) => return Err(damaged(error, &job.cancel)),
-    };
     drop(reader);
+    if let Some(Unsound { id, kind, flaw }) = closure.unsound() {
+        return Err(Error::Refused(RefusedBy::Content, format!("{kind} {id} {flaw}")));
+    }
+    let indexed = indexed.map_err(|error| damaged(error, &job.cancel))?;
 
-    let store = index::open(quarantine.objects())?;
+    let store = index::open(quarantine.objects(), HASH)?;
     let mut checked = Checked::default();
     let mut incomplete = None;
     let mut pack = None;
-    if let Some(written) = &written {
-        let opened =
-            index::Pack::open(&written.index).map_err(|error| damaged(error, &job.cancel))?;
-        let shallow: HashSet<ObjectId> =
-            job.shallow.iter().chain(&job.known_shallow).copied().collect();
-        let findings = closure::check(&opened, &store, &shallow, &job.limits, &job.cancel)
-            .map_err(|error| unsound(error, &job.cancel))?;
+    let mut written = None;
+    if let Some(indexed) = indexed {
+        let findings = closure.finish(&indexed.table, &store);
         let known: HashSet<&ObjectId> = job.known_shallow.iter().collect();
         checked.new_shallow = findings.new_shallow;
         checked.new_shallow.retain(|commit| !known.contains(commit));
         checked.observations = findings.observations;
         incomplete = findings.missing;
-        pack = Some(opened);
+        pack = Some(indexed.table);
+        written = Some(indexed.written);
     }
     for tip in &job.tips {
         let reason = tip.as_ref().and_then(|tip| {
             // A ref to what the repository had before is good even if the pack is not.
             let lost = incomplete.is_some()
-                && pack.as_ref().is_some_and(|p| p.position(&tip.new).is_some());
+                && pack.as_ref().is_some_and(|pack| pack.kind(&tip.new).is_some());
             if lost { Some(reason::MISSING_OBJECTS) } else { refuse_tip(tip, &store, &job.cancel) }
         });
         checked.rejected.push(reason);
@@ -166,17 +165,8 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
         }
         (None, None) => {}
     }
+    drop(permit);
     Ok(checked)
-}
-
-fn refused(failure: &Failure) -> Error {
-    match failure {
-        Failure::Violation(violation) => {
-            let by = violation.limit().map_or(RefusedBy::Content, RefusedBy::Limit);
-            Error::Refused(by, violation.to_string())
-        }
-        Failure::ClientGone => Error::Cancelled,
-    }
 }
 
 fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
@@ -193,17 +183,12 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
             tracing::error!(panic = %text, "the pack decoder panicked");
             Error::Refused(RefusedBy::Content, "the pack cannot be decoded".into())
         }
-        index::Error::Io(error) => error.into(),
-    }
-}
-
-fn unsound(error: closure::Error, cancel: &AtomicBool) -> Error {
-    match error {
-        closure::Error::Object { id, kind, flaw } => {
-            Error::Refused(RefusedBy::Content, format!("{kind} {id} {flaw}"))
+        index::Error::Violation(violation) => {
+            let by = violation.limit().map_or(RefusedBy::Content, RefusedBy::Limit);
+            Error::Refused(by, violation.to_string())
         }
-        closure::Error::Interrupted => Error::Cancelled,
-        closure::Error::Index(error) => damaged(error, cancel),
+        index::Error::ClientGone | index::Error::Interrupted => Error::Cancelled,
+        index::Error::Io(error) => error.into(),
     }
 }
 
