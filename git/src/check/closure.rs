@@ -143,9 +143,8 @@ impl<'a> Closure<'a> {
         };
         findings.missing = self.links.iter().find_map(|shard| {
             let links = lock(shard);
-            let lost = links.iter().find(|(id, accepted)| {
-                !leads(&ObjectId::from(**id), **accepted)
-            });
+            let lost =
+                links.iter().find(|(id, accepted)| !leads(&ObjectId::from(**id), **accepted));
             lost.map(|(id, _)| ObjectId::from(*id))
         });
         for (commit, parents) in lock(&self.grafts).iter() {

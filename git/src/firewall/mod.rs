@@ -16,9 +16,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 mod header;
 mod reader;
-pub(crate) use header::{COMMIT, TAG, TREE, BLOB};
-use header::{Base, EntryHeader};
 pub(crate) use header::varint;
+pub(crate) use header::{BLOB, COMMIT, TAG, TREE};
+use header::{Base, EntryHeader};
 pub(crate) use reader::{Chunk, Counters, Failure, PackReader, Spool};
 
 /// What one push may cost. Each limit is named in the sentence that a client sees when it exceeds it.

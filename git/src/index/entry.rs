@@ -54,6 +54,13 @@ impl Layout {
         self.sizes.get(entry as usize).copied().unwrap_or_default()
     }
 
+    /// Whether an entry is a delta that names its base by id; no other header is as long as an id.
+    pub fn names_base_by_id(&self, entry: u32) -> bool {
+        /// Type and size take ten bytes at most, and so does the distance of a base.
+        const LONGEST: u8 = 20;
+        self.heads.get(entry as usize).is_some_and(|length| *length > LONGEST)
+    }
+
     /// Where the deflated bytes of an entry begin, and how many there are.
     pub fn deflated(&self, entry: u32) -> (u64, u64) {
         let at = entry as usize;

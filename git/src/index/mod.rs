@@ -25,6 +25,7 @@
 
 use std::{
     any::Any,
+    collections::HashSet,
     io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -168,17 +169,14 @@ pub(crate) fn receive<V: Visit>(
         if scanned.entries.layout.len() == 0 {
             return Ok(None);
         }
+        let objects = scanned.entries.layout.len() as u32;
         resolve(&mut scanned, target, &visitor)?;
-        finish(scanned, spool, target).map(Some)
+        finish(scanned, objects, spool, target).map(Some)
     })
 }
 
 /// Finds out what all deltas are.
-fn resolve<V: Visit>(
-    scanned: &mut Scanned,
-    target: &Target<'_>,
-    visitor: &V,
-) -> Result<(), Error> {
+fn resolve<V: Visit>(scanned: &mut Scanned, target: &Target<'_>, visitor: &V) -> Result<(), Error> {
     let Scanned { entries, checksum, file } = scanned;
     let Target { hash, interrupt, .. } = *target;
     let job = resolve::Job { file, folder: target.packs, hash, interrupt };
@@ -229,8 +227,26 @@ fn link(entries: &mut Entries) {
     });
 }
 
+/// Whether a delta names its base by an id that several of the first `objects` entries have. The same
+/// object twice is no harm, but git refuses this, so that nobody could index the pack again.
+fn ambiguous(entries: &Entries, order: &[u32], objects: u32) -> bool {
+    let found = &entries.found;
+    let mut repeated = HashSet::new();
+    for (first, second) in order.iter().zip(order.iter().skip(1)) {
+        if found.id(*first) == found.id(*second) && *second < objects {
+            repeated.extend([*first, *second]);
+        }
+    }
+    !repeated.is_empty()
+        && (0..objects).any(|entry| {
+            let base = found.bases.get(entry as usize);
+            entries.layout.names_base_by_id(entry) && base.is_some_and(|at| repeated.contains(at))
+        })
+}
+
 fn finish(
     scanned: Scanned,
+    objects: u32,
     spool: tempfile::NamedTempFile,
     target: &Target<'_>,
 ) -> Result<Indexed, Error> {
@@ -238,6 +254,9 @@ fn finish(
     std::os::unix::fs::FileExt::write_all_at(&file, checksum.as_slice(), entries.layout.end)?;
     let bytes = entries.layout.end + checksum.as_slice().len() as u64;
     let order = entries.found.sorted();
+    if ambiguous(&entries, &order, objects) {
+        return Err(Error::Pack("deltas on an object that is there twice".into()));
+    }
     let index = tempfile::Builder::new().prefix("incoming-").tempfile_in(target.packs)?;
     write::index(index.as_file(), &entries, &order, &checksum)?;
     index.as_file().flush()?;

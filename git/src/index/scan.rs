@@ -12,7 +12,7 @@ use super::{
     Error, Visit,
     entry::{Entries, Found, Layout, NONE, RefDelta, UNKNOWN, kind_of},
 };
-use crate::firewall::{BLOB, Begun, BeginsOn, Sink, Spool};
+use crate::firewall::{BLOB, BeginsOn, Begun, Sink, Spool};
 
 /// The entry in hand.
 enum Current {
@@ -72,7 +72,8 @@ impl<V: Visit> Scan<V> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let checksum = self.pack_hash.try_finalize().map_err(|error| Error::Pack(error.to_string()))?;
+        let checksum =
+            self.pack_hash.try_finalize().map_err(|error| Error::Pack(error.to_string()))?;
         if checksum.as_slice() != self.trailer {
             return Err(Error::Pack("the checksum of the pack is wrong".into()));
         }

@@ -51,7 +51,8 @@ impl<'a> Source<'a> {
             }
             return Ok(out);
         }
-        let mut section = BufReader::with_capacity(4 * WINDOW, Section::new(self.file, start, length as u64));
+        let mut section =
+            BufReader::with_capacity(4 * WINDOW, Section::new(self.file, start, length as u64));
         loop {
             let before = self.inflate.total_in();
             let written = self.inflate.total_out() as usize;

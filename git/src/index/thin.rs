@@ -109,7 +109,11 @@ impl std::io::Write for Append<'_> {
 }
 
 /// Writes how many objects there are now, and gives the checksum that the pack has with that.
-pub(super) fn seal(file: &File, entries: &Entries, hash: gix_hash::Kind) -> Result<ObjectId, Error> {
+pub(super) fn seal(
+    file: &File,
+    entries: &Entries,
+    hash: gix_hash::Kind,
+) -> Result<ObjectId, Error> {
     const COUNT_AT: u64 = 8;
     let objects = entries.layout.len() as u32;
     file.write_all_at(&objects.to_be_bytes(), COUNT_AT)?;
