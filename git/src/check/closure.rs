@@ -86,7 +86,7 @@ const SHARDS: usize = 64;
 
 /// Slots of the table in which each thread remembers the links it met last. Neighbouring trees of a
 /// history share nearly all their entries: most links end here.
-const RECENT: usize = 1 << 14;
+const RECENT: usize = 1 << 16;
 
 /// So many links more than the pack has objects are remembered before the repository is asked.
 const TRUSTED: u64 = 1 << 18;

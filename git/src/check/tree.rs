@@ -128,16 +128,20 @@ impl<'a> Names<'a> {
         }
         let name = entry.name;
         let tree = entry.kind == EntryKind::Tree;
+        let mut common = 0;
         if let Some((last, last_is_tree)) = self.last {
-            if last == name {
+            common = last.iter().zip(name).take_while(|(a, b)| a == b).count();
+            if common == last.len() && common == name.len() {
                 return Err(Flaw::DuplicateEntry);
             }
-            self.sorted = before((last, last_is_tree), (name, tree));
+            self.sorted = key(last, last_is_tree, common) < key(name, tree, common);
         }
-        while self.files.last().is_some_and(|file| !name.starts_with(file)) {
+        // Each of these begins the last name, so it begins this one if it is no longer than what
+        // the two have in common.
+        while self.files.last().is_some_and(|file| file.len() > common) {
             self.files.pop();
         }
-        if tree && self.files.contains(&name) {
+        if tree && self.files.iter().any(|file| file.len() == name.len()) {
             return Err(Flaw::DuplicateEntry);
         }
         if !tree {
@@ -148,15 +152,13 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Git's order of tree entries.
-fn before(a: (&[u8], bool), b: (&[u8], bool)) -> bool {
-    let key = |(name, tree): (&[u8], bool), at: usize| match name.get(at) {
+/// What decides git's order of two names at the first place where they differ.
+fn key(name: &[u8], tree: bool, at: usize) -> u8 {
+    match name.get(at) {
         Some(byte) => *byte,
         None if tree && at == name.len() => b'/',
         None => 0,
-    };
-    let common = a.0.iter().zip(b.0).take_while(|(a, b)| a == b).count();
-    key(a, common) < key(b, common)
+    }
 }
 
 /// The slow way, for the rare tree that is not in order.

@@ -335,7 +335,7 @@ impl<'a, V: Visit> Worker<'a, V> {
                 self.put_off();
                 return Ok(());
             }
-            frame.base = frame.base.to_disk(self.shared.job.folder)?;
+            frame.base = frame.base.into_disk(self.shared.job.folder)?;
         }
         let spilled = |frame: &&Frame<'_>| matches!(frame.base, Base::Disk(..));
         if spilled(&&frame) && self.stack.iter().filter(spilled).count() >= MAX_SPILLED {

@@ -11,7 +11,10 @@ use flate2::{Decompress, FlushDecompress, Status, bufread::ZlibDecoder};
 use super::{Error, entry::Layout};
 
 /// So much is read at once at least: deltas are small, and often neighbours of what was read last.
-const WINDOW: usize = 16 << 10;
+const WINDOW: usize = 4 << 10;
+
+/// What is larger than the window is read in pieces of this size.
+const STREAM: usize = 64 << 10;
 
 /// One thread's view of the entries.
 pub(super) struct Source<'a> {
@@ -52,7 +55,7 @@ impl<'a> Source<'a> {
             return Ok(out);
         }
         let mut section =
-            BufReader::with_capacity(4 * WINDOW, Section::new(self.file, start, length as u64));
+            BufReader::with_capacity(STREAM, Section::new(self.file, start, length as u64));
         loop {
             let before = self.inflate.total_in();
             let written = self.inflate.total_out() as usize;
@@ -75,8 +78,8 @@ impl<'a> Source<'a> {
     /// Inflates an entry piece by piece.
     pub fn stream(&self, entry: u32) -> impl BufRead + use<'a> {
         let (start, length) = self.layout.deflated(entry);
-        let section = BufReader::with_capacity(4 * WINDOW, Section::new(self.file, start, length));
-        BufReader::with_capacity(4 * WINDOW, ZlibDecoder::new(section))
+        let section = BufReader::with_capacity(STREAM, Section::new(self.file, start, length));
+        BufReader::with_capacity(STREAM, ZlibDecoder::new(section))
     }
 
     /// Brings bytes of the pack into the window and says where they begin in it.

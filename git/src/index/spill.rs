@@ -41,7 +41,7 @@ impl Base {
     }
 
     /// Moves it out of memory.
-    pub fn to_disk(self, folder: &Path) -> io::Result<Self> {
+    pub fn into_disk(self, folder: &Path) -> io::Result<Self> {
         match self {
             Self::Memory(bytes) => {
                 let file = tempfile::tempfile_in(folder)?;

@@ -38,7 +38,7 @@ fn branches_that_would_fill_the_memory() {
     let mut size = base.len();
     for number in 0..40_u32 {
         let (next, kept) = (number.to_be_bytes(), size - 8);
-        let mut branch = |pack: &mut Pack, name: &[u8]| {
+        let branch = |pack: &mut Pack, name: &[u8]| {
             pack.ofs_delta(chain, &delta(size, kept, &[name, &next].concat()))
         };
         branch(&mut pack, b"leaf");

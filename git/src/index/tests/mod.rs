@@ -180,8 +180,8 @@ impl Noise {
         (0..count).map(|_| self.next() as u8).collect()
     }
 
-    fn text(&mut self, lines: usize) -> String {
-        (0..lines).map(|_| format!("line {:x}\n", self.next() % 5000)).collect()
+    fn lines(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| format!("line {:x}\n", self.next() % 5000)).collect()
     }
 }
 
@@ -189,9 +189,7 @@ impl Noise {
 fn repository(folder: &Path, commits: usize) {
     git(folder, &["init", "-q", "-b", "main", "."], b"");
     let mut noise = Noise(42);
-    let mut files: Vec<Vec<String>> = (0..20)
-        .map(|_| noise.text(150).lines().map(|line| format!("{line}\n")).collect())
-        .collect();
+    let mut files: Vec<Vec<String>> = (0..20).map(|_| noise.lines(150)).collect();
     let mut stream = Vec::new();
     for commit in 0..commits {
         let who = format!("committer T <t@example.com> {} +0000\n", 1_700_000_000 + commit);
@@ -199,7 +197,7 @@ fn repository(folder: &Path, commits: usize) {
         for _ in 0..3 {
             let number = noise.below(files.len());
             let line = noise.below(files[number].len());
-            files[number][line] = noise.text(1);
+            files[number][line] = noise.lines(1).concat();
             let text = files[number].concat();
             let head = format!("M 100644 inline d{}/f{number}\ndata {}\n", number % 4, text.len());
             stream.extend_from_slice(head.as_bytes());
