@@ -285,6 +285,12 @@ impl Scanner {
         self.inflated
     }
 
+    /// Frees what is only needed while the pack is read.
+    pub(crate) fn forget_entries(&mut self) {
+        self.offsets = Vec::new();
+        self.depths = Vec::new();
+    }
+
     /// Where the checksum at the end begins, once the last entry has ended.
     pub(crate) fn trailer(&self) -> Option<u64> {
         self.trailer

@@ -107,7 +107,9 @@ impl PackReader {
             sink.trailer(trailer);
             position += data.len() as u64;
             if self.scanner.is_done() {
-                return self.expect_end();
+                self.expect_end()?;
+                self.scanner.forget_entries();
+                return Ok(());
             }
             data = self.next()?;
         }

@@ -25,7 +25,6 @@
 
 use std::{
     any::Any,
-    collections::HashSet,
     io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -231,17 +230,20 @@ fn link(entries: &mut Entries) {
 /// object twice is no harm, but git refuses this, so that nobody could index the pack again.
 fn ambiguous(entries: &Entries, order: &[u32], objects: u32) -> bool {
     let found = &entries.found;
-    let mut repeated = HashSet::new();
+    let mut repeated = Vec::new();
     for (first, second) in order.iter().zip(order.iter().skip(1)) {
         if found.id(*first) == found.id(*second) && *second < objects {
-            repeated.extend([*first, *second]);
+            repeated.resize(found.kinds.len(), false);
+            for entry in [*first, *second] {
+                if let Some(mark) = repeated.get_mut(entry as usize) {
+                    *mark = true;
+                }
+            }
         }
     }
-    !repeated.is_empty()
-        && (0..objects).any(|entry| {
-            let base = found.bases.get(entry as usize);
-            entries.layout.names_base_by_id(entry) && base.is_some_and(|at| repeated.contains(at))
-        })
+    let by_id = (0..objects).filter(|entry| entries.layout.names_base_by_id(*entry));
+    let mut bases = by_id.filter_map(|entry| found.bases.get(entry as usize));
+    !repeated.is_empty() && bases.any(|base| repeated.get(*base as usize) == Some(&true))
 }
 
 fn finish(

@@ -24,12 +24,15 @@ use super::{
     forest::Forest,
     scan::{finalize, object_id, update_header},
     source::Source,
-    spill::{self, Base, Out},
+    spill::{self, Base, Out, Pages},
 };
 use crate::firewall::{BLOB, STRUCTURE_BYTES, Violation};
 
 /// What all threads together hold of objects and deltas.
 const MEMORY: usize = 20 << 20;
+
+/// What the thread holds that makes large objects, beside pages of 8 MiB and one tree.
+const MEMORY_ALONE: usize = 8 << 20;
 
 /// More threads would leave each of them too little.
 const MAX_THREADS: usize = 16;
@@ -75,7 +78,7 @@ pub(super) fn run<V: Visit>(
         stop: AtomicBool::new(false),
         put_off: AtomicBool::new(false),
         alone,
-        share: MEMORY / threads,
+        share: if alone { MEMORY_ALONE } else { MEMORY / threads },
     };
     if threads == 1 {
         Worker::new(&shared, visitor.clone()).run()?;
@@ -145,6 +148,8 @@ struct Worker<'a, V> {
     held: usize,
     delta: Vec<u8>,
     spare: Vec<u8>,
+    /// Of the object on top of the stack, if it is on the disk.
+    pages: Pages,
     kind: u8,
     batch: Vec<Resolved>,
 }
@@ -167,6 +172,7 @@ impl<'a, V: Visit> Worker<'a, V> {
             held: 0,
             delta: Vec::new(),
             spare: Vec::new(),
+            pages: Pages::default(),
             kind: 0,
             batch: Vec::with_capacity(BATCH),
         }
@@ -288,7 +294,7 @@ impl<'a, V: Visit> Worker<'a, V> {
                 return Err(delta::Broken.into());
             }
             let out = self.shared.out(self.kind, child, result)?;
-            let (base, hasher) = spill::apply(&frame.base, delta, out)?;
+            let (base, hasher) = spill::apply(&frame.base, self.pages.of(frame.entry), delta, out)?;
             return Ok(Some(Made { base, hasher }));
         }
         let delta = self.source.inflate(child, &mut self.delta)?;
@@ -305,7 +311,8 @@ impl<'a, V: Visit> Worker<'a, V> {
             _ if !self.shared.alone => Ok(None),
             base => {
                 let out = self.shared.out(self.kind, child, result)?;
-                let (base, hasher) = spill::apply(base, instructions, out)?;
+                let pages = self.pages.of(frame.entry);
+                let (base, hasher) = spill::apply(base, pages, instructions, out)?;
                 Ok(Some(Made { base, hasher }))
             }
         }

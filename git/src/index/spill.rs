@@ -14,7 +14,7 @@ use super::{
     delta::{self, Broken, Instruction},
 };
 
-/// Copies go through a buffer of this size.
+/// Files are read and written in pieces of this size.
 const PIECE: usize = 64 << 10;
 
 /// The contents of an object on which deltas stand.
@@ -51,27 +51,78 @@ impl Base {
             disk @ Self::Disk(..) => Ok(disk),
         }
     }
+}
 
-    fn copy(&self, from: usize, length: usize, out: &mut Out) -> Result<(), Error> {
-        let end = from.checked_add(length).ok_or(Broken)?;
-        match self {
-            Self::Memory(bytes) => out.write(bytes.get(from..end).ok_or(Broken)?),
-            Self::Disk(file, size) => {
-                if end as u64 > *size {
-                    return Err(Broken.into());
-                }
-                let mut buffer = vec![0; length.min(PIECE)];
-                let mut at = from;
-                while at < end {
-                    let wanted = (end - at).min(PIECE);
-                    let piece = buffer.get_mut(..wanted).unwrap_or_default();
-                    file.read_exact_at(piece, at as u64)?;
-                    out.write(piece)?;
-                    at += wanted;
-                }
-                Ok(())
-            }
+/// Pages of a base that is on the disk: deltas copy small pieces from all over it.
+#[derive(Default)]
+pub(super) struct Pages {
+    /// The entry of which they are.
+    owner: Option<u32>,
+    /// Each page can only be at one place, that of its number modulo [`PAGES`].
+    pages: Vec<Page>,
+}
+
+struct Page {
+    number: usize,
+    bytes: Vec<u8>,
+}
+
+/// With [`PIECE`] for a page that makes 8 MiB.
+const PAGES: usize = 128;
+
+impl Pages {
+    /// Prepares for copies from this entry.
+    pub fn of(&mut self, entry: u32) -> &mut Self {
+        if self.owner != Some(entry) {
+            self.owner = Some(entry);
+            self.pages.clear();
         }
+        self
+    }
+
+    /// The page of a file of `size` bytes.
+    fn get(&mut self, file: &File, size: usize, number: usize) -> io::Result<&[u8]> {
+        if self.pages.is_empty() {
+            self.pages.resize_with(PAGES, || Page { number: usize::MAX, bytes: Vec::new() });
+        }
+        let Some(page) = self.pages.get_mut(number % PAGES) else { return Ok(&[]) };
+        if page.number != number {
+            let start = number * PIECE;
+            page.number = usize::MAX;
+            page.bytes.resize(PIECE.min(size.saturating_sub(start)), 0);
+            file.read_exact_at(&mut page.bytes, start as u64)?;
+            page.number = number;
+        }
+        Ok(&page.bytes)
+    }
+
+    fn copy(
+        &mut self,
+        base: &Base,
+        from: usize,
+        length: usize,
+        out: &mut Out,
+    ) -> Result<(), Error> {
+        let end = from.checked_add(length).ok_or(Broken)?;
+        let (file, size) = match base {
+            Base::Memory(bytes) => return out.write(bytes.get(from..end).ok_or(Broken)?),
+            Base::Disk(file, size) => (file, usize::try_from(*size).map_err(|_| Broken)?),
+        };
+        if end > size {
+            return Err(Broken.into());
+        }
+        let mut at = from;
+        while at < end {
+            let page = self.get(file, size, at / PIECE)?;
+            let piece = page.get(at % PIECE..).ok_or(Broken)?;
+            let piece = piece.get(..end - at).unwrap_or(piece);
+            if piece.is_empty() {
+                return Err(Broken.into());
+            }
+            out.write(piece)?;
+            at += piece.len();
+        }
+        Ok(())
     }
 }
 
@@ -169,9 +220,10 @@ pub(super) fn header(delta: &mut impl BufRead) -> Result<(u64, u64), Error> {
     Ok((number()?, number()?))
 }
 
-/// Applies the instructions of a delta as they are read.
+/// Applies the instructions of a delta as they are read. `pages` are of the base.
 pub(super) fn apply(
     base: &Base,
+    pages: &mut Pages,
     mut instructions: impl BufRead,
     mut out: Out,
 ) -> Result<(Option<Base>, Option<Hasher>), Error> {
@@ -183,7 +235,7 @@ pub(super) fn apply(
         let bytes = bytes.get_mut(..delta::length(first)).unwrap_or_default();
         instructions.read_exact(bytes).map_err(|_| Broken)?;
         match delta::instruction(bytes)?.0 {
-            Instruction::Copy { from, length } => base.copy(from, length, &mut out)?,
+            Instruction::Copy { from, length } => pages.copy(base, from, length, &mut out)?,
             Instruction::Insert { length } => {
                 let mut piece = [0; 127];
                 let piece = piece.get_mut(..length).unwrap_or_default();
