@@ -116,20 +116,43 @@ pub(crate) struct Table {
     found: Found,
     /// Entries in the order of ids.
     order: Vec<u32>,
-    /// How many ids begin with each byte or a smaller one.
-    fan: [u32; 256],
+    /// Where the ids of each [`bucket`] begin in that order, and where the last ends.
+    fan: Vec<u32>,
+    bits: u32,
 }
 
 impl Table {
+    fn new(found: Found, order: Vec<u32>) -> Self {
+        // About one id in each bucket.
+        let bits = (order.len() + 1).ilog2().min(16);
+        let mut fan = vec![0; (1 << bits) + 1];
+        for entry in &order {
+            if let Some(count) = fan.get_mut(bucket(found.id(*entry), bits) + 1) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for place in &mut fan {
+            sum += *place;
+            *place = sum;
+        }
+        Self { found, order, fan, bits }
+    }
+
     /// The kind of an object; `None` if it is not in the pack.
     pub fn kind(&self, id: &oid) -> Option<Kind> {
-        let first = usize::from(id.first_byte());
-        let start = first.checked_sub(1).and_then(|before| self.fan.get(before)).copied();
-        let range = start.unwrap_or_default() as usize..*self.fan.get(first)? as usize;
+        let bucket = bucket(id, self.bits);
+        let range = *self.fan.get(bucket)? as usize..*self.fan.get(bucket + 1)? as usize;
         let candidates = self.order.get(range)?;
         let at = candidates.binary_search_by(|entry| self.found.id(*entry).cmp(id)).ok()?;
         kind_of(*self.found.kinds.get(*candidates.get(at)? as usize)?)
     }
+}
+
+/// The first `bits` bits of an id, of which there are at most 16.
+fn bucket(id: &oid, bits: u32) -> usize {
+    let first = id.as_bytes().first_chunk::<2>().copied().unwrap_or_default();
+    usize::from(u16::from_be_bytes(first)) >> (16 - bits.min(16))
 }
 
 /// A pack that was received.
@@ -271,9 +294,8 @@ fn finish(
     };
     let pack = place(spool, "pack")?;
     let index = place(index, "idx")?;
-    let fan = write::fan_out(&entries, &order);
     let written = Written { pack, index, name: checksum, bytes, objects: order.len() as u32 };
-    Ok(Indexed { written, table: Table { found: entries.found, order, fan } })
+    Ok(Indexed { written, table: Table::new(entries.found, order) })
 }
 
 /// An object store over `objects` and its alternates, as they are now: to look for what is missing

@@ -56,7 +56,7 @@ pub(super) fn index(
 }
 
 /// How many ids begin with each byte or a smaller one.
-pub(super) fn fan_out(entries: &Entries, order: &[u32]) -> [u32; 256] {
+fn fan_out(entries: &Entries, order: &[u32]) -> [u32; 256] {
     let mut fan = [0; 256];
     for entry in order {
         if let Some(count) = fan.get_mut(usize::from(entries.found.id(*entry).first_byte())) {
