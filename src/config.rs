@@ -146,6 +146,8 @@ limits! {
     push_commands = 10_000, "count", "SLUICE_LIMIT_PUSH_COMMANDS";
     /// Time of one push.
     push_seconds = 3600, "seconds", "SLUICE_LIMIT_PUSH_SECONDS";
+    /// How long a push with `-o wait` follows its scan.
+    push_wait_seconds = 1800, "seconds", "SLUICE_LIMIT_PUSH_WAIT_SECONDS";
     /// Time without a byte after which a push is given up.
     push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
     /// Pushes that one process receives at once; more wait.

@@ -216,7 +216,7 @@ impl Metrics {
     }
 
     /// A push was refused for a reason of a few: `limit`, `content`, `refs`, `policy`,
-    /// `unavailable`.
+    /// `protection`, `unavailable`.
     pub fn push_refused(&self, reason: &'static str) {
         self.pushes.with_label_values(&["refused", reason]).inc();
     }

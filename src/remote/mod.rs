@@ -5,6 +5,9 @@
 //! folders on disk ([`crate::bare`]) are rebuilt from them whenever they are missing.
 
 mod access;
+mod follow;
+mod options;
+mod protection;
 pub(crate) mod store;
 mod upload;
 

@@ -12,6 +12,7 @@ mod conventions;
 mod crash;
 mod logs;
 mod operate;
+mod options;
 mod push;
 mod scans;
 mod start;
