@@ -140,6 +140,8 @@ limits! {
     push_resolved_bytes = 256 << 30, "bytes", "SLUICE_LIMIT_PUSH_RESOLVED_BYTES";
     /// Length of a chain of deltas.
     delta_depth = 4095, "count", "SLUICE_LIMIT_DELTA_DEPTH";
+    /// Bytes of one object of Git LFS.
+    lfs_object_bytes = 4 << 30, "bytes", "SLUICE_LIMIT_LFS_OBJECT_BYTES";
     /// Refs of one upload.
     upload_refs = 50_000, "count", "SLUICE_LIMIT_UPLOAD_REFS";
     /// Commands of one push.

@@ -179,18 +179,9 @@ async fn tell(app: &App, scan: &ScanRow, messages: &mut Messages) -> Result<()> 
         .filter(|(count, _)| *count > 0)
         .map(|(count, name)| format!("{count} {name}"))
         .collect();
-    if open.is_empty() {
-        messages.say("sluice: nothing dangerous found").await;
-    } else {
-        messages
-            .say(&format!(
-                "sluice: {} ({} new, {} fixed)",
-                open.join(", "),
-                counts.new,
-                counts.fixed
-            ))
-            .await;
-    }
+    let found = if open.is_empty() { "nothing dangerous".to_owned() } else { open.join(", ") };
+    let (new, fixed) = (counts.new, counts.fixed);
+    messages.say(&format!("sluice: found {found} ({new} new, {fixed} fixed)")).await;
     let filter = Filter {
         scan_id: vec![scan.id],
         status: vec![Status::Open, Status::Confirmed],

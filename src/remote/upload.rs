@@ -60,6 +60,11 @@ impl UploadRepository {
         store
     }
 
+    /// What was opened.
+    pub(super) fn into_upload(self) -> Upload {
+        self.upload.clone()
+    }
+
     /// Puts pack and index into storage; nobody refers to them yet. The keys belong to
     /// this push alone, also when two clients push the same pack at the same time: so
     /// one that is refused can take its own back without touching the other's.
