@@ -16,10 +16,12 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 mod header;
 mod reader;
+mod sink;
 pub(crate) use header::varint;
 pub(crate) use header::{BLOB, COMMIT, TAG, TREE};
 use header::{Base, EntryHeader};
-pub(crate) use reader::{Chunk, Counters, Failure, PackReader, Spool};
+pub(crate) use reader::{Chunk, Counters, Failure, PackReader};
+pub(crate) use sink::{BeginsOn, Begun, Sink, Spool};
 
 /// What one push may cost. Each limit is named in the sentence that a client sees when it exceeds it.
 #[derive(Debug, Clone)]
@@ -153,45 +155,6 @@ const RATIO_FLOOR: u64 = 1 << 30;
 /// The largest tree, commit or tag: some 400,000 files in one directory. Blobs are streamed, but
 /// these are looked into and held in memory while that is done.
 pub const STRUCTURE_BYTES: u64 = 16 << 20;
-
-/// An entry of the pack that begins, its numbers checked.
-pub(crate) struct Begun<'a> {
-    /// Where it begins in the pack.
-    pub offset: u64,
-    /// The bytes of its header.
-    pub header: &'a [u8],
-    /// Bytes after inflating; of a delta, those of the delta.
-    pub size: u64,
-    pub base: BeginsOn<'a>,
-}
-
-/// What an entry is made from.
-pub(crate) enum BeginsOn<'a> {
-    /// Nothing: it is a whole object of this type.
-    Nothing(u8),
-    /// The entry of this number.
-    Entry(u32),
-    /// The object of this id.
-    Id(&'a [u8]),
-}
-
-/// Gets the contents of a pack as they pass the firewall.
-pub(crate) trait Sink {
-    fn begin(&mut self, entry: &Begun<'_>);
-    /// Raw bytes of the entry behind its header.
-    fn raw(&mut self, bytes: &[u8]);
-    /// Inflated bytes of the entry.
-    fn data(&mut self, bytes: &[u8]);
-    fn end(&mut self);
-}
-
-/// Nobody listens.
-impl Sink for () {
-    fn begin(&mut self, _: &Begun<'_>) {}
-    fn raw(&mut self, _: &[u8]) {}
-    fn data(&mut self, _: &[u8]) {}
-    fn end(&mut self) {}
-}
 
 enum State {
     /// `PACK`, version, number of objects: 12 bytes.

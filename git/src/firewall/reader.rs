@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use super::{Limits, Scanner, Sink, Violation};
+use super::{Limits, Scanner, Spool, Violation};
 
 /// What comes through the channel. A channel that closes without `End` means that the client is gone.
 #[derive(Debug)]
@@ -33,16 +33,10 @@ pub(crate) struct Counters {
 pub(crate) enum Failure {
     Violation(Violation),
     ClientGone,
-    /// What reads could not take more.
+    /// What takes the bytes could not write them.
     Io(io::Error),
-}
-
-/// Takes the bytes of a pack beside what is in them.
-pub(crate) trait Spool: Sink {
-    /// The next bytes of the pack up to its checksum, after the sink has seen what is in them.
-    fn spool(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Bytes of the checksum.
-    fn trailer(&mut self, bytes: &[u8]);
+    /// What takes the bytes wants no more.
+    Interrupted,
 }
 
 /// Blocking reader, for a thread of its own. Bounded by the channel: when the indexer is slow, the
@@ -91,7 +85,7 @@ impl PackReader {
 
     /// Reads the rest of the pack, up to the end of the request.
     pub fn read(&mut self, sink: &mut impl Spool) -> Result<(), Failure> {
-        sink.spool(&self.header).map_err(Failure::Io)?;
+        sink.spool(&self.header)?;
         let mut position = HEADER as u64;
         let mut data = std::mem::take(&mut self.ahead);
         loop {
@@ -103,7 +97,7 @@ impl PackReader {
                 None => data.len(),
             };
             let (entries, trailer) = data.split_at(entries);
-            sink.spool(entries).map_err(Failure::Io)?;
+            sink.spool(entries)?;
             sink.trailer(trailer);
             position += data.len() as u64;
             if self.scanner.is_done() {

@@ -82,6 +82,7 @@ impl From<Failure> for Error {
             Failure::Violation(violation) => Self::Violation(violation),
             Failure::ClientGone => Self::ClientGone,
             Failure::Io(error) => Self::Io(error),
+            Failure::Interrupted => Self::Interrupted,
         }
     }
 }
@@ -184,9 +185,9 @@ pub(crate) fn receive<V: Visit>(
 ) -> Result<Option<Indexed>, Error> {
     guarded(|| {
         let spool = tempfile::Builder::new().prefix("incoming-").tempfile_in(target.packs)?;
-        let mut scan = Scan::new(spool.reopen()?, target.hash, visitor.clone());
-        reader.read(&mut scan)?;
-        let mut scanned = scan.finish()?;
+        let mut scan = Scan::new(spool.reopen()?, target.hash, target.interrupt, visitor.clone());
+        let read = reader.read(&mut scan);
+        let mut scanned = scan.finish(read)?;
         resolving();
         if scanned.entries.layout.len() == 0 {
             return Ok(None);
@@ -220,7 +221,9 @@ fn resolve<V: Visit>(scanned: &mut Scanned, target: &Target<'_>, visitor: &V) ->
         if alone && entries.found.unknown == before {
             return Err(Error::Pack("deltas that cannot be resolved".into()));
         }
-        alone = put_off;
+        // Now more is known of what stands on what, and the order is a better one.
+        let again = put_off.crowded && entries.found.unknown <= before / 2;
+        alone = (put_off.large || put_off.crowded) && !again;
     }
     if entries.layout.len() > objects {
         *checksum = thin::seal(file, entries, hash)?;

@@ -56,15 +56,24 @@ pub(super) struct Job<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
-/// Resolves what stands on the objects that are known, and says whether something was put off.
-/// `alone` puts nothing off.
+/// Why something was put off.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PutOff {
+    /// It is large.
+    pub large: bool,
+    /// There was no room for it beside what was held already.
+    pub crowded: bool,
+}
+
+/// Resolves what stands on the objects that are known, and says whether something was put off; if
+/// it works `alone`, nothing is.
 pub(super) fn run<V: Visit>(
     job: &Job<'_>,
     entries: &mut Entries,
     forest: &Forest,
     alone: bool,
     visitor: &V,
-) -> Result<bool, Error> {
+) -> Result<PutOff, Error> {
     let cores = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let threads = if alone || forest.deltas() < WORTH_A_THREAD { 1 } else { cores };
     let shared = Shared {
@@ -76,7 +85,8 @@ pub(super) fn run<V: Visit>(
         found: Mutex::new(&mut entries.found),
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
-        put_off: AtomicBool::new(false),
+        large: AtomicBool::new(false),
+        crowded: AtomicBool::new(false),
         alone,
         share: if alone { MEMORY_ALONE } else { MEMORY / threads },
     };
@@ -101,7 +111,10 @@ pub(super) fn run<V: Visit>(
             outcome
         })?;
     }
-    Ok(shared.put_off.load(Ordering::Relaxed))
+    Ok(PutOff {
+        large: shared.large.load(Ordering::Relaxed),
+        crowded: shared.crowded.load(Ordering::Relaxed),
+    })
 }
 
 struct Shared<'a> {
@@ -117,7 +130,9 @@ struct Shared<'a> {
     next: AtomicUsize,
     /// A thread has failed, and the others need not go on.
     stop: AtomicBool,
-    put_off: AtomicBool,
+    /// As in [`PutOff`].
+    large: AtomicBool,
+    crowded: AtomicBool,
     alone: bool,
     /// Of the memory, for each thread.
     share: usize,
@@ -132,6 +147,11 @@ struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// What it takes of the memory.
+    fn memory(&self) -> usize {
+        self.base.memory() + size_of::<Self>()
+    }
+
     fn is_empty(&self) -> bool {
         self.children.is_empty() && self.refs.is_empty()
     }
@@ -212,7 +232,7 @@ impl<'a, V: Visit> Worker<'a, V> {
                 None => return Ok(()),
             }
         } else {
-            self.put_off();
+            self.shared.large.store(true, Ordering::Relaxed);
             return Ok(());
         };
         let base = self.fit(base);
@@ -249,7 +269,7 @@ impl<'a, V: Visit> Worker<'a, V> {
             return Ok(());
         };
         let Some(made) = self.make(child)? else {
-            self.put_off();
+            self.shared.large.store(true, Ordering::Relaxed);
             return Ok(());
         };
         if self.stack.last().is_some_and(Frame::is_empty) {
@@ -337,9 +357,9 @@ impl<'a, V: Visit> Worker<'a, V> {
     /// Keeps an object until its children are made.
     fn hold(&mut self, mut frame: Frame<'a>) -> Result<(), Error> {
         let room = self.shared.share / 2;
-        if self.held + frame.base.memory() > room && !self.stack.is_empty() {
+        if self.held + frame.memory() > room && !self.stack.is_empty() {
             if !self.shared.alone {
-                self.put_off();
+                self.shared.crowded.store(true, Ordering::Relaxed);
                 return Ok(());
             }
             frame.base = frame.base.into_disk(self.shared.job.folder)?;
@@ -348,7 +368,7 @@ impl<'a, V: Visit> Worker<'a, V> {
         if spilled(&&frame) && self.stack.iter().filter(spilled).count() >= MAX_SPILLED {
             return Err(Error::Pack("the deltas of large objects are nested too deep".into()));
         }
-        self.held += frame.base.memory();
+        self.held += frame.memory();
         self.stack.push(frame);
         Ok(())
     }
@@ -356,7 +376,7 @@ impl<'a, V: Visit> Worker<'a, V> {
     /// Lets go of the object on top of the stack.
     fn release(&mut self) {
         if let Some(frame) = self.stack.pop() {
-            self.held -= frame.base.memory();
+            self.held -= frame.memory();
             if let Base::Memory(content) = frame.base {
                 self.reuse(content);
             }
@@ -380,10 +400,6 @@ impl<'a, V: Visit> Worker<'a, V> {
         if buffer.capacity() > self.spare.capacity() && buffer.capacity() <= self.shared.largest() {
             self.spare = buffer;
         }
-    }
-
-    fn put_off(&self) {
-        self.shared.put_off.store(true, Ordering::Relaxed);
     }
 
     fn enter(&mut self) {

@@ -4,7 +4,11 @@
 //! and are done with, however large; commits, trees and tags are shown to the visitor as well. Of a
 //! delta only its place and its base are noted. The raw bytes go to the spool as they came.
 
-use std::{fs::File, io, io::Write as _};
+use std::{
+    fs::File,
+    io::Write as _,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use gix_hash::{Hasher, ObjectId};
 
@@ -12,7 +16,7 @@ use super::{
     Error, Visit,
     entry::{Entries, Found, Layout, NONE, RefDelta, UNKNOWN, kind_of},
 };
-use crate::firewall::{BLOB, BeginsOn, Begun, Sink, Spool};
+use crate::firewall::{BLOB, BeginsOn, Begun, Failure, Sink, Spool};
 
 /// The entry in hand.
 enum Current {
@@ -23,8 +27,9 @@ enum Current {
     Structure(u8),
 }
 
-pub(super) struct Scan<V> {
+pub(super) struct Scan<'a, V> {
     file: File,
+    interrupt: &'a AtomicBool,
     hash: gix_hash::Kind,
     layout: Layout,
     found: Found,
@@ -48,11 +53,12 @@ pub(super) struct Scanned {
     pub file: File,
 }
 
-impl<V: Visit> Scan<V> {
+impl<'a, V: Visit> Scan<'a, V> {
     /// `file` is empty and can be read as well.
-    pub fn new(file: File, hash: gix_hash::Kind, visitor: V) -> Self {
+    pub fn new(file: File, hash: gix_hash::Kind, interrupt: &'a AtomicBool, visitor: V) -> Self {
         Self {
             file,
+            interrupt,
             hash,
             layout: Layout::default(),
             found: Found::new(hash),
@@ -67,11 +73,12 @@ impl<V: Visit> Scan<V> {
         }
     }
 
-    /// To be called when the whole pack was read without an error.
-    pub fn finish(mut self) -> Result<Scanned, Error> {
+    /// Ends the pass; `read` is how reading ended.
+    pub fn finish(mut self, read: Result<(), Failure>) -> Result<Scanned, Error> {
         if let Some(error) = self.error {
             return Err(error);
         }
+        read?;
         let checksum =
             self.pack_hash.try_finalize().map_err(|error| Error::Pack(error.to_string()))?;
         if checksum.as_slice() != self.trailer {
@@ -104,7 +111,7 @@ impl<V: Visit> Scan<V> {
     }
 }
 
-impl<V: Visit> Sink for Scan<V> {
+impl<V: Visit> Sink for Scan<'_, V> {
     fn begin(&mut self, entry: &Begun<'_>) {
         let layout = &mut self.layout;
         layout.offsets.push(entry.offset);
@@ -162,11 +169,14 @@ impl<V: Visit> Sink for Scan<V> {
     }
 }
 
-impl<V: Visit> Spool for Scan<V> {
-    fn spool(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl<V: Visit> Spool for Scan<'_, V> {
+    fn spool(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.error.is_some() || self.interrupt.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
         self.layout.end += bytes.len() as u64;
         self.pack_hash.update(bytes);
-        self.file.write_all(bytes)
+        self.file.write_all(bytes).map_err(Failure::Io)
     }
 
     fn trailer(&mut self, bytes: &[u8]) {

@@ -204,6 +204,19 @@ fn missing_objects() {
     assert!(push_to(&server, &tip, &pack.finish()).contains("ok refs/heads/main"));
 }
 
+/// More than are remembered without a look at the repository.
+#[test]
+fn a_tree_of_300000_ids_that_do_not_exist() {
+    let names: Vec<String> = (0..300_000).map(|number| format!("{number:06}")).collect();
+    let entries: Vec<(&str, &str, ObjectId)> = names
+        .iter()
+        .map(|name| ("100644", name.as_str(), pack::id(Kind::Blob, name.as_bytes())))
+        .collect();
+    let mut pack = Pack::new();
+    let tip = pack.commit_of(&entries);
+    refused(&tip, &pack.finish(), "ng refs/heads/main missing necessary objects");
+}
+
 #[test]
 fn an_incomplete_pack_does_not_stop_refs_that_need_nothing_of_it() {
     let server = Server::start();
