@@ -11,8 +11,8 @@
 //! command    the commands, read to their flush
 //! receive    rules that need no objects → Repository::announced
 //! firewall   the pack is measured while it streams in …
-//! index        … and indexed into a quarantine behind it
-//! check      every object is read once: sound, and nothing that it links to is missing
+//! index        … and becomes an indexed pack in a quarantine; meanwhile
+//! check      every object is looked at once: sound, and nothing that it links to is missing
 //! refs       rules that need objects
 //!            Repository::commit → durable, refs moved: only now `ok`
 //! report     the answer; keepalives went out since the pack was complete

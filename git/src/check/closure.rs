@@ -84,9 +84,9 @@ fn bit(kind: Kind) -> u8 {
 /// Links are spread over this many tables, so that threads seldom wait for each other.
 const SHARDS: usize = 64;
 
-/// Slots of the table in which each thread remembers the links it met last. Neighbouring trees of a
+/// The most slots of the table in which each thread remembers the links it met last. Neighbouring trees of a
 /// history share nearly all their entries: most links end here.
-const RECENT: usize = 1 << 16;
+const RECENT: u64 = 1 << 15;
 
 /// So many links more than the pack has objects are remembered before the repository is asked.
 const TRUSTED: u64 = 1 << 18;
@@ -117,7 +117,7 @@ impl<'a> Closure<'a> {
     /// To be shown all commits, trees and tags of the pack. `store` is the repository as it was
     /// before.
     pub fn inspector(&self, store: gix_odb::Handle) -> Inspector<'_> {
-        Inspector { shared: self, store, recent: vec![([0; 20], 0); RECENT] }
+        Inspector { shared: self, store, recent: Vec::new() }
     }
 
     /// The first object that was unsound.
@@ -174,11 +174,17 @@ impl<'a> Closure<'a> {
 }
 
 /// One thread's view: what it met lately, and what all share.
-#[derive(Clone)]
 pub(crate) struct Inspector<'a> {
     shared: &'a Closure<'a>,
     store: gix_odb::Handle,
+    /// Empty until the first link, since a small push has few.
     recent: Vec<([u8; 20], u8)>,
+}
+
+impl Clone for Inspector<'_> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared, store: self.store.clone(), recent: Vec::new() }
+    }
 }
 
 impl Visit for Inspector<'_> {
@@ -244,11 +250,19 @@ impl Inspector<'_> {
     }
 
     fn link_bytes(&mut self, id: [u8; 20], accepted: u8) {
-        let slot = &mut self.recent[(usize::from(id[0]) << 8 | usize::from(id[1])) % RECENT];
-        if *slot == (id, accepted) {
-            return;
+        if self.recent.is_empty() {
+            let slots = self.shared.room.clamp(16, RECENT).next_power_of_two();
+            self.recent = vec![([0; 20], 0); slots as usize];
         }
-        *slot = (id, accepted);
+        let mask = self.recent.len() - 1;
+        if let Some(slot) =
+            self.recent.get_mut(usize::from(u16::from_be_bytes([id[0], id[1]])) & mask)
+        {
+            if *slot == (id, accepted) {
+                return;
+            }
+            *slot = (id, accepted);
+        }
         let shared = self.shared;
         let Some(shard) = shared.links.get(usize::from(id[2]) % SHARDS) else { return };
         if let Some(known) = lock(shard).get_mut(&id) {

@@ -216,7 +216,7 @@ impl Scanner {
             state: State::PackHeader,
             partial: Vec::with_capacity(32),
             inflate: Decompress::new(true),
-            scratch: vec![0; 16 << 10].into_boxed_slice(),
+            scratch: vec![0; 64 << 10].into_boxed_slice(),
             entry: Entry::default(),
             offsets: Vec::new(),
             depths: Vec::new(),

@@ -15,8 +15,8 @@
 //!
 //! # What holds
 //!
-//! - No entry is inflated more than twice, no object hashed more than once, and each delta is applied
-//!   at most three times, twice only among objects that are too large for memory.
+//! - Each object is hashed once and shown once. A delta is inflated twice, once to be measured and
+//!   once to be applied; only what a large object stands on may be made again.
 //! - Memory is 20 MiB for objects and deltas, up to 16 MiB for one large tree, and about 75 bytes an
 //!   object, whatever the bytes. Only a base that a thin pack leaves out is read whole.
 //! - Work follows the sum of resolved bytes, which the firewall bounded before.
@@ -198,13 +198,18 @@ pub(crate) fn receive<V: Visit>(
     })
 }
 
+/// What so many threads had to put off is made by one alone. More threads are first reduced by this
+/// factor.
+const FEW_THREADS: usize = 4;
+
 /// Finds out what all deltas are.
 fn resolve<V: Visit>(scanned: &mut Scanned, target: &Target<'_>, visitor: &V) -> Result<(), Error> {
     let Scanned { entries, checksum, file } = scanned;
     let Target { hash, interrupt, .. } = *target;
-    let job = resolve::Job { file, folder: target.packs, hash, interrupt };
+    let threads = resolve::cores();
+    let mut job =
+        resolve::Job { file, folder: target.packs, hash, interrupt, threads, alone: false };
     let objects = entries.layout.len();
-    let mut alone = false;
     while entries.found.unknown > 0 {
         link(entries);
         let forest = Forest::new(entries);
@@ -217,13 +222,19 @@ fn resolve<V: Visit>(scanned: &mut Scanned, target: &Target<'_>, visitor: &V) ->
             continue;
         }
         let before = entries.found.unknown;
-        let put_off = resolve::run(&job, entries, &forest, alone, visitor)?;
-        if alone && entries.found.unknown == before {
+        let put_off = resolve::run(&job, entries, &forest, visitor)?;
+        let unknown = entries.found.unknown;
+        if unknown == before && !put_off.large && !put_off.crowded {
             return Err(Error::Pack("deltas that cannot be resolved".into()));
         }
-        // Now more is known of what stands on what, and the order is a better one.
-        let again = put_off.crowded && entries.found.unknown <= before / 2;
-        alone = (put_off.large || put_off.crowded) && !again;
+        if put_off.crowded && unknown <= before / 2 {
+            // Now more is known of what stands on what, and the order is a better one.
+        } else if put_off.large || put_off.crowded {
+            job.alone = job.threads <= FEW_THREADS;
+            job.threads = job.threads.div_ceil(FEW_THREADS);
+        } else {
+            job.alone = false;
+        }
     }
     if entries.layout.len() > objects {
         *checksum = thin::seal(file, entries, hash)?;

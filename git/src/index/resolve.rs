@@ -54,6 +54,15 @@ pub(super) struct Job<'a> {
     pub folder: &'a Path,
     pub hash: gix_hash::Kind,
     pub interrupt: &'a AtomicBool,
+    /// The fewer there are, the larger is what each of them can hold.
+    pub threads: usize,
+    /// Nothing is put off, and there is one thread.
+    pub alone: bool,
+}
+
+/// How many threads to begin with.
+pub(super) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }
 
 /// Why something was put off.
@@ -65,17 +74,15 @@ pub(super) struct PutOff {
     pub crowded: bool,
 }
 
-/// Resolves what stands on the objects that are known, and says whether something was put off; if
-/// it works `alone`, nothing is.
+/// Resolves what stands on the objects that are known, and says whether something was put off.
 pub(super) fn run<V: Visit>(
     job: &Job<'_>,
     entries: &mut Entries,
     forest: &Forest,
-    alone: bool,
     visitor: &V,
 ) -> Result<PutOff, Error> {
-    let cores = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let threads = if alone || forest.deltas() < WORTH_A_THREAD { 1 } else { cores };
+    let alone = job.alone;
+    let threads = if alone || forest.deltas() < WORTH_A_THREAD { 1 } else { job.threads.max(1) };
     let shared = Shared {
         job,
         layout: &entries.layout,
