@@ -67,8 +67,9 @@ struct Page {
     bytes: Vec<u8>,
 }
 
-/// With [`PIECE`] for a page that makes 8 MiB.
-const PAGES: usize = 128;
+/// Bytes of a page; all together they have 8 MiB.
+const PAGE: usize = 16 << 10;
+const PAGES: usize = 512;
 
 impl Pages {
     /// Prepares for copies from this entry.
@@ -87,9 +88,9 @@ impl Pages {
         }
         let Some(page) = self.pages.get_mut(number % PAGES) else { return Ok(&[]) };
         if page.number != number {
-            let start = number * PIECE;
+            let start = number * PAGE;
             page.number = usize::MAX;
-            page.bytes.resize(PIECE.min(size.saturating_sub(start)), 0);
+            page.bytes.resize(PAGE.min(size.saturating_sub(start)), 0);
             file.read_exact_at(&mut page.bytes, start as u64)?;
             page.number = number;
         }
@@ -113,8 +114,8 @@ impl Pages {
         }
         let mut at = from;
         while at < end {
-            let page = self.get(file, size, at / PIECE)?;
-            let piece = page.get(at % PIECE..).ok_or(Broken)?;
+            let page = self.get(file, size, at / PAGE)?;
+            let piece = page.get(at % PAGE..).ok_or(Broken)?;
             let piece = piece.get(..end - at).unwrap_or(piece);
             if piece.is_empty() {
                 return Err(Broken.into());
