@@ -270,9 +270,21 @@ impl Walk {
         let id = if self.by_scan() { "finding_id" } else { "id" };
         let behind = self.behind(after, "priority", id, args);
         let behind = behind.map(|term| format!(" AND {term}")).unwrap_or_default();
-        let merged: Vec<String> =
-            ranges.iter().map(|range| format!("SELECT {select} WHERE {range}{behind}")).collect();
-        format!("{} ORDER BY {}", merged.join(" UNION ALL "), self.order("priority", "id"))
+        let order = self.order("priority", "id");
+        let merged: Vec<String> = ranges
+            .iter()
+            .map(|range| {
+                let range = format!("SELECT {select} WHERE {range}{behind}");
+                // SQLite merges ranges by the order of the whole; PostgreSQL (15) sorts
+                // all that is in them, unless each says that it is in order.
+                if self.sqlite {
+                    range
+                } else {
+                    format!("SELECT * FROM ({range} ORDER BY {order}) r")
+                }
+            })
+            .collect();
+        format!("{} ORDER BY {order}", merged.join(" UNION ALL "))
     }
 
     /// What to select and from where, and the conditions of each range.
