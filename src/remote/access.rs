@@ -1,8 +1,8 @@
-//! Who may push where.
+//! Who may push and fetch where.
 
 use std::time::Duration;
 
-use sluice_git::{Access, Credentials, Refusal};
+use sluice_git::{Access, Credentials, Direction, Refusal};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ impl sluice_git::Remote for Door {
         };
         if self.app.stopping.is_cancelled() {
             return Err(Refusal::unavailable(
-                "The server is stopping; push again in a moment.",
+                "The server is stopping; try again in a moment.",
                 Duration::from_secs(5),
             ));
         }
@@ -57,8 +57,14 @@ impl sluice_git::Remote for Door {
                 })?,
             _ => {
                 let caller = accounts::authenticate(&self.app, secret).await.map_err(refused)?;
-                if !caller.may(Scope::Push) {
-                    return Err(Refusal::forbidden("This API key lacks the scope `push`."));
+                let (needed, name) = match access.direction {
+                    Direction::Push => (Scope::Push, "push"),
+                    Direction::Fetch => (Scope::Read, "read"),
+                };
+                if !caller.may(needed) {
+                    return Err(Refusal::forbidden(format!(
+                        "This API key lacks the scope `{name}`."
+                    )));
                 }
                 found.filter(|remote| remote.upload.owner_id == caller.user_id).ok_or_else(
                     || {
@@ -107,7 +113,7 @@ pub(super) fn database(error: DbError) -> Refusal {
         DbError::Unavailable(_) => {
             tracing::warn!("{error}");
             Refusal::unavailable(
-                "The server cannot reach its database right now; push again in a moment.",
+                "The server cannot reach its database right now; try again in a moment.",
                 Duration::from_secs(5),
             )
         }

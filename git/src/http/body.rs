@@ -3,8 +3,8 @@
 use std::{io::Write, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::StatusCode;
 use flate2::write::GzDecoder;
+use http::StatusCode;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tokio::time::timeout;
 

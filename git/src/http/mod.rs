@@ -185,7 +185,8 @@ impl<R: Remote> Service<R> {
             return method_not_allowed(request.version, "POST");
         }
         if !route::has_type(&request.headers, offer.request()) {
-            let sentence = format!("the body of this request has to be of type {}", offer.request());
+            let sentence =
+                format!("the body of this request has to be of type {}", offer.request());
             let response = respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &sentence);
             return self.after_short_drain(request, response).await;
         }

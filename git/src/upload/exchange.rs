@@ -13,8 +13,7 @@ use super::{
     count::Goal,
     filter::Filter,
     graph::{Commit, Graph, mark},
-    negotiate,
-    policy,
+    negotiate, policy,
     request::{Bands, Fetch},
     shallow,
     store::Store,
@@ -69,7 +68,7 @@ impl<'a> Exchange<'a> {
         }
         for name in &request.want_refs {
             let id = view
-                .find(name)
+                .wanted(name)
                 .ok_or_else(|| Error::Protocol(format!("unknown ref {}", one_line(name))))?;
             if seen.insert(id) {
                 goal.want(&mut graph, &mut store, &id)?;
@@ -125,9 +124,8 @@ impl<'a> Exchange<'a> {
         }
         let mut not = Vec::new();
         for name in &depth.not {
-            let unknown = || {
-                Error::Protocol(format!("deepen-not is not a ref: {}", one_line(name)))
-            };
+            let unknown =
+                || Error::Protocol(format!("deepen-not is not a ref: {}", one_line(name)));
             let id = self.view.guess(name).ok_or_else(unknown)?;
             let place = self.store.place(&id).ok_or(Error::Missing(id))?;
             if let (place, Kind::Commit) = negotiate::peel(&mut self.store, place)? {

@@ -126,9 +126,20 @@ mod tests {
     fn others_are_refused_with_their_name() {
         let nested = "combine:".repeat(1000) + "blob:none";
         for bad in [
-            "", "sparse:oid=main", "blob:limit=", "blob:limit=k", "blob:limit=-1", "tree:", "tree:x",
-            "tree:+1", "object:type=x", "combine:", "combine:blob:none+", "blob:limit=99999999999g",
-            "combine:%ff", &nested,
+            "",
+            "sparse:oid=main",
+            "blob:limit=",
+            "blob:limit=k",
+            "blob:limit=-1",
+            "tree:",
+            "tree:x",
+            "tree:+1",
+            "object:type=x",
+            "combine:",
+            "combine:blob:none+",
+            "blob:limit=99999999999g",
+            "combine:%ff",
+            &nested,
         ] {
             assert!(Filter::parse(bad).is_err(), "{bad}");
         }

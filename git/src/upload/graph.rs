@@ -13,8 +13,7 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 
 use super::{
-    Error,
-    object,
+    Error, object,
     store::{Place, Store},
 };
 

@@ -288,8 +288,7 @@ fn read(
         return Ok(read.map(|(command, client)| (Request::New(command), client)));
     }
     Ok(v0::parse(bytes, policy, hash)?.map(|(mut fetch, end)| {
-        let client =
-            v2::Client { agent: fetch.agent.take(), session_id: fetch.session_id.take() };
+        let client = v2::Client { agent: fetch.agent.take(), session_id: fetch.session_id.take() };
         (Request::Old(Box::new(fetch), end), client)
     }))
 }
@@ -380,7 +379,12 @@ impl<R: Repository> Sending<R> {
         let session = self.session;
         let sentence = match result {
             Ok(Ok((figures, rest))) => {
-                tracing::info!(session, figures.objects, figures.bytes, "fetch ends");
+                tracing::info!(
+                    session,
+                    objects = figures.objects,
+                    bytes = figures.bytes,
+                    "fetch ends"
+                );
                 self.repository.fetched(FetchFigures {
                     bytes: figures.bytes,
                     objects: figures.objects,

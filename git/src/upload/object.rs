@@ -128,14 +128,17 @@ mod tests {
         assert_eq!(found.date, 1_700_000_000);
         assert_eq!(commit(format!("tree {A}\n\nhi").as_bytes()).unwrap().date, 0);
         assert_eq!(commit(b"parent"), None);
-        assert_eq!(tag_target(format!("object {B}\ntype tree\n").as_bytes()).unwrap().to_string(), B);
+        assert_eq!(
+            tag_target(format!("object {B}\ntype tree\n").as_bytes()).unwrap().to_string(),
+            B
+        );
     }
 
     #[test]
     fn trees_are_read_up_to_what_is_no_entry() {
         let id = [7; 20];
-        let data =
-            [b"100644 a\0".as_slice(), &id, b"40000 b\0", &id, b"160000 c\0", &id, b"junk"].concat();
+        let data = [b"100644 a\0".as_slice(), &id, b"40000 b\0", &id, b"160000 c\0", &id, b"junk"]
+            .concat();
         let all: Vec<_> = entries(&data, gix_hash::Kind::Sha1).collect();
         let kinds: Vec<_> = all.iter().map(|entry| entry.kind).collect();
         assert_eq!(kinds, [EntryKind::Blob, EntryKind::Tree, EntryKind::Submodule]);

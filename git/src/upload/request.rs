@@ -88,7 +88,8 @@ impl Fetch {
                 self.shallow.push(object_id(value, hash)?);
             }
             "deepen" => {
-                let depth = value.parse().ok().filter(|depth| (1..=i32::MAX as u32).contains(depth));
+                let depth =
+                    value.parse().ok().filter(|depth| (1..=i32::MAX as u32).contains(depth));
                 let depth = depth.ok_or_else(|| invalid("deepen", value))?;
                 self.depth.depth = Some(depth);
             }
@@ -117,9 +118,8 @@ fn invalid(key: &str, value: &str) -> Error {
 /// An id in full.
 pub(super) fn object_id(hex: &str, hash: gix_hash::Kind) -> Result<ObjectId, Error> {
     let id = (hex.len() == hash.len_in_hex()).then(|| ObjectId::from_hex(hex.as_bytes()).ok());
-    id.flatten().ok_or_else(|| {
-        Error::Protocol(format!("expected an object id, not '{}'", printable(hex)))
-    })
+    id.flatten()
+        .ok_or_else(|| Error::Protocol(format!("expected an object id, not '{}'", printable(hex))))
 }
 
 /// Words of a client go to logs and into errors: no control characters, and not without end.

@@ -168,7 +168,7 @@ impl Store {
             &mut self.bases,
         );
         let outcome = outcome.map_err(damaged)?;
-        out.truncate(outcome.object_size as usize);
+        // Not cut to the size that it names: found in the cache, that is the size of the delta.
         Ok(outcome.kind)
     }
 

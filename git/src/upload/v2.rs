@@ -232,7 +232,7 @@ fn fetch(view: &View, request: &Fetch, cancel: &Arc<AtomicBool>) -> Result<Answe
     if !request.want_refs.is_empty() {
         lines.line("wanted-refs\n");
         for name in &request.want_refs {
-            if let Some(id) = view.find(name) {
+            if let Some(id) = view.wanted(name) {
                 lines.line(format!("{id} {name}\n"));
             }
         }

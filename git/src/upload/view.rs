@@ -35,6 +35,11 @@ impl View {
         Ok(Self { refs, head, shallow, objects, hash: repository.object_hash(), policy })
     }
 
+    /// What a ref that is wanted by its name points to. Git also wants `HEAD` in this way.
+    pub fn wanted(&self, name: &str) -> Option<ObjectId> {
+        if name == "HEAD" { self.head_id() } else { self.find(name) }
+    }
+
     /// What a ref points to.
     pub fn find(&self, name: &str) -> Option<ObjectId> {
         let at = self.refs.binary_search_by(|reference| reference.name.as_str().cmp(name)).ok()?;
