@@ -10,6 +10,7 @@ mod archives;
 mod callers;
 mod conventions;
 mod crash;
+mod fetch;
 mod logs;
 mod operate;
 mod push;
