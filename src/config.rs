@@ -140,12 +140,16 @@ limits! {
     push_resolved_bytes = 256 << 30, "bytes", "SLUICE_LIMIT_PUSH_RESOLVED_BYTES";
     /// Length of a chain of deltas.
     delta_depth = 4095, "count", "SLUICE_LIMIT_DELTA_DEPTH";
+    /// Bytes of one object of Git LFS.
+    lfs_object_bytes = 4 << 30, "bytes", "SLUICE_LIMIT_LFS_OBJECT_BYTES";
     /// Refs of one upload.
     upload_refs = 50_000, "count", "SLUICE_LIMIT_UPLOAD_REFS";
     /// Commands of one push.
     push_commands = 10_000, "count", "SLUICE_LIMIT_PUSH_COMMANDS";
     /// Time of one push.
     push_seconds = 3600, "seconds", "SLUICE_LIMIT_PUSH_SECONDS";
+    /// How long a push with `-o wait` follows its scan.
+    push_wait_seconds = 1800, "seconds", "SLUICE_LIMIT_PUSH_WAIT_SECONDS";
     /// Time without a byte after which a push is given up.
     push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
     /// Pushes that one process receives at once; more wait.

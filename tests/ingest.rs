@@ -188,10 +188,16 @@ async fn what_cannot_be_ingested_has_a_code_and_a_sentence() {
     let tree = house.ingest("HEAD^{tree}", Options::default()).await.unwrap_err();
     assert_eq!(tree.code(), "not_a_commit");
     let limits = TreeLimits { max_entries: 3, ..TreeLimits::default() };
-    let many = house.ingest("HEAD", Options { limits, threads: 1 }).await.unwrap_err();
+    let many = house
+        .ingest("HEAD", Options { limits, threads: 1, ..Options::default() })
+        .await
+        .unwrap_err();
     assert_eq!(many.code(), "too_many_files");
     let limits = TreeLimits { max_bytes: 10, ..TreeLimits::default() };
-    let large = house.ingest("HEAD", Options { limits, threads: 1 }).await.unwrap_err();
+    let large = house
+        .ingest("HEAD", Options { limits, threads: 1, ..Options::default() })
+        .await
+        .unwrap_err();
     assert_eq!(large.code(), "too_large");
     assert_eq!(IngestError::EmptyRepository.code(), "empty_repository");
 }

@@ -422,7 +422,7 @@ async fn hostile_trees_are_refused_with_a_reason() {
         bomb = house.raw_tree(&entries);
     }
     let limits = TreeLimits { max_entries: 5_000, ..TreeLimits::default() };
-    let options = Options { limits, threads: 0 };
+    let options = Options { limits, ..Options::default() };
     let result = house.write_with(bomb, "bomb", None, options, &Cancel::new()).await;
     assert!(matches!(result, Err(SnapshotError::Limit { max: 5_000, .. })), "{result:?}");
     // Nothing of all that can be seen.
@@ -448,7 +448,7 @@ async fn limits_and_the_wish_to_stop_end_the_writing() {
     fill(&house);
     let tree = house.commit();
     let limits = TreeLimits { max_bytes: 1_000_000, ..TreeLimits::default() };
-    let options = Options { limits, threads: 2 };
+    let options = Options { limits, threads: 2, ..Options::default() };
     let result = house.write_with(tree, "a", None, options, &Cancel::new()).await;
     assert!(matches!(result, Err(SnapshotError::Limit { max: 1_000_000, .. })), "{result:?}");
     let cancel = Cancel::new();

@@ -67,7 +67,7 @@ pub use self::{
     advertise::AGENT,
     check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity},
     command::Command,
-    http::{Service, ServiceConfig, respond::ResponseBody},
+    http::{Service, ServiceConfig, respond::ResponseBody, route::credentials},
     quarantine::QuarantinedPack,
     refs::Ref,
     remote::{

@@ -97,6 +97,14 @@ impl Messages {
         }
     }
 
+    /// Completes when the client is gone; never for one that cannot be shown anything.
+    pub async fn closed(&self) {
+        match &self.parts {
+            Some(parts) => parts.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Shows a result or an error, quiet or not. One or more lines; control characters are removed,
     /// since what is quoted from a repository must not reach a terminal.
     pub async fn say(&mut self, text: &str) {

@@ -118,11 +118,14 @@ pub async fn active_scans(db: &Db, scans: &HashSet<Uuid>) -> Result<HashSet<Uuid
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// Keys of all packs and indices of these uploads.
+/// Keys of all packs, indices and LFS objects of these uploads.
 pub async fn pack_keys(db: &Db, uploads: &HashSet<Uuid>) -> Result<HashSet<String>> {
     let sql = "SELECT pack_key, index_key FROM upload_packs WHERE upload_id IN";
     let rows: Vec<(String, String)> = of_ids(db, sql, uploads).await?;
-    Ok(rows.into_iter().flat_map(|(pack, index)| [pack, index]).collect())
+    let lfs = "SELECT storage_key FROM lfs_objects WHERE upload_id IN";
+    let objects: Vec<(String,)> = of_ids(db, lfs, uploads).await?;
+    let keys = rows.into_iter().flat_map(|(pack, index)| [pack, index]);
+    Ok(keys.chain(objects.into_iter().map(|row| row.0)).collect())
 }
 
 /// Keys of all artefacts of these scans.

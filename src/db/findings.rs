@@ -326,6 +326,28 @@ pub async fn get(
     conn.into().fetch_optional(GET, args![id, repository_id, owner_id]).await
 }
 
+/// Those of the fingerprints under which the repository has a finding that is not fixed.
+pub async fn live_among(
+    db: &Db,
+    repository_id: Uuid,
+    fingerprints: &[&str],
+) -> Result<Vec<String>> {
+    let mut live = Vec::new();
+    for batch in fingerprints.chunks(BATCH) {
+        let mut args = Args::default();
+        let repository = args.add(repository_id);
+        let list: Vec<String> = batch.iter().map(|f| args.add(*f)).collect();
+        let sql = format!(
+            "SELECT fingerprint FROM findings WHERE repository_id = {repository} \
+             AND state <> 'fixed' AND fingerprint IN ({})",
+            list.join(", ")
+        );
+        let rows: Vec<(String,)> = db.conn().fetch_filtered(&sql, args).await?;
+        live.extend(rows.into_iter().map(|row| row.0));
+    }
+    Ok(live)
+}
+
 /// The newest changes of each of these findings, oldest first.
 pub async fn history(conn: impl Into<Conn<'_>>, ids: &[Uuid]) -> Result<Vec<HistoryRow>> {
     if ids.is_empty() {

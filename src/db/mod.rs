@@ -34,6 +34,7 @@ pub mod events;
 pub mod findings;
 pub mod idempotency;
 pub mod jobs;
+pub mod lfs;
 pub mod project_events;
 pub mod projects;
 pub mod repositories;

@@ -14,6 +14,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("findings", findings::STATEMENTS),
         ("idempotency", idempotency::STATEMENTS),
         ("jobs", jobs::STATEMENTS),
+        ("lfs", lfs::STATEMENTS),
         ("project_events", project_events::STATEMENTS),
         ("projects", projects::STATEMENTS),
         ("repositories", repositories::STATEMENTS),

@@ -66,6 +66,9 @@ pub struct HistoryWalk {
     pub truncated: bool,
 }
 
+/// Tells whether an object is new.
+pub type Fresh<'a> = &'a dyn Fn(&oid) -> bool;
+
 /// Walks the history of `tips` (commits, or tags of commits; anything else is passed
 /// over) and tells every blob that is not in `known`.
 ///
@@ -82,9 +85,28 @@ pub fn walk<F: gix_object::Find + FindHeader>(
     limits: &HistoryLimits,
     cancel: &Cancel,
 ) -> Result<HistoryWalk, HistoryError> {
+    walk_new(objects, tips, known, &|_| true, limits, cancel)
+}
+
+/// As [`walk`], of the part of the history that is new alone: it ends at commits that
+/// are not `fresh` and tells no other blob. In a closed object database everything
+/// behind an old commit is old as well.
+///
+/// # Errors
+///
+/// As [`walk`].
+pub fn walk_new<F: gix_object::Find + FindHeader>(
+    objects: &F,
+    tips: &[ObjectId],
+    known: &HashSet<ObjectId>,
+    fresh: Fresh<'_>,
+    limits: &HistoryLimits,
+    cancel: &Cancel,
+) -> Result<HistoryWalk, HistoryError> {
     let mut walk = Walk {
         objects,
         known,
+        fresh,
         limits,
         cancel,
         seen: HashMap::new(),
@@ -169,6 +191,7 @@ fn broken(id: &oid, reason: &dyn std::fmt::Display) -> HistoryError {
 struct Walk<'a, F> {
     objects: &'a F,
     known: &'a HashSet<ObjectId>,
+    fresh: Fresh<'a>,
     limits: &'a HistoryLimits,
     cancel: &'a Cancel,
     /// Index of the entry of each blob that was told.
@@ -229,7 +252,7 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
             let Some(tip) = self.peel(*tip)? else {
                 continue;
             };
-            if !visited.insert(tip) {
+            if !(self.fresh)(&tip) || !visited.insert(tip) {
                 continue;
             }
             let parents = self.read(tip)?.map(|(_, p)| p).unwrap_or_default();
@@ -241,7 +264,7 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
                             self.out.truncated = true;
                             continue;
                         }
-                        if visited.insert(parent) {
+                        if visited.insert(parent) && (self.fresh)(&parent) {
                             self.check_cancel()?;
                             // A missing parent is where a shallow clone ends.
                             if let Some((_, parents)) = self.read(parent)? {
@@ -328,7 +351,7 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
     }
 
     fn added(&mut self, commit: ObjectId, blob: ObjectId, path: &[u8]) {
-        if self.known.contains(&blob) {
+        if self.known.contains(&blob) || !(self.fresh)(&blob) {
             return;
         }
         if let Some(index) = self.seen.get(&blob) {

@@ -6,6 +6,7 @@
 //! after a crash under a new snapshot id; what the first run left has no manifest, or
 //! one that no row names.
 
+mod brought;
 pub mod history;
 mod languages;
 mod objects;
@@ -18,6 +19,7 @@ use gix_object::{FindExt, Kind};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+pub use brought::Brought;
 pub use languages::{LanguageStat, languages};
 pub use objects::ObjectPool;
 pub use profile::ThreatProfile;

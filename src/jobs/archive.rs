@@ -283,6 +283,7 @@ async fn work(
     let ingested = ingest::snapshot(
         context,
         begun,
+        None,
         imported.objects.clone(),
         Some(imported.head),
         snapshot_id,

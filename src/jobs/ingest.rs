@@ -20,12 +20,12 @@ use crate::db::repositories::{self, Failure, Ingest, IngestResult, Language, Rep
 use crate::db::scans::{self, NewScan, Settings, Trigger};
 use crate::db::snapshots::{self, NewSnapshot};
 use crate::db::uploads::{self, Ingested as Shown, Upload};
-use crate::db::{DbError, Tx, new_id};
+use crate::db::{DbError, Tx, lfs, new_id};
 use crate::ingest::{self, IngestError, Ingested, ThreatProfile};
 use crate::queue::{JobContext, JobError};
 use crate::scan::ScanConfig;
 use crate::server::App;
-use crate::snapshot::{Options, Snapshot, TreeLimits};
+use crate::snapshot::{Attached, AttachedObject, Options, Snapshot, TreeLimits};
 
 #[derive(Debug, Deserialize)]
 struct Payload {
@@ -138,7 +138,9 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     // 3. The work, on a blocking thread.
     let objects = bare::objects(app, stored.upload_id).await?;
     let snapshot_id = new_id();
-    let outcome = snapshot(context, &begun, objects, stored.head, snapshot_id).await?;
+    let outcome =
+        snapshot(context, &begun, Some(stored.upload_id), objects, stored.head, snapshot_id)
+            .await?;
 
     // 4. The outcome, all or nothing.
     match outcome {
@@ -276,16 +278,40 @@ async fn previous(app: &App, repository_id: Uuid) -> Result<Option<Snapshot>, Jo
     }
 }
 
+/// Objects of Git LFS that are read at once.
+const LFS_PAGE: u32 = 1000;
+
+/// The objects of Git LFS that a store has.
+async fn attached(app: &App, upload_id: Option<Uuid>) -> Result<Attached, JobError> {
+    let Some(upload_id) = upload_id else { return Ok(Attached::default()) };
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = lfs::list(&app.db, upload_id, &after, LFS_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.oid);
+        for object in page {
+            // Written by this server, and so an id.
+            let Ok(blob) = object.blob.parse() else { continue };
+            let (size, key) = (object.size.unsigned_abs(), object.storage_key);
+            all.push((object.oid, AttachedObject { size, blob, key }));
+        }
+    }
+    Ok(all.into_iter().collect())
+}
+
 /// Writes the snapshot of a commit, on a blocking thread.
 pub(super) async fn snapshot(
     context: &JobContext,
     begun: &Ingest,
+    upload_id: Option<Uuid>,
     objects: std::path::PathBuf,
     head: Option<ObjectId>,
     snapshot_id: Uuid,
 ) -> Result<Result<Ingested, IngestError>, JobError> {
     let app = context.app.clone();
     let previous = previous(&app, begun.repository_id).await?;
+    let attached = attached(&app, upload_id).await?;
     let prefix = snapshots::storage_prefix(begun.repository_id);
     let limits = &app.config.limits;
     let options = Options {
@@ -294,6 +320,7 @@ pub(super) async fn snapshot(
             max_bytes: limits.snapshot_bytes,
             ..TreeLimits::default()
         },
+        attached,
         ..Options::default()
     };
     let (runtime, cancel) = (Handle::current(), context.cancel.clone());

@@ -23,6 +23,8 @@ use crate::db::scans::{self, Ending, Failure};
 use crate::db::{DbError, findings, now, webhooks};
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
+pub(crate) use results::KeptResults;
+pub(crate) use scan::profiled;
 
 /// Runs a claimed job.
 pub async fn run(context: JobContext) -> Result<(), JobError> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value as JsonValue;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::observer::Recorder;
 use super::report;
@@ -53,7 +54,8 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let row = scans::get(&app.db, owner, id).await?.ok_or_else(gone)?;
 
     // 2. What to scan, and how.
-    let (config, surroundings) = config(app, &row).await?;
+    let (config, surroundings) =
+        profiled(app, row.owner_id, row.repository_id, row.config.config.clone()).await?;
     let (snapshot, commit) = snapshot(app, &row).await?;
     let history = if config.history { history(app, &row, &snapshot).await? } else { None };
 
@@ -130,10 +132,14 @@ async fn meter(
 
 /// The configuration of the scan with what people exclude for the whole repository, and
 /// what the threat profile says about the place where the code runs.
-async fn config(app: &App, row: &ScanRow) -> Result<(ScanConfig, Surroundings), JobError> {
-    let mut config = row.config.config.clone();
+pub(crate) async fn profiled(
+    app: &App,
+    owner_id: Uuid,
+    repository_id: Uuid,
+    mut config: ScanConfig,
+) -> Result<(ScanConfig, Surroundings), DbError> {
     let mut surroundings = Surroundings::default();
-    let profile = repositories::threat_profile(&app.db, row.owner_id, row.repository_id).await?;
+    let profile = repositories::threat_profile(&app.db, owner_id, repository_id).await?;
     let Some(profile) = profile.map(|profile| profile.body.0) else {
         return Ok((config, surroundings));
     };

@@ -235,7 +235,7 @@ impl Metrics {
     }
 
     /// A push was refused for a reason of a few: `limit`, `content`, `refs`, `policy`,
-    /// `unavailable`.
+    /// `protection`, `unavailable`.
     pub fn push_refused(&self, reason: &'static str) {
         self.pushes.with_label_values(&["refused", reason]).inc();
     }
@@ -331,6 +331,13 @@ pub fn git_route(path: &str) -> &'static str {
         "info/refs" => "/git/{upload_id}.git/info/refs",
         "git-receive-pack" => "/git/{upload_id}.git/git-receive-pack",
         "git-upload-pack" => "/git/{upload_id}.git/git-upload-pack",
+        lfs if lfs.starts_with("info/lfs/objects/batch") => {
+            "/git/{upload_id}.git/info/lfs/objects/batch"
+        }
+        lfs if lfs.starts_with("info/lfs/objects/") => {
+            "/git/{upload_id}.git/info/lfs/objects/{oid}"
+        }
+        lfs if lfs.starts_with("info/lfs/locks") => "/git/{upload_id}.git/info/lfs/locks",
         _ => OTHER,
     }
 }

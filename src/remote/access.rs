@@ -29,6 +29,21 @@ impl sluice_git::Remote for Door {
     type Repo = UploadRepository;
 
     async fn open(&self, access: Access) -> Result<UploadRepository, Refusal> {
+        let scope = match access.direction {
+            Direction::Push => Scope::Push,
+            Direction::Fetch => Scope::Read,
+        };
+        self.open_for(access, &[scope]).await
+    }
+}
+
+impl Door {
+    /// Opens an upload; an API key has to have one of these scopes.
+    pub(super) async fn open_for(
+        &self,
+        access: Access,
+        scopes: &[Scope],
+    ) -> Result<UploadRepository, Refusal> {
         // The same answer whether the upload exists or not.
         let Some(secret) = access.credentials.as_ref().map(secret) else {
             return Err(Refusal::unauthorized(
@@ -57,13 +72,12 @@ impl sluice_git::Remote for Door {
                 })?,
             _ => {
                 let caller = accounts::authenticate(&self.app, secret).await.map_err(refused)?;
-                let (needed, name) = match access.direction {
-                    Direction::Push => (Scope::Push, "push"),
-                    Direction::Fetch => (Scope::Read, "read"),
-                };
-                if !caller.may(needed) {
+                if !scopes.iter().any(|scope| caller.may(*scope)) {
+                    let names: Vec<String> =
+                        scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect();
                     return Err(Refusal::forbidden(format!(
-                        "This API key lacks the scope `{name}`."
+                        "This API key lacks the scope {}.",
+                        names.join(" or ")
                     )));
                 }
                 found.filter(|remote| remote.upload.owner_id == caller.user_id).ok_or_else(

@@ -5,6 +5,10 @@
 //! folders on disk ([`crate::bare`]) are rebuilt from them whenever they are missing.
 
 mod access;
+mod follow;
+mod lfs;
+mod options;
+mod protection;
 pub(crate) mod store;
 mod upload;
 
@@ -12,6 +16,7 @@ use axum::body::Body;
 use axum::http::uri::PathAndQuery;
 use axum::http::{Request, Response, Uri};
 use sluice_git::{Service, ServiceConfig};
+use tower::ServiceExt as _;
 
 use crate::server::App;
 use access::Door;
@@ -20,6 +25,7 @@ use access::Door;
 #[derive(Clone)]
 pub struct Remote {
     service: Service<Door>,
+    lfs: axum::Router,
 }
 
 /// Where it is mounted.
@@ -35,11 +41,16 @@ impl Remote {
             idle_timeout: std::time::Duration::from_secs(limits.push_idle_seconds),
             ..ServiceConfig::default()
         };
-        Self { service: Service::new(Door::new(app), config) }
+        Self { lfs: lfs::router(app.clone()), service: Service::new(Door::new(app), config) }
     }
 
     /// Answers a request below [`MOUNT`].
     pub async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+        if lfs::is_mine(request.uri().path()) {
+            // A router never fails: its error is uninhabited.
+            let Ok(response) = self.lfs.clone().oneshot(request).await;
+            return response;
+        }
         strip_mount(&mut request);
         self.service.handle(request).await.map(Body::new)
     }

@@ -13,8 +13,10 @@ use sluice_git::{
 };
 
 use super::access::database;
+use super::options::Wishes;
+use super::{follow, protection};
 use crate::bare;
-use crate::db::uploads::{self, CommitPush, NewPack, PushOptions, PushOutcome, Upload};
+use crate::db::uploads::{self, CommitPush, NewPack, PushOutcome, Upload};
 use crate::db::{DbError, new_id, now};
 use crate::server::App;
 use crate::storage::StorageError;
@@ -58,6 +60,11 @@ impl UploadRepository {
         store
     }
 
+    /// What was opened.
+    pub(super) fn into_upload(self) -> Upload {
+        self.upload.clone()
+    }
+
     /// Puts pack and index into storage; nobody refers to them yet. The keys belong to
     /// this push alone, also when two clients push the same pack at the same time: so
     /// one that is refused can take its own back without touching the other's.
@@ -99,7 +106,7 @@ impl UploadRepository {
         }
     }
 
-    async fn tell(&self, mut messages: Messages, outcome: &PushOutcome, no_scan: bool) {
+    async fn tell(&self, messages: &mut Messages, outcome: &PushOutcome, no_scan: bool) {
         let Some(repository) = outcome.repository_id.filter(|_| outcome.ingests) else { return };
         let next = if self.upload.scan && !no_scan { "It will be scanned." } else { "No scan." };
         messages
@@ -187,7 +194,9 @@ impl Repository for UploadRepository {
     }
 
     async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
-        options(push.options).map(drop).inspect_err(|_| self.app.metrics.push_refused("policy"))
+        let understood =
+            async { Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await.map(drop) };
+        understood.await.inspect_err(|_| self.app.metrics.push_refused("policy"))
     }
 
     fn receiving(&self, progress: ReceiveProgress) {
@@ -235,8 +244,23 @@ impl Repository for UploadRepository {
     async fn commit(
         &self,
         push: CheckedPush,
-        messages: Messages,
+        mut messages: Messages,
     ) -> Result<Vec<CommandOutcome>, Refusal> {
+        let wishes = Wishes::parse(&push.options)?;
+        let options = wishes.resolve(&self.app, &self.upload).await?;
+
+        // 0. What the person who pushes does not want to be here goes no further.
+        if let Some(threshold) = wishes.fail_on {
+            let refused =
+                protection::check(&self.app, &self.upload, &push, threshold, &mut messages)
+                    .await
+                    .inspect_err(|_| self.app.metrics.push_refused("unavailable"))?;
+            if let Some(protection::Refused(why)) = refused {
+                self.app.metrics.push_refused("protection");
+                return Ok(vec![CommandOutcome::Rejected(why); push.commands.len()]);
+            }
+        }
+
         // 1. Objects first: no row may speak of what is not stored.
         let stored = match &push.pack {
             Some(pack) => Some(self.store(pack).await.inspect_err(|_| {
@@ -246,7 +270,6 @@ impl Repository for UploadRepository {
         };
 
         // 2. Refs, pack, status and job, all or nothing.
-        let options = options(&push.options)?;
         let record = CommitPush {
             upload_id: self.upload.id,
             commands: push.commands,
@@ -309,7 +332,10 @@ impl Repository for UploadRepository {
         if let (Some(stored), false) = (&stored, outcome.recorded) {
             self.unstore(stored).await;
         }
-        self.tell(messages, &outcome, options.no_scan).await;
+        self.tell(&mut messages, &outcome, wishes.no_scan).await;
+        if let (true, true, Some(commit)) = (wishes.wait, outcome.ingests, &outcome.head_commit) {
+            follow::follow(&self.app, &self.upload, commit, &mut messages).await;
+        }
         Ok(outcome.decisions.into_iter().map(CommandOutcome::from).collect())
     }
 }
@@ -331,23 +357,6 @@ impl Drop for UploadRepository {
             });
         }
     }
-}
-
-/// The push options that are understood.
-fn options(given: &[String]) -> Result<PushOptions, Refusal> {
-    let mut options = PushOptions { history: true, ..PushOptions::default() };
-    for option in given {
-        match option.as_str() {
-            "no-scan" => options.no_scan = true,
-            other => {
-                let name: String = other.chars().filter(|c| !c.is_control()).take(64).collect();
-                return Err(Refusal::forbidden(format!(
-                    "The push option {name:?} is not known here. Known are: no-scan."
-                )));
-            }
-        }
-    }
-    Ok(options)
 }
 
 fn object_id(hex: &str) -> Result<ObjectId, Refusal> {

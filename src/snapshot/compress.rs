@@ -10,12 +10,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use gix_hash::ObjectId;
 use gix_object::FindExt;
+use tokio::runtime::Handle;
 
 use super::SnapshotError;
+use super::attached::{AttachedObject, InPlace};
 use super::frame::{Encoder, FRAME_MAX};
 use super::tree::object_error;
 use super::write::{BATCH, Options, PACK_TARGET, Sink, no_zstd};
 use crate::scan::Cancel;
+use crate::storage::Storage;
 
 /// Blobs that a worker takes at a time: longer than the chains of deltas in a pack.
 const RUN: usize = 256;
@@ -36,9 +39,17 @@ pub(super) enum Item {
     Large { entry: usize, size: u64 },
 }
 
+/// What lies beside git's objects, and how it is read.
+pub(super) struct Beside<'a> {
+    pub(super) in_place: &'a InPlace<'a>,
+    pub(super) storage: &'a Storage,
+    pub(super) runtime: &'a Handle,
+}
+
 /// Reads and compresses `pending` on all cores, and gives the batches to `sink`.
 pub(super) fn compress(
     odb: &gix_odb::HandleArc,
+    beside: &Beside<'_>,
     pending: &[(usize, ObjectId)],
     sink: &mut Sink<'_>,
     options: &Options,
@@ -70,7 +81,7 @@ pub(super) fn compress(
                         .filter(|rest| !rest.is_empty())
                     {
                         let run = run.get(..RUN).unwrap_or(run);
-                        worker.run(&odb, run, &mut each)?;
+                        worker.run(&odb, beside, run, &mut each)?;
                     }
                     worker.hand_over()
                 });
@@ -134,11 +145,17 @@ impl Worker {
     fn run(
         &mut self,
         odb: &gix_odb::HandleArc,
+        beside: &Beside<'_>,
         run: &[(usize, ObjectId)],
         each: &mut impl FnMut() -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let mut blob = std::mem::take(&mut self.blob);
         for (entry, id) in run {
+            if let Some(object) = beside.in_place.get(id) {
+                self.add_attached(*entry, object, beside)?;
+                each()?;
+                continue;
+            }
             // What is found may be a part of the buffer, or none of it.
             let found = odb.find_blob(id, &mut blob).map_err(|e| object_error(*id, &e))?;
             self.add(*entry, found.data)?;
@@ -149,6 +166,37 @@ impl Worker {
             }
         }
         self.blob = blob;
+        Ok(())
+    }
+
+    /// As [`Worker::add`], piece by piece, of content that may be of any size.
+    fn add_attached(
+        &mut self,
+        entry: usize,
+        object: &AttachedObject,
+        beside: &Beside<'_>,
+    ) -> Result<(), SnapshotError> {
+        let file = beside.runtime.block_on(beside.storage.file(&object.key))?;
+        let size = object.size;
+        let mut piece = Vec::new();
+        if size <= FRAME_MAX as u64 {
+            file.read_blocking(0..size, &mut piece)?;
+            return self.add(entry, &piece);
+        }
+        let mut compress = false;
+        let mut start = 0;
+        while start < size {
+            let end = size.min(start + FRAME_MAX as u64);
+            file.read_blocking(start..end, &mut piece)?;
+            if start == 0 {
+                compress = self.encoder.is_compressible(&piece);
+            }
+            let (frame, length) = self.frame(&piece, compress);
+            self.batch.items.push(Item::Piece { entry, frame, length });
+            self.hand_over_if_full()?;
+            start = end;
+        }
+        self.batch.items.push(Item::Large { entry, size });
         Ok(())
     }
 

@@ -17,7 +17,8 @@
 //!
 //! Paths are bytes as git keeps them, sorted as bytes. A link is an entry whose
 //! bytes are its target; it is never followed. A submodule is an entry with the id
-//! of its commit and no bytes. Names that some file system would fold together are
+//! of its commit and no bytes. A pointer of Git LFS is the file that it points to, where
+//! the remote has it ([`Attached`]). Names that some file system would fold together are
 //! kept as they are and counted in [`SnapshotInfo::collisions`]. A name that is
 //! empty, `.`, `..` or holds a slash or a NUL ends the writing with an error.
 //!
@@ -77,6 +78,7 @@
 //! A reader checks the CRC of what it reads and trusts no number before it allocates.
 //! The digest names the whole; [`Snapshot::verify`] checks it.
 
+mod attached;
 mod cache;
 mod compress;
 mod error;
@@ -87,6 +89,7 @@ mod read;
 mod tree;
 mod write;
 
+pub use attached::{Attached, AttachedObject};
 pub use cache::{CachePool, FrameCache};
 pub use error::SnapshotError;
 pub use frame::FRAME_MAX;

@@ -12,7 +12,8 @@ use gix_hash::ObjectId;
 use gix_object::bstr::BString;
 use tokio::runtime::Handle;
 
-use super::compress::{Batch, Item, compress};
+use super::attached::Attached;
+use super::compress::{Batch, Beside, Item, compress};
 use super::frame::{DATA_MAGIC, Encoder};
 use super::manifest::{Builder, Entry, EntryKind, ObjectRef, Place};
 use super::order;
@@ -41,6 +42,8 @@ pub struct Options {
     pub limits: TreeLimits,
     /// Threads that compress; 0 takes all cores.
     pub threads: usize,
+    /// What takes the place of pointers to it.
+    pub attached: Attached,
 }
 
 /// What was written.
@@ -86,6 +89,7 @@ pub fn write(
     cancel: &Cancel,
 ) -> Result<SnapshotInfo, SnapshotError> {
     let tree::Walked { mut entries, collisions } = tree::walk(odb, tree, &options.limits, cancel)?;
+    let in_place = options.attached.put_in_place(odb, &mut entries, cancel)?;
     let mut objects = Vec::new();
     let blobs_reused = match previous {
         Some(previous) if previous.prefix() == prefix => {
@@ -130,7 +134,8 @@ pub fn write(
         max_bytes: options.limits.max_bytes,
         total: 0,
     };
-    compress(odb, &pending, &mut sink, options, progress, cancel)?;
+    let beside = Beside { in_place: &in_place, storage, runtime };
+    compress(odb, &beside, &pending, &mut sink, options, progress, cancel)?;
     sink.end_object()?;
     let Sink { finishing, objects, mut stored, .. } = sink;
     for task in finishing {

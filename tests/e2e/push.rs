@@ -130,26 +130,6 @@ async fn refs_of_every_kind(place: Place) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_are_known_or_refused_by_name() {
-    let place = Place::sqlite();
-    let server = place.start().await;
-    let client = server.admin().await;
-    for git in Git::all() {
-        let made = client.upload(json!({})).await;
-        let url = text(&made["push_url"]);
-        let work = samples::small(&git).await;
-        work.run(&["push", "-o", "foo", &url, "main"]).await.refused("foo");
-        untouched(&client, &made).await;
-        let said = work.run(&["push", "-o", "no-scan", &url, "main"]).await.expect();
-        assert!(said.err.contains("No scan."), "{}", said.err);
-        let upload = client.ingested(&text(&made["id"])).await;
-        assert_eq!((&upload["status"], &upload["scan_id"]), (&json!("ready"), &Value::Null));
-        let scans = format!("/v1/repositories/{}/scans", text(&upload["repository_id"]));
-        assert!(client.all(&scans).await.is_empty());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_was_taken_out_again_is_found_in_the_history() {
     let place = Place::sqlite();
     let server = place.start().await;

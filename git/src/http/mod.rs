@@ -29,7 +29,7 @@ use crate::{
 
 pub(crate) mod body;
 pub(crate) mod respond;
-mod route;
+pub(crate) mod route;
 
 use body::{BodyReader, BoxError};
 use respond::{Offer, ResponseBody};

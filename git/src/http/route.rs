@@ -69,7 +69,7 @@ fn repository(path: &str) -> Option<String> {
 
 /// The credentials of a request; `None` if there are none or they cannot be read, which comes to the
 /// same: the client is asked for them.
-pub(crate) fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+pub fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     let rest = rest.trim();
