@@ -10,6 +10,7 @@
 //! it is dropped, even if a garbage collection removes them meanwhile.
 
 use std::{
+    cell::{Cell, OnceCell},
     collections::HashMap,
     io,
     path::{Path, PathBuf},
@@ -31,6 +32,15 @@ use gix_zlib::Inflate;
 
 /// Bytes of decoded objects that are kept as bases of further deltas.
 const DELTA_CACHE: usize = 16 << 20;
+
+/// So many packs are asked one by one.
+const FEW_PACKS: usize = 8;
+
+/// After so many questions a table of all small packs pays.
+const MANY_LOOKUPS: u32 = 1 << 10;
+
+/// Objects in that table, of 16 bytes each.
+const TABLE_OBJECTS: usize = 1 << 20;
 
 /// The number of a pack that stands for all loose objects.
 pub(super) const LOOSE: u32 = u32::MAX;
@@ -72,6 +82,8 @@ pub(super) struct Store {
     loose_places: HashMap<ObjectId, u32>,
     inflate: Inflate,
     bases: MemoryCappedHashmap,
+    lookups: Cell<u32>,
+    table: OnceCell<Table>,
 }
 
 impl Store {
@@ -110,6 +122,8 @@ impl Store {
             loose_places: HashMap::new(),
             inflate: Inflate::default(),
             bases: MemoryCappedHashmap::new(DELTA_CACHE),
+            lookups: Cell::new(0),
+            table: OnceCell::new(),
         })
     }
 
@@ -124,10 +138,14 @@ impl Store {
 
     /// The first pack that has the object.
     pub fn packed_place(&self, id: &oid) -> Option<Place> {
-        self.packs.iter().enumerate().find_map(|(number, pack)| {
-            let position = pack.index.lookup(id)?;
-            Some(Place { pack: number as u32, position })
-        })
+        let lookups = self.lookups.get().saturating_add(1);
+        self.lookups.set(lookups);
+        if self.packs.len() <= FEW_PACKS || lookups < MANY_LOOKUPS {
+            return search(&self.packs, 0..self.packs.len() as u32, id);
+        }
+        let table = self.table.get_or_init(|| Table::new(&self.packs));
+        let large = search(&self.packs, table.others.iter().copied(), id);
+        table.search(&self.packs, id).into_iter().chain(large).min()
     }
 
     /// Where the object is; `None` if it is not here.
@@ -224,6 +242,64 @@ impl Pack {
         let at = self.index.lookup(id)?;
         self.data.entry(self.index.pack_offset_at_index(at)).ok()
     }
+}
+
+fn search(packs: &[Pack], which: impl IntoIterator<Item = u32>, id: &oid) -> Option<Place> {
+    which.into_iter().find_map(|pack| {
+        let position = packs[pack as usize].index.lookup(id)?;
+        Some(Place { pack, position })
+    })
+}
+
+/// One sorted table of the objects of many small packs, for a repository that was pushed to often:
+/// to ask a thousand indices for each object would be most of the work.
+struct Table {
+    /// The first eight bytes of the id and the place.
+    entries: Vec<(u64, Place)>,
+    /// The packs that are not in it.
+    others: Vec<u32>,
+}
+
+impl Table {
+    fn new(packs: &[Pack]) -> Self {
+        let mut by_size: Vec<u32> = (0..packs.len() as u32).collect();
+        let objects = |pack: &u32| packs[*pack as usize].index.num_objects();
+        by_size.sort_by_key(objects);
+        let mut sum = 0_usize;
+        let (inside, mut others): (Vec<u32>, Vec<u32>) = by_size.into_iter().partition(|pack| {
+            sum = sum.saturating_add(objects(pack) as usize);
+            sum <= TABLE_OBJECTS
+        });
+        others.sort_unstable();
+        let mut entries = Vec::new();
+        for pack in inside {
+            let index = &packs[pack as usize].index;
+            entries.extend(
+                (0..index.num_objects()).map(|position| {
+                    (prefix(index.oid_at_index(position)), Place { pack, position })
+                }),
+            );
+        }
+        entries.sort_unstable();
+        Self { entries, others }
+    }
+
+    fn search(&self, packs: &[Pack], id: &oid) -> Option<Place> {
+        let wanted = prefix(id);
+        let first = self.entries.partition_point(|(known, _)| *known < wanted);
+        // Places are in the order of packs, so the first is the right one.
+        self.entries[first..]
+            .iter()
+            .take_while(|(known, _)| *known == wanted)
+            .map(|(_, place)| *place)
+            .find(|place| packs[place.pack as usize].index.oid_at_index(place.position) == id)
+            // The position that the index itself gives, should a pack hold the object twice.
+            .and_then(|place| search(packs, [place.pack], id))
+    }
+}
+
+fn prefix(id: &oid) -> u64 {
+    id.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 fn list(folder: &Path, found: &mut Vec<(SystemTime, PathBuf)>) -> io::Result<()> {

@@ -12,7 +12,10 @@
 //! that something was understood which was not.
 //! ([gitprotocol-v2](https://git-scm.com/docs/gitprotocol-v2))
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use super::{
     Answer, Error,
@@ -105,6 +108,11 @@ pub(super) fn parse(
             while let Some(line) = lines.next()? {
                 fetch_argument(&mut command, line, policy, hash)?;
             }
+            let mut names = HashSet::new();
+            if let Some(name) = command.want_refs.iter().find(|name| !names.insert(*name)) {
+                let name = printable(name);
+                return Err(Error::Protocol(format!("duplicate want-ref {name}")));
+            }
             Command::Fetch(Box::new(command))
         }
         "object-info" => {
@@ -167,10 +175,6 @@ fn fetch_argument(
             Some(("want-ref", name)) => {
                 if fetch.want_refs.len() >= policy.limits.wants {
                     return Err(Error::Protocol("too many want-refs in one request".into()));
-                }
-                if fetch.want_refs.iter().any(|known| known == name) && fetch.want_refs.len() < 64 {
-                    let name = printable(name);
-                    return Err(Error::Protocol(format!("duplicate want-ref {name}")));
                 }
                 fetch.want_refs.push(name.to_owned());
             }

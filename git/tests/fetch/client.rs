@@ -178,6 +178,26 @@ fn lists_of_refs() {
 }
 
 #[test]
+fn a_repository_that_was_pushed_to_often() {
+    let git = &crate::support::git::versions()[0];
+    let (server, work) = served(git);
+    // Each push is a pack of its own.
+    for edition in 0..24 {
+        for file in 0..20 {
+            write(&work, &format!("often/{edition}/{file}.txt"), &text(edition * 50 + file));
+        }
+        commit_on(&work, 40 + edition, "again");
+        work.push(&server.url(), &["main"]).succeeds();
+    }
+    assert!(server.packs() > 24);
+    let copy = clone(git, "2", &server, &["--mirror"]);
+    sound(&copy);
+    same(&work, &copy, &["--all"]);
+    let short = clone(git, "2", &server, &["--depth", "3", "--filter=blob:none"]);
+    assert_eq!(short.ask(&["status", "--porcelain"]), "");
+}
+
+#[test]
 fn the_bands_of_the_client() {
     let git = &crate::support::git::versions()[0];
     let (server, work) = served(git);

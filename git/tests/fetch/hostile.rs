@@ -100,7 +100,8 @@ fn limits_have_sentences() {
     says(&many("have", 21), "more than 20 haves in one request");
     says(&many("shallow", 6), "more than 5 shallow commits in one request");
     says(&many("deepen-not", 11), "more than 10 deepen-not lines in one request");
-    says(&many("want-ref", 11), "duplicate want-ref");
+    says(&many("want-ref", 10), "duplicate want-ref");
+    says(&many("want-ref", 11), "too many want-refs");
     says(&many("have", 3000), "larger than this remote reads");
     let ids = many("oid", 11);
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
