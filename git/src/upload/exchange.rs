@@ -91,7 +91,7 @@ impl<'a> Exchange<'a> {
         let haves = &self.request.haves;
         let (known, commits) =
             negotiate::common(&mut self.graph, &mut self.store, haves, &self.cancel)?;
-        let last = haves.iter().zip(&known).filter(|(_, known)| **known).last();
+        let last = haves.iter().zip(&known).rfind(|(_, known)| **known);
         self.last_common = last.map(|(have, _)| *have);
         self.goal.haves = commits;
         Ok(known)

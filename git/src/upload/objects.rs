@@ -104,15 +104,17 @@ impl<'a> Objects<'a> {
             let mut chain = Vec::new();
             let (target, _) = peel_through(self.store, place, |tag| chain.push(tag))?;
             if self.sent.contains(target) {
-                chain.into_iter().for_each(|tag| self.take_filtered(tag, Kind::Tag));
+                for tag in chain {
+                    self.take_filtered(tag, Kind::Tag);
+                }
             }
         }
         Ok(())
     }
 
-    /// Whether the object was looked at.
-    pub fn has_seen(&self, place: Place) -> bool {
-        self.seen.contains(place)
+    /// Whether the object was met.
+    pub fn has_met(&self, place: Place) -> bool {
+        self.seen.contains(place) || self.sent.contains(place)
     }
 
     /// Takes an object that was asked for by its id, whatever the filter says.

@@ -166,13 +166,13 @@ impl Search<'_> {
             before = Some(Base { tree, theirs: false });
             // Not after each commit, or many wants would cost more than the walk.
             if number < 2 || number % 256 == 0 {
-                self.left.retain(|(place, _)| !objects.has_seen(*place));
+                self.left.retain(|(place, _)| !objects.has_met(*place));
                 if self.left.is_empty() {
                     return Ok(());
                 }
             }
         }
-        self.left.retain(|(place, _)| !objects.has_seen(*place));
+        self.left.retain(|(place, _)| !objects.has_met(*place));
         Ok(())
     }
 }

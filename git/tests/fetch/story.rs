@@ -44,12 +44,13 @@ pub fn write(clone: &Clone, path: &str, text: &str) {
 
 /// A text that changes a little with each edition, so that git stores deltas.
 pub fn text(edition: u32) -> String {
-    (0..400)
-        .map(|line| {
-            let edition = if line % 40 == edition % 40 { edition } else { 0 };
-            format!("line {line} of edition {edition} {:08x}\n", line * 2_654_435 + edition)
-        })
-        .collect()
+    let mut text = String::new();
+    for line in 0..400 {
+        let edition = if line % 40 == edition % 40 { edition } else { 0 };
+        let number = line * 2_654_435 + edition;
+        text.push_str(&format!("line {line} of edition {edition} {number:08x}\n"));
+    }
+    text
 }
 
 /// A history of 20 days: changes, folders, a revert, a merge, a rename, a link, tags of all kinds,
