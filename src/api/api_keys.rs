@@ -40,6 +40,7 @@ struct Row {
     id: Uuid,
     name: String,
     prefix: String,
+    /// What it may do.
     scopes: Vec<String>,
     created_at: Time,
     last_used_at: Option<Time>,
@@ -52,7 +53,11 @@ impl From<ApiKey> for Row {
             id: key.id,
             name: key.name,
             prefix: key.prefix,
-            scopes: key.scopes.0,
+            scopes: if key.scopes.0.is_empty() {
+                Scope::ALL.map(|scope| scope.as_str().to_owned()).to_vec()
+            } else {
+                key.scopes.0
+            },
             created_at: key.created_at.into(),
             last_used_at: key.last_used_at.map(Time),
             expires_at: key.expires_at.map(Time),
@@ -95,8 +100,8 @@ struct Create {
     /// When it stops working; in the future. Left out: never.
     #[schema(value_type = Option<Ahead>)]
     expires_at: Option<String>,
-    /// What it may do; left out or empty: everything that the account may.
-    #[schema(value_type = Option<Vec<Scope>>)]
+    /// What it may do; left out: everything that the account may.
+    #[schema(value_type = Option<Vec<Scope>>, min_items = 1)]
     scopes: Option<Vec<String>>,
 }
 
@@ -176,6 +181,10 @@ fn check(body: &Create) -> Result<Checked> {
         errors.push(FieldError::new("name", "must not contain control characters"));
     }
     let mut scopes: Vec<String> = Vec::new();
+    if body.scopes.as_ref().is_some_and(Vec::is_empty) {
+        // Kept, it would be a key without limits, which is not what an empty list says.
+        errors.push(FieldError::new("scopes", "must name a scope; left out, it is all"));
+    }
     for (index, scope) in body.scopes.iter().flatten().enumerate() {
         if !Scope::ALL.iter().any(|known| known.as_str() == scope) {
             let known = Scope::ALL.map(Scope::as_str).join(", ");

@@ -9,8 +9,8 @@
 //! forget it.
 
 use axum::extract::FromRequestParts;
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 
 use super::error::ApiError;
 use super::rate;
@@ -26,7 +26,7 @@ impl FromRequestParts<App> for Caller {
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
-        let caller = authenticate(app, bearer(parts)?).await?;
+        let caller = authenticate(app, bearer(&parts.headers)?).await?;
         if let Some(slot) = parts.extensions.get::<rate::Slot>() {
             let taken = app.limiter.take(caller.user_id);
             if let Ok(Some(left)) | Err(left) = taken {
@@ -42,8 +42,8 @@ impl FromRequestParts<App> for Caller {
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750, 2.1).
-fn bearer(parts: &Parts) -> Result<&str, ApiError> {
-    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(ApiError::unauthorized(
             "Send an access token or an API key in one header `Authorization: Bearer …`.",

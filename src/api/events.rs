@@ -3,9 +3,9 @@
 //! As server-sent events (`Accept: text/event-stream`) each event is a message whose
 //! id is its `seq`. The stream ends behind the last event of a scan that has ended;
 //! a browser that then connects again with its `Last-Event-ID` gets a 204, which
-//! tells it to stay away (HTML Standard, 9.2). A project never ends. A stream lives at most as long as an
-//! access token, so that one that was withdrawn is not followed for ever; clients go
-//! on where they were.
+//! tells it to stay away (HTML Standard, 9.2). A project never ends. Before each event
+//! the stream asks whether its token or key still works, and it lives at most as long
+//! as an access token; clients go on where they were.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,13 +23,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::caller::Caller;
+use super::caller::{Caller, bearer};
 use super::conditional;
 use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Ids, Query};
 use super::page::{self, Page};
 use super::scans::find;
 use super::time::Time;
+use crate::accounts::authenticate;
 use crate::db;
 use crate::db::Waiter;
 use crate::db::events::EventRow;
@@ -317,6 +318,8 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 /// A stream on its way.
 struct Follow {
     app: App,
+    /// What the caller showed: it may be withdrawn while the stream goes on.
+    secret: String,
     caller: Caller,
     of: Of,
     waiter: Waiter,
@@ -335,8 +338,10 @@ async fn stream_from(
     headers: &HeaderMap,
 ) -> Result<Response> {
     let after = last_event_id(headers)?.unwrap_or(after);
+    let secret = bearer(headers)?.to_owned();
     let mut follow = Follow {
         app,
+        secret,
         caller,
         of,
         waiter,
@@ -384,7 +389,7 @@ impl Follow {
     }
 
     /// The next event, or `None` where the stream ends: behind the last event, when
-    /// the server stops, when the scan is gone or the database is away. Clients
+    /// the server stops, when the caller's token or key stopped working, when the scan is gone or the database is away. Clients
     /// connect again and then hear why.
     async fn next(&mut self) -> Option<Shown> {
         loop {
@@ -409,6 +414,7 @@ impl Follow {
                 }
             };
             ready.ok()??;
+            authenticate(&self.app, &self.secret).await.ok()?;
             self.read().await.ok()?;
         }
     }

@@ -3,19 +3,22 @@
 //! Handlers of this room use these and no others of axum's: so a body that is no
 //! JSON, an unknown field or a bad id is answered alike everywhere.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::error::{ApiError, FieldError};
+use super::error::ApiError;
+use super::json::parse;
 
 /// A JSON body. Its type must carry `#[serde(deny_unknown_fields)]`.
 ///
 /// - no JSON media type: 415; not JSON: 400; wrong type, missing or unknown field:
-///   422 with the path of the field; too large: 413.
+///   422 with the path of the field; too large: 413; too slow: 408.
 /// - A NUL character anywhere in a string is 422: no database keeps it alike.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
@@ -28,15 +31,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let json = is_json(&request);
+        let media = media_type(&request);
         let bytes = read(request, state).await?;
-        if !json {
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send the body as JSON, with the header `Content-Type: application/json`.",
-            ));
-        }
+        media?;
         parse(&bytes).map(Self)
     }
 }
@@ -45,18 +42,12 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let json = is_json(&request);
+        let media = media_type(&request);
         let bytes = read(request, state).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        if !json {
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send the body as JSON, with the header `Content-Type: application/json`.",
-            ));
-        }
+        media?;
         parse(&bytes).map(Self)
     }
 }
@@ -68,16 +59,49 @@ pub(super) fn is_multipart(headers: &axum::http::HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("multipart/form-data")
 }
 
-fn is_json(request: &Request) -> bool {
-    let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return false };
-    let Ok(text) = value.to_str() else { return false };
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+/// Whether the body says of itself that it is JSON in UTF-8 (RFC 8259, 8.1: there is no
+/// other).
+fn media_type(request: &Request) -> Result<(), ApiError> {
+    let mut values = request.headers().get_all(header::CONTENT_TYPE).iter();
+    let value = values.next();
+    if values.next().is_some() {
+        return Err(ApiError::bad_request("The header `Content-Type` was sent twice."));
+    }
+    let mut parts = value.and_then(|value| value.to_str().ok()).unwrap_or_default().split(';');
+    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let json = essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"));
+    let charset = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    if json && charset.is_none_or(|name| name.eq_ignore_ascii_case("utf-8")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "Send the body as JSON in UTF-8, with the header `Content-Type: application/json`.",
+    ))
+}
+
+/// How long a body may take in all; it is small.
+const BODY: Duration = Duration::from_secs(60);
+
+/// Reads a body within [`BODY`], or answers 408.
+pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(BODY, reading).await.map_err(|_| {
+        ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            format!("The body did not come within {} seconds.", BODY.as_secs()),
+        )
+        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    })
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| {
+    in_time(Bytes::from_request(request, state)).await?.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -88,48 +112,6 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
             ApiError::bad_request("The body could not be read to its end.")
         }
     })
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    // `\u0000` is the only way to write a NUL in JSON.
-    if memchr::memmem::find(bytes, b"\\u0000").is_some() {
-        let value: serde_json::Value = serde_json::from_slice(bytes)
-            .map_err(|e| ApiError::bad_request(format!("The body is not JSON: {e}.")))?;
-        if has_nul(&value) {
-            return Err(ApiError::invalid_field("body", "must not contain NUL characters"));
-        }
-    }
-    let mut de = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut de).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        if inner.is_data() {
-            let field = if path == "." { "body".to_owned() } else { path };
-            ApiError::invalid(vec![FieldError::new(field, plain(&inner))])
-        } else {
-            ApiError::bad_request(format!("The body is not JSON: {inner}."))
-        }
-    })?;
-    de.end().map_err(|_| ApiError::bad_request("Something stands behind the end of the JSON."))?;
-    Ok(value)
-}
-
-fn has_nul(value: &serde_json::Value) -> bool {
-    match value {
-        serde_json::Value::String(s) => s.contains('\0'),
-        serde_json::Value::Array(items) => items.iter().any(has_nul),
-        serde_json::Value::Object(map) => map.iter().any(|(k, v)| k.contains('\0') || has_nul(v)),
-        _ => false,
-    }
-}
-
-/// The message of serde without its ` at line 1 column 2`.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
 }
 
 /// The query string. Its type must carry `#[serde(deny_unknown_fields)]`; a bad
@@ -199,6 +181,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Ids {
                 .await
                 .map_err(|_| ApiError::not_found("object"))?;
         Ok(Self(uuid(&a)?, uuid(&b)?))
+    }
+}
+
+/// Two ids and a name in the path.
+#[derive(Debug, Clone)]
+pub struct IdsAndName(pub Uuid, pub Uuid, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdsAndName {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let axum::extract::Path((a, b, name)) =
+            axum::extract::Path::<(String, String, String)>::from_request_parts(parts, state)
+                .await
+                .map_err(|_| ApiError::not_found("object"))?;
+        Ok(Self(uuid(&a)?, uuid(&b)?, name))
     }
 }
 

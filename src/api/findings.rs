@@ -5,13 +5,15 @@
 //! see [`crate::db::findings`]. A finding that has the status, the reason and the end
 //! already is `unchanged`, and no comment is noted for it.
 
+mod query;
+
 use std::collections::HashMap;
 
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -24,11 +26,11 @@ use super::page::{self, Page};
 use super::time::Time;
 use crate::db;
 use crate::db::findings::{
-    Filter, FindingRow, HistoryRow, Key, Reason, Scope, Sort, SortBy, State as SeenState, Status,
-    Triage,
+    Filter, FindingRow, HistoryRow, Key, Reason, Scope, State as SeenState, Status, Triage,
 };
 use crate::scan::{Confidence, EngineKind, FlowStep, Location, PackageRef, Severity};
 use crate::server::App;
+use query::{Asked, FindingQuery, MAX_VALUE, name_values};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
@@ -39,12 +41,6 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(list_of_project))
 }
 
-/// Most values of one filter.
-const MAX_VALUES: usize = 50;
-/// Longest value of a filter, in characters.
-const MAX_VALUE: usize = 500;
-/// Most wild cards in a path: more make matching slow.
-const MAX_WILD: usize = 8;
 /// Most ids of one triage.
 const MAX_IDS: usize = 1_000;
 /// Longest comment, in characters.
@@ -150,64 +146,6 @@ impl Finding {
     }
 }
 
-/// The parameters of a list of findings, for the API's description.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code)]
-struct FindingQuery {
-    /// Any of these severities.
-    #[param(style = Form, explode = false)]
-    severity: Option<Vec<Severity>>,
-    /// Any of these statuses.
-    #[param(style = Form, explode = false)]
-    status: Option<Vec<Status>>,
-    /// Any of these states.
-    #[param(style = Form, explode = false)]
-    state: Option<Vec<SeenState>>,
-    /// Seen by any of these scans.
-    #[param(style = Form, explode = false, max_items = 50)]
-    scan_id: Option<Vec<Uuid>>,
-    /// Of any of these engines.
-    #[param(style = Form, explode = false)]
-    engine: Option<Vec<EngineKind>>,
-    /// Of any of these rules.
-    #[param(max_length = 500)]
-    rule_id: Option<String>,
-    /// In this file or folder, or matching this glob of `*` and `?` (at most 8 of them).
-    #[param(max_length = 500, pattern = r"^[^*?]*([*?][^*?]*){0,8}$")]
-    path: Option<String>,
-    /// Words of the title, the rule or the path.
-    #[param(max_length = 500)]
-    q: Option<String>,
-    /// Left out: the order in which they were first seen, newest first.
-    #[param(inline)]
-    sort: Option<FindingSort>,
-    /// Rows of the page.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
-    /// From `next_cursor` of the page before, as it is.
-    #[param(max_length = 1024)]
-    cursor: Option<String>,
-}
-
-/// The orders of findings; `-` puts the greatest first.
-#[derive(Serialize, ToSchema)]
-#[allow(dead_code)]
-enum FindingSort {
-    #[serde(rename = "created")]
-    Created,
-    #[serde(rename = "-created")]
-    CreatedDescending,
-    #[serde(rename = "priority")]
-    Priority,
-    #[serde(rename = "-priority")]
-    PriorityDescending,
-    #[serde(rename = "severity")]
-    Severity,
-    #[serde(rename = "-severity")]
-    SeverityDescending,
-}
-
 /// The findings of a repository
 ///
 /// A filter may be given several times or comma-separated.
@@ -276,131 +214,6 @@ async fn answer(
         },
     );
     Ok(page.into_response())
-}
-
-/// The checked query of a list.
-#[derive(Debug)]
-struct Asked {
-    filter: Filter,
-    sort: Sort,
-    limit: u32,
-    cursor: Option<String>,
-}
-
-impl Asked {
-    fn parse(pairs: Vec<(String, String)>) -> Result<Self> {
-        let mut asked = Self {
-            filter: Filter::default(),
-            sort: Sort::default(),
-            limit: page::DEFAULT_LIMIT,
-            cursor: None,
-        };
-        let filter = &mut asked.filter;
-        for (name, value) in pairs {
-            if name == "q" && value.chars().count() > MAX_VALUE {
-                return Err(too_long(&name));
-            }
-            if name_values(filter, &name, value.split(','))? {
-                continue;
-            }
-            match name.as_str() {
-                "sort" => asked.sort = sort(&value)?,
-                "limit" => {
-                    let limit = value.parse().map_err(|_| {
-                        ApiError::invalid_field("limit", "must be a number from 1 to 200")
-                    })?;
-                    asked.limit = page::check_limit(Some(limit))?;
-                }
-                "cursor" => asked.cursor = Some(value),
-                _ => {
-                    return Err(ApiError::invalid_field(
-                        name,
-                        "is no parameter of this list: use severity, status, state, scan_id, \
-                         engine, path, rule_id, q, sort, limit, cursor",
-                    ));
-                }
-            }
-        }
-        Ok(asked)
-    }
-}
-
-/// Adds values to the filter of this name; false if there is none.
-fn name_values<'v>(
-    filter: &mut Filter,
-    name: &str,
-    values: impl Iterator<Item = &'v str>,
-) -> Result<bool> {
-    match name {
-        "severity" => several(name, values, &mut filter.severity, |v| v.parse().ok())?,
-        "status" => several(name, values, &mut filter.status, |v| v.parse().ok())?,
-        "state" => several(name, values, &mut filter.state, |v| v.parse().ok())?,
-        "scan_id" => several(name, values, &mut filter.scan_id, |v| uuid(v).ok())?,
-        "engine" => several(name, values, &mut filter.engine, |v| {
-            EngineKind::ALL.into_iter().find(|engine| engine.as_str() == v)
-        })?,
-        "rule_id" => several(name, values, &mut filter.rule_id, |v| Some(v.to_owned()))?,
-        "path" => several(name, values, &mut filter.path, |v| {
-            let wild = v.chars().filter(|c| matches!(c, '*' | '?')).count();
-            (wild <= MAX_WILD).then(|| v.trim_start_matches('/').to_owned())
-        })?,
-        "q" => {
-            let words = values.collect::<Vec<_>>().join(",");
-            let words = words.trim();
-            filter.q = (!words.is_empty()).then(|| words.to_owned());
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
-/// Adds values to a filter.
-fn several<'v, T: PartialEq>(
-    name: &str,
-    values: impl Iterator<Item = &'v str>,
-    into: &mut Vec<T>,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<()> {
-    for part in values.map(str::trim).filter(|part| !part.is_empty()) {
-        if part.chars().count() > MAX_VALUE {
-            return Err(too_long(name));
-        }
-        if into.len() >= MAX_VALUES {
-            let message = format!("must be at most {MAX_VALUES} values");
-            return Err(ApiError::invalid_field(name, message));
-        }
-        let parsed = parse(part).ok_or_else(|| {
-            ApiError::invalid_field(name, format!("{part:?} is no value of this filter"))
-        })?;
-        if !into.contains(&parsed) {
-            into.push(parsed);
-        }
-    }
-    Ok(())
-}
-
-fn too_long(name: &str) -> ApiError {
-    ApiError::invalid_field(name, format!("must be at most {MAX_VALUE} characters"))
-}
-
-fn sort(value: &str) -> Result<Sort> {
-    let (descending, name) = match value.strip_prefix('-') {
-        Some(name) => (true, name),
-        None => (false, value),
-    };
-    let by = match name {
-        "created" => SortBy::Created,
-        "priority" => SortBy::Priority,
-        "severity" => SortBy::Severity,
-        _ => {
-            return Err(ApiError::invalid_field(
-                "sort",
-                "must be created, priority or severity, with a `-` before it for the greatest \
-                 first",
-            ));
-        }
-    };
-    Ok(Sort { by, descending })
 }
 
 /// One finding

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::caller::Caller;
+use super::caller::{Caller, Scope};
 use super::conditional;
 use super::error::{ApiError, Result};
 use super::extract::{Id, OptionalJson, Query};
@@ -166,6 +166,9 @@ async fn create(
     caller: Caller,
     OptionalJson(body): OptionalJson<Create>,
 ) -> Result<Response> {
+    // 0. The answer opens the remote, so it takes what a push takes.
+    caller.require_scope(Scope::Push)?;
+
     // 1. The fields on their own.
     let limits = &app.config.limits;
     let mut check = Check::default();

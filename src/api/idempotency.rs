@@ -79,7 +79,9 @@ async fn run(app: App, request: Request, next: Next) -> Result<Response> {
         return deferred(app, caller.user_id, key, Request::from_parts(parts, body), next).await;
     }
     let limit = usize::try_from(app.config.limits.request_bytes).unwrap_or(usize::MAX);
-    let body = to_bytes(body, limit).await.map_err(|error| unreadable(&error))?;
+    let body = super::extract::in_time(to_bytes(body, limit))
+        .await?
+        .map_err(|error| unreadable(&error))?;
     let seal = Seal::new(&app, caller.user_id, &key, request_hash(&parts, &body));
     let fence = match claim(&app, caller.user_id, &seal).await? {
         Ok(fence) => fence,
@@ -190,11 +192,12 @@ fn key(headers: &HeaderMap) -> Result<String> {
         .filter(|_| values.next().is_none())
         .and_then(|value| value.to_str().ok())
         .filter(|key| (1..=MAX_KEY).contains(&key.len()))
+        .filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()))
         .map(str::to_owned)
         .ok_or_else(|| {
             ApiError::invalid_field(
                 "Idempotency-Key",
-                format!("must be given once, with 1 to {MAX_KEY} printable ASCII characters"),
+                format!("must be given once, with 1 to {MAX_KEY} printable ASCII characters and no space"),
             )
         })
 }

@@ -18,6 +18,7 @@ pub mod findings;
 pub mod git_uploads;
 pub mod health;
 pub mod idempotency;
+mod json;
 pub mod metrics;
 pub mod openapi;
 pub mod ops;

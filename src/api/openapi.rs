@@ -196,8 +196,12 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     if path.contains('{') {
         errors.push(("404", "There is none, or it belongs to somebody else."));
     }
+    if query {
+        errors.push(("414", "The address is longer than this server takes."));
+    }
     if body {
         errors.push(("400", "The body cannot be read."));
+        errors.push(("408", "The body did not come in time."));
         errors.push(("413", "The body is larger than this server takes."));
         errors.push(("415", "The body has another media type."));
     }

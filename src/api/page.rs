@@ -56,7 +56,7 @@ pub fn check_limit(limit: Option<u32>) -> Result<u32> {
 /// The sort key in a cursor. Opaque to clients, but no secret.
 pub fn decode_cursor<K: DeserializeOwned>(cursor: &str) -> Result<K> {
     let bad = || ApiError::invalid_field("cursor", "take it from `next_cursor` as it is");
-    if cursor.len() > 1024 {
+    if cursor.is_empty() || cursor.len() > 1024 {
         return Err(bad());
     }
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| bad())?;

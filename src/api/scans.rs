@@ -1,7 +1,7 @@
 //! Scans and their artefacts.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::conditional;
 use super::error::{ApiError, FieldError, Problem, Result};
-use super::extract::{Id, Ids, OptionalJson, Query, uuid};
+use super::extract::{Id, Ids, IdsAndName, OptionalJson, Query};
 use super::fields::{GitRef, Glob};
 use super::page::{Page, PageQuery};
 use super::time::Time;
@@ -439,10 +439,9 @@ async fn cancel(
 async fn download(
     State(app): State<App>,
     caller: Caller,
-    Path((repo_id, scan_id, name)): Path<(String, String, String)>,
+    IdsAndName(repo_id, scan_id, name): IdsAndName,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let (repo_id, scan_id) = (uuid(&repo_id)?, uuid(&scan_id)?);
     let artifact = db::artifacts::get(&app.db, caller.user_id, repo_id, scan_id, &name)
         .await?
         .ok_or_else(|| ApiError::not_found("artifact"))?;

@@ -25,7 +25,7 @@ use super::caller::Caller;
 use super::conditional;
 use super::error::{ApiError, Problem, Result};
 use super::extract::{Id, Query, uuid};
-use super::page::Page;
+use super::page::{Page, check_limit};
 use crate::db::repositories::{self, Repository};
 use crate::db::snapshots;
 use crate::scan::inventory::{decode, encoding_of, language_of_path};
@@ -48,11 +48,6 @@ pub fn router() -> OpenApiRouter<App> {
     router
 }
 
-/// Entries of a page where the caller does not say: a folder is seldom larger, and
-/// an entry costs next to nothing.
-const DEFAULT_ENTRIES: usize = 1_000;
-/// Most entries of a page.
-const MAX_ENTRIES: usize = 10_000;
 /// Longest cursor: a path of 4,096 bytes in base64.
 const MAX_CURSOR: usize = 8_192;
 /// Bytes of a file by which its type is told.
@@ -73,8 +68,8 @@ struct TreeQuery {
     /// The branch that was ingested, or a commit that has a snapshot.
     r#ref: Option<String>,
     /// Entries of the page.
-    #[param(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: Option<usize>,
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
     /// From `next_cursor` of the page before, as it is.
     #[param(max_length = 8192)]
     cursor: Option<String>,
@@ -128,10 +123,7 @@ async fn tree(
     uri: Uri,
     Query(query): Query<TreeQuery>,
 ) -> Result<Page<Row>> {
-    let limit = query.limit.unwrap_or(DEFAULT_ENTRIES);
-    if !(1..=MAX_ENTRIES).contains(&limit) {
-        return Err(ApiError::invalid_field("limit", format!("must be 1 to {MAX_ENTRIES}")));
-    }
+    let limit = check_limit(query.limit)? as usize;
     let after = query.cursor.as_deref().map(decode_cursor).transpose()?;
     let folder = query.path.as_deref().unwrap_or_default().trim_matches('/').to_owned();
     let snapshot = open(&app, &caller, id, query.r#ref.as_deref()).await?;
@@ -157,7 +149,8 @@ async fn tree(
 }
 
 fn decode_cursor(cursor: &str) -> Result<Vec<u8>> {
-    let bytes = if cursor.len() > MAX_CURSOR { None } else { URL_SAFE_NO_PAD.decode(cursor).ok() };
+    let fits = (1..=MAX_CURSOR).contains(&cursor.len());
+    let bytes = if !fits { None } else { URL_SAFE_NO_PAD.decode(cursor).ok() };
     bytes.ok_or_else(|| ApiError::invalid_field("cursor", "take it from `next_cursor` as it is"))
 }
 

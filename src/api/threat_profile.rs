@@ -164,7 +164,8 @@ struct Profile {
     source: Option<String>,
     /// Read-only: what a request says here has no effect.
     #[serde(default, skip_serializing_if = "is_read_only")]
-    version: Option<u64>,
+    #[schema(minimum = 0)]
+    version: Option<i64>,
     /// Read-only: what a request says here has no effect.
     #[serde(default, skip_serializing_if = "is_read_only")]
     updated_at: Option<String>,
@@ -200,6 +201,9 @@ impl Check {
 impl Profile {
     fn check(&self) -> Result<()> {
         let mut check = Check(Vec::new());
+        if self.version.is_some_and(|version| version < 0) {
+            check.refuse("version".into(), "must be 0 or more");
+        }
         check.text("summary".into(), &self.summary, 0..=MAX_TEXT);
         check.text("notes".into(), &self.notes, 0..=MAX_TEXT);
         for (name, list) in [

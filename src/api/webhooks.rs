@@ -144,6 +144,8 @@ fn check(app: &App, body: Put) -> Result<Wanted> {
     let description = check.text("description", body.description.as_deref());
     if let Err(error) = app.guard.check_url(&body.url) {
         check.refuse("url", error.to_string());
+    } else if body.url.contains('#') {
+        check.refuse("url", "must not have a fragment: it is never sent");
     }
     if body.events.is_empty() || body.events.len() > Event::ALL.len() {
         check.refuse("events", format!("must be 1 to {} events", Event::ALL.len()));

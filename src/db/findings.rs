@@ -233,6 +233,7 @@ statements! {
             WHERE repository_id = $1 AND id > $2 AND state <> 'fixed' ORDER BY id LIMIT $3";
     OVERTAKEN = "SELECT id FROM scans WHERE repository_id = $1 AND id > $2 \
                  AND status = 'completed' LIMIT 1";
+    REASON = "SELECT dismissal_reason FROM findings WHERE id = $1";
     TRIAGE = "UPDATE findings SET status = $2, dismissal_reason = $3, dismissal_expires_at = $4, \
               decided_by = $5, updated_at = $6 WHERE id = $1";
     EXPIRED = "SELECT id, repository_id FROM findings \
@@ -390,6 +391,15 @@ pub async fn triage(
     let dismissed = triage.status == Status::Dismissed;
     let reason = triage.reason.filter(|_| dismissed).map(Reason::as_str);
     let expires_at = triage.expires_at.filter(|_| dismissed);
+    let (decided,): (Option<String>,) = tx.fetch_one(REASON, args![id]).await?;
+    if before.status == triage.status
+        && decided.as_deref() == reason
+        && before.dismissal_expires_at == expires_at
+        && triage.comment.is_none()
+    {
+        // Said already, and nothing is added to it.
+        return Ok(true);
+    }
     let at = now();
     tx.execute(TRIAGE, args![id, triage.status.as_str(), reason, expires_at, actor, at]).await?;
     let change = Change {

@@ -11,6 +11,7 @@ on_both!(
     every_route_keeps_the_conventions,
     bodies_are_checked,
     lists_are_pages,
+    edges_are_refused,
     documentation_is_served
 );
 
@@ -278,6 +279,99 @@ async fn bodies_are_checked(mut place: Place) {
         assert_eq!(problem["errors"][0]["field"], field, "{path} {body}: {problem}");
     }
     assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
+/// What a lenient reader would take for something else than was meant.
+async fn edges_are_refused(place: Place) {
+    let server = place.start().await;
+    let client = server.admin().await;
+    let objects = Objects::make(&client).await;
+
+    // One meaning for each parameter.
+    for (query, field) in [
+        ("sort=created&sort=priority", "sort"),
+        ("limit=1&limit=2", "limit"),
+        ("q=a&q=b", "q"),
+        ("severity=high,,low", "severity"),
+        ("severity=", "severity"),
+        ("cursor=", "cursor"),
+    ] {
+        let path = objects.fill(&format!("/v1/repositories/{{repository}}/findings?{query}"));
+        let problem = client.get(&path).await.problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["field"], field, "{query}");
+    }
+    for query in ["limit=201", "limit=0", "cursor="] {
+        let path = objects.fill(&format!("/v1/repositories/{{repository}}/source-tree?{query}"));
+        client.get(&path).await.problem(422, "validation_failed");
+    }
+    let path = "/v1/repositories/{repository}/scans/{scan}/artifacts/%ff";
+    client.get(&objects.fill(path)).await.problem(404, "not_found");
+
+    // One type and one meaning for each body.
+    let send = |path: &str, headers: &[(&'static str, &str)], body: Value| {
+        let mut request = client.request(Method::POST, path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Client::send(request.body(body.to_string()))
+    };
+    let json_type = ("content-type", "application/json");
+    let name = || json!({"name": "n"});
+    let latin = ("content-type", "application/json; charset=latin1");
+    send("/v1/projects", &[latin], name()).await.problem(415, "unsupported_media_type");
+    send("/v1/projects", &[json_type, json_type], name()).await.problem(400, "bad_request");
+    let utf8 = ("content-type", "application/json; charset=\"UTF-8\"");
+    send("/v1/projects", &[utf8], name()).await.expect(201);
+    let spaced = ("idempotency-key", "a key");
+    send("/v1/projects", &[json_type, spaced], name()).await.problem(422, "validation_failed");
+    let listed = send("/v1/projects", &[json_type], json!(["n", "d"])).await;
+    assert_eq!(listed.problem(422, "validation_failed")["errors"][0]["field"], "body");
+    let hook = objects.fill("/v1/projects/{project}/webhooks");
+    let with_fragment = json!({"url": "https://example.org/#a", "events": ["scan.completed"]});
+    send(&hook, &[json_type], with_fragment).await.problem(422, "validation_failed");
+    let triage = objects.fill("/v1/repositories/{repository}/findings/{finding}");
+    let status = |word: Value| client.put(&triage, json!({"status": word}));
+    assert_eq!(
+        status(json!(7)).await.problem(422, "validation_failed")["errors"][0]["field"],
+        "status"
+    );
+
+    // To say again what was said adds nothing; a comment does.
+    let length = |answer: Answer| answer.expect(200).json()["history"].as_array().map(Vec::len);
+    let once = length(status(json!("confirmed")).await);
+    assert_eq!(length(status(json!("confirmed")).await), once);
+    let more = json!({"status": "confirmed", "comment": "still so"});
+    assert_eq!(length(client.put(&triage, more).await), once.map(|length| length + 1));
+
+    // A key that may write may not push, and so not make what can be pushed to.
+    let key = async |scopes: &[&str]| {
+        let body = json!({"name": "k", "scopes": scopes});
+        let made = client.post("/v1/api-keys", body).await.expect(201).json();
+        client.with_token(&text(&made["key"]))
+    };
+    let writes = key(&["write"]).await;
+    writes.post("/v1/git-uploads", json!({})).await.problem(403, "forbidden");
+    key(&["write", "push"]).await.post("/v1/git-uploads", json!({})).await.expect(201);
+
+    // A stream ends with the session that it was opened by.
+    let other = server.admin().await;
+    let path = objects.fill("/v1/projects/{project}/events?after=0");
+    let stream = other.request(Method::GET, &path).header("accept", "text/event-stream");
+    let mut stream = stream.send().await.expect("an answer");
+    assert_eq!(stream.status(), 200);
+    other.post("/v1/auth/logout", Value::Null).await.expect(204);
+    // What happens next is for others to see.
+    let again = objects.fill("/v1/repositories/{repository}/scans");
+    client.post(&again, json!({})).await.expect(201);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        let mut all = Vec::new();
+        while let Ok(Some(chunk)) = stream.chunk().await {
+            all.extend_from_slice(&chunk);
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    });
+    let seen = ended.await.expect("the stream ends");
+    assert_eq!(seen.matches("scan.queued").count(), 1, "{seen}");
 }
 
 async fn lists_are_pages(place: Place) {
