@@ -15,8 +15,9 @@ use super::{
     store::{Place, Store},
 };
 
-/// At most so many trees of the client are compared with where a history is cut.
-const MAX_EDGES: usize = 8;
+/// A tree is compared with at most so many others: with those of its parents, or with the client's
+/// where a history is cut. A commit may have thousands of parents.
+const MAX_BASES: usize = 8;
 
 /// What is wanted, resolved.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ pub(super) fn count(
     let edges: Vec<Base> = goal
         .haves
         .iter()
-        .take(MAX_EDGES)
+        .take(MAX_BASES)
         .map(|commit| Base { tree: graph.tree(*commit), theirs: true })
         .collect();
     for commit in &selected {
@@ -75,7 +76,7 @@ pub(super) fn count(
     for commit in selected.iter().rev() {
         let mut bases = Vec::new();
         if !graph.has(*commit, mark::CUT) {
-            for parent in graph.parents(*commit) {
+            for parent in graph.parents(*commit).iter().take(MAX_BASES) {
                 let theirs = graph.has(*parent, mark::EXCLUDED);
                 if theirs || graph.has(*parent, mark::TAKEN) {
                     bases.push(Base { tree: graph.tree(*parent), theirs });

@@ -102,8 +102,9 @@ impl<'a> Objects<'a> {
                 continue;
             };
             let mut chain = Vec::new();
-            let (target, _) = peel_through(self.store, place, |tag| chain.push(tag))?;
-            if self.sent.contains(target) {
+            // One tag that leads nowhere is not a reason to send nothing.
+            let peeled = peel_through(self.store, place, |tag| chain.push(tag));
+            if peeled.is_ok_and(|(target, _)| self.sent.contains(target)) {
                 for tag in chain {
                     self.take_filtered(tag, Kind::Tag);
                 }

@@ -75,6 +75,38 @@ fn what_is_not_the_protocol_is_an_error_in_one_line() {
 }
 
 #[test]
+fn commits_with_thousands_of_parents_and_folders_in_folders() {
+    let server = Server::start();
+    let mut pack = Pack::new();
+    let blob = pack.add(gix_object::Kind::Blob, b"x");
+    let mut tree =
+        pack.add(gix_object::Kind::Tree, &crate::support::pack::tree(&[("100644", "f", blob)]));
+    // Each folder holds the one below twice: without remembering, 2^300 visits.
+    for _ in 0..300 {
+        let entries = [("40000", "a", tree), ("40000", "b", tree)];
+        tree = pack.add(gix_object::Kind::Tree, &crate::support::pack::tree(&entries));
+    }
+    let parents: Vec<_> = (0..2000)
+        .map(|number| {
+            let name = format!("{number:04}");
+            let tree = crate::support::pack::tree(&[("40000", &name, tree)]);
+            let tree = pack.add(gix_object::Kind::Tree, &tree);
+            pack.commit(&tree, &[])
+        })
+        .collect();
+    let one = pack.commit(&tree, &parents);
+    let tip = pack.commit(&tree, &[parents.as_slice(), &[one]].concat());
+    request::push(&server, &tip, pack);
+    let want = format!("want {tip}");
+    for extra in ["no-progress", "filter tree:200", "filter blob:none", "deepen 2"] {
+        let started = Instant::now();
+        let answer = post(&server, "2", &command("fetch", &[&want, extra, "done"])).body;
+        assert!(answer.ends_with(b"0000") && answer.len() > 10_000, "{extra}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{extra}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
 fn every_flipped_byte_is_answered() {
     let git = &git::versions()[0];
     let (server, work) = served(git);
@@ -134,6 +166,10 @@ fn bodies_in_gzip_and_bombs() {
 #[test]
 fn the_probe_needs_no_credentials() {
     let server = Server::start();
+    let list = raw::get(&server, "/repo.git/info/refs?service=git-upload-pack", "");
+    assert_eq!(list.status, 401);
+    assert_eq!(list.header("www-authenticate")[0], "Basic realm=\"sluice\"");
+    let opened = server.opened();
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}Content-Length: 4\r\n\r\n0000",
         request::FETCH,
@@ -142,7 +178,7 @@ fn the_probe_needs_no_credentials() {
     let response = raw::send(&server, head.as_bytes());
     assert_eq!((response.status, response.body.len()), (200, 0));
     assert_eq!(response.header("content-type"), ["application/x-git-upload-pack-result"]);
-    assert_eq!(server.opened(), 0);
+    assert_eq!(server.opened(), opened);
     let head = head.replace("Content-Length: 4\r\n\r\n0000", "Content-Length: 5\r\n\r\n00000");
     assert_eq!(raw::send(&server, head.as_bytes()).status, 401);
 }

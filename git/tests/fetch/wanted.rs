@@ -195,6 +195,29 @@ fn wants_by_policy() {
 }
 
 #[test]
+fn tags_of_everything() {
+    each(|git, version| {
+        let (server, work) = served(git);
+        let blob = work.ask(&["rev-parse", "main:book.txt"]);
+        work.git(&["tag", "-a", "of-a-tree", "-m", "x", "main:chapters"]).succeeds();
+        work.git(&["tag", "-a", "of-a-blob", "-m", "x", &blob]).succeeds();
+        write(&work, ".git/only-tagged.txt", "this is in no commit\n");
+        let lonely = work.ask(&["hash-object", "-w", ".git/only-tagged.txt"]);
+        work.git(&["tag", "-a", "of-a-lonely-blob", "-m", "x", &lonely]).succeeds();
+        work.git(&["update-ref", "refs/files/lonely", &lonely]).succeeds();
+        work.push(&server.url(), &["--tags", "refs/files/lonely"]).succeeds();
+        let copy = clone(git, version, &server, &["--mirror"]);
+        crate::story::sound(&copy);
+        crate::story::same(&work, &copy, &["--all"]);
+        // What a tag tags is reachable, and so is every tag on the way.
+        work.push(&server.url(), &[":refs/files/lonely"]).succeeds();
+        let wants = [&lonely, &work.ask(&["rev-parse", "v1"])].map(|id| format!("want {id}"));
+        let answer = ask(&server, "fetch", &[&wants[0], &wants[1], "done"]);
+        assert!(answer.contains("packfile\n"), "{answer:?}");
+    });
+}
+
+#[test]
 fn a_commit_by_its_id() {
     each(|git, version| {
         let (server, work) = served(git);
