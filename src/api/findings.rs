@@ -148,7 +148,10 @@ impl Finding {
 
 /// The findings of a repository
 ///
-/// A filter may be given several times or comma-separated.
+/// A filter may be given several times or comma-separated. While `next_cursor` is not
+/// null there may be more, however few rows a page has: with `q`, wild cards in `path`
+/// or rare combinations of filters it looks at 10,000 findings and then says where to
+/// go on.
 #[utoipa::path(get, path = "/v1/repositories/{repo_id}/findings", tag = "Findings", operation_id = "list_findings",
     params(FindingQuery), responses((status = OK, description = "A page of findings.", body = Page<Finding>)))]
 async fn list(
@@ -166,7 +169,10 @@ async fn list(
 
 /// The findings of all repositories of a project
 ///
-/// A filter may be given several times or comma-separated.
+/// A filter may be given several times or comma-separated. While `next_cursor` is not
+/// null there may be more, however few rows a page has: with `q`, wild cards in `path`
+/// or rare combinations of filters it looks at 10,000 findings and then says where to
+/// go on.
 #[utoipa::path(get, path = "/v1/projects/{project_id}/findings", tag = "Projects", operation_id = "list_project_findings",
     params(FindingQuery), responses((status = OK, description = "A page of findings.", body = Page<Finding>)))]
 async fn list_of_project(
@@ -196,23 +202,21 @@ async fn answer(
     }
     let owner = caller.user_id;
     let (filter, sort, limit) = (&asked.filter, asked.sort, asked.limit);
-    let rows =
-        db::findings::list(&app.db, owner, scope, filter, sort, after.as_ref(), limit + 1).await?;
+    let db::findings::Found { rows, next } =
+        db::findings::list(&app.db, owner, scope, filter, sort, after.as_ref(), limit).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let mut histories: HashMap<Uuid, Vec<HistoryRow>> = HashMap::new();
     for change in db::findings::history(&app.db, &ids).await? {
         histories.entry(change.finding_id).or_default().push(change);
     }
-    let page = Page::new(
-        uri,
-        rows,
-        limit,
-        |row| Key::of(sort, row),
-        |row| {
+    let items = rows
+        .into_iter()
+        .map(|row| {
             let history = histories.remove(&row.id).unwrap_or_default();
             Finding::new(row, history)
-        },
-    );
+        })
+        .collect();
+    let page = Page::with_cursor(uri, items, next.as_ref().map(page::encode_cursor));
     Ok(page.into_response())
 }
 

@@ -9,24 +9,26 @@
 //! `state` is what the scans see (`new`, `unchanged`, `fixed`), `status` is what is
 //! thought of it (`open`, `confirmed`, `dismissed`). A finding is *open* in the
 //! counters if it is not fixed and not dismissed. The counters `open_*` of the
-//! repository change in the transaction that changes a finding, under the lock of the
-//! repository's row.
+//! repository and of its project change in the transaction that changes a finding,
+//! under the lock of the repository's row.
 
 mod bulk;
 mod list;
 mod merge;
+mod page;
 
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::scans::text_enum;
-use super::{Args, Conn, Db, Result, Tx, Value, args, new_id, now, statements};
+use super::{Args, Conn, Db, Result, Tx, Value, args, new_id, now, project_counters, statements};
 use crate::scan::{EngineKind, FlowStep, Location, PackageRef, Severity};
 
 pub use bulk::{Bulk, triage_by_filter, triage_by_ids};
-pub use list::{Filter, Key, Scope, Sort, SortBy, list};
+pub use list::{Filter, Key, Scope, Sort, SortBy};
 pub use merge::{Coverage, merge};
+pub use page::{Found, list};
 
 text_enum! {
     /// What is thought of a finding.
@@ -255,7 +257,9 @@ impl Delta {
         }
     }
 
-    /// Applies it to the counters of a repository and wakes who waits for it.
+    /// Applies it to the counters of a repository and of its project and wakes who waits
+    /// for the former. To be called behind everything else that is locked: see
+    /// [`project_counters`].
     async fn apply(self, tx: &mut Tx, repository_id: Uuid) -> Result<()> {
         if self == Self::default() {
             return Ok(());
@@ -263,6 +267,7 @@ impl Delta {
         let [critical, high, medium, low, info] = self.0;
         tx.execute(COUNTERS, args![repository_id, critical, high, medium, low, info, now()])
             .await?;
+        project_counters::findings_changed(tx, repository_id, self.0).await?;
         tx.wake(repository_id);
         Ok(())
     }

@@ -23,6 +23,7 @@
 mod conn;
 mod error;
 mod hub;
+mod project_counters;
 mod value;
 
 pub mod api_keys;

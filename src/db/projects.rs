@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::repositories::{self, OpenFindings};
+use super::scans::ScanStatus;
 use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, args, new_id, now, statements, uploads, users};
 
@@ -35,14 +36,11 @@ statements! {
     );
     UPDATE = "UPDATE projects SET name = $3, description = $4, updated_at = $5 \
               WHERE id = $1 AND owner_id = $2";
-    SCANS = "SELECT status, count(*) AS total, max(created_at) AS last FROM scans \
-             WHERE project_id = $1 GROUP BY status";
-    OPEN = "SELECT CAST(coalesce(sum(open_critical), 0) AS BIGINT) AS critical, \
-            CAST(coalesce(sum(open_high), 0) AS BIGINT) AS high, \
-            CAST(coalesce(sum(open_medium), 0) AS BIGINT) AS medium, \
-            CAST(coalesce(sum(open_low), 0) AS BIGINT) AS low, \
-            CAST(coalesce(sum(open_info), 0) AS BIGINT) AS info \
-            FROM repositories WHERE project_id = $1";
+    ROLLUP = "SELECT p.scans_queued, p.scans_running, p.scans_completed, p.scans_failed, \
+              p.scans_cancelled, p.open_critical AS critical, p.open_high AS high, \
+              p.open_medium AS medium, p.open_low AS low, p.open_info AS info, \
+              (SELECT s.created_at FROM scans s WHERE s.project_id = p.id \
+               ORDER BY s.id DESC LIMIT 1) AS last_scan_at FROM projects p WHERE p.id = $1";
     LOCK_UPLOADS = pair(
         "SELECT id FROM git_uploads WHERE project_id = $1 ORDER BY id",
         "SELECT id FROM git_uploads WHERE project_id = $1 ORDER BY id FOR UPDATE"
@@ -54,7 +52,10 @@ statements! {
     ACTIVE = "SELECT id FROM scans WHERE project_id = $1 AND status IN ('queued', 'running') \
               UNION ALL SELECT id FROM repositories \
               WHERE project_id = $1 AND ingest_status IN ('pending', 'ingesting')";
-    REPOSITORIES = "SELECT id FROM repositories WHERE project_id = $1";
+    LOCK_REPOSITORIES = pair(
+        "SELECT id FROM repositories WHERE project_id = $1 ORDER BY id",
+        "SELECT id FROM repositories WHERE project_id = $1 ORDER BY id FOR UPDATE"
+    );
     DELETE = "DELETE FROM projects WHERE id = $1 AND owner_id = $2";
 }
 
@@ -88,6 +89,18 @@ pub struct Rollup {
     pub last_scan_at: Option<i64>,
     /// Sum over the repositories.
     pub open_findings: OpenFindings,
+}
+
+#[derive(sqlx::FromRow)]
+struct Counters {
+    scans_queued: i64,
+    scans_running: i64,
+    scans_completed: i64,
+    scans_failed: i64,
+    scans_cancelled: i64,
+    #[sqlx(flatten)]
+    open_findings: OpenFindings,
+    last_scan_at: Option<i64>,
 }
 
 /// Name of the project that is made for uploads without one.
@@ -153,13 +166,23 @@ pub async fn update(
     tx.fetch_optional(GET, args![id, owner_id]).await
 }
 
-/// The figures of a project that the caller has looked up for its owner.
+/// The figures of a project that the caller has looked up for its owner: counters that
+/// are kept, see [`super::project_counters`].
 pub async fn rollup(db: &Db, project: &Project) -> Result<Rollup> {
-    let rows: Vec<(String, i64, i64)> = db.conn().fetch_all(SCANS, args![project.id]).await?;
+    let counters: Option<Counters> = db.conn().fetch_optional(ROLLUP, args![project.id]).await?;
+    // It may have been deleted since.
+    let Some(counters) = counters else { return Ok(Rollup::default()) };
+    let by_status = [
+        (ScanStatus::Queued, counters.scans_queued),
+        (ScanStatus::Running, counters.scans_running),
+        (ScanStatus::Completed, counters.scans_completed),
+        (ScanStatus::Failed, counters.scans_failed),
+        (ScanStatus::Cancelled, counters.scans_cancelled),
+    ];
     Ok(Rollup {
-        last_scan_at: rows.iter().map(|row| row.2).max(),
-        by_status: rows.into_iter().map(|(status, total, _)| (status, total)).collect(),
-        open_findings: db.conn().fetch_one(OPEN, args![project.id]).await?,
+        by_status: by_status.map(|(status, scans)| (status.as_str().to_owned(), scans)).into(),
+        last_scan_at: counters.last_scan_at,
+        open_findings: counters.open_findings,
     })
 }
 
@@ -176,7 +199,7 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
     let mut tx = db.begin().await?;
     let uploads: Vec<(Uuid,)> = tx.fetch_all(LOCK_UPLOADS, args![id]).await?;
     let scans: Vec<(Uuid,)> = tx.fetch_all(LOCK_SCANS, args![id]).await?;
-    let repositories: Vec<(Uuid,)> = tx.fetch_all(REPOSITORIES, args![id]).await?;
+    let repositories: Vec<(Uuid,)> = tx.fetch_all(LOCK_REPOSITORIES, args![id]).await?;
     usage::remove(&mut tx, Gone::Project(id)).await?;
     usage::project_deleted(&mut tx, id).await?;
     if tx.execute(DELETE, args![id, owner_id]).await? == 0 {

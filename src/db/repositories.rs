@@ -10,7 +10,9 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::jobs::{JobKind, NewJob};
+use super::project_counters::repository_gone;
 use super::project_events::{self, NewProjectEvent};
+use super::scans::ScanStatus;
 use super::snapshots::{self, NewSnapshot};
 use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
@@ -97,8 +99,11 @@ statements! {
         "SELECT id FROM scans WHERE repository_id = $1 ORDER BY id",
         "SELECT id FROM scans WHERE repository_id = $1 ORDER BY id FOR UPDATE"
     );
+    STATUSES = "SELECT status FROM scans WHERE repository_id = $1";
     DELETE_UPLOADS = "DELETE FROM git_uploads WHERE repository_id = $1";
-    DELETE = "DELETE FROM repositories WHERE id = $1 AND owner_id = $2 RETURNING project_id";
+    DELETE = "DELETE FROM repositories WHERE id = $1 AND owner_id = $2 RETURNING project_id, \
+              open_critical AS critical, open_high AS high, open_medium AS medium, \
+              open_low AS low, open_info AS info";
 }
 
 /// Why something failed: a stable word and a sentence for the user.
@@ -589,6 +594,14 @@ pub async fn put_threat_profile(
     Ok(PutProfile::Done(profile))
 }
 
+/// What a deleted repository counted for.
+#[derive(sqlx::FromRow)]
+struct Deleted {
+    project_id: Uuid,
+    #[sqlx(flatten)]
+    open_findings: OpenFindings,
+}
+
 /// Deletes a repository of this owner and everything below it, its remotes
 /// included: rows with the commit, what runs with its next heartbeat, stored
 /// objects by a job. False if there is none.
@@ -600,13 +613,19 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
     let mut tx = db.begin().await?;
     let uploads: Vec<(Uuid,)> = tx.fetch_all(LOCK_UPLOADS, args![id]).await?;
     let scans: Vec<(Uuid,)> = tx.fetch_all(LOCK_SCANS, args![id]).await?;
+    // From here on no scan can come.
+    lock(&mut tx, id, None).await?;
+    let statuses: Vec<(String,)> = tx.fetch_all(STATUSES, args![id]).await?;
+    let statuses: Vec<ScanStatus> =
+        statuses.iter().filter_map(|(status,)| status.parse().ok()).collect();
     usage::remove(&mut tx, Gone::Repository(id)).await?;
     tx.execute(DELETE_UPLOADS, args![id]).await?;
-    let Some((project_id,)) = tx.fetch_optional::<(Uuid,)>(DELETE, args![id, owner_id]).await?
-    else {
+    let Some(deleted) = tx.fetch_optional::<Deleted>(DELETE, args![id, owner_id]).await? else {
         return Ok(false);
     };
+    let project_id = deleted.project_id;
     tx.execute(COUNT_DOWN, args![project_id, now()]).await?;
+    repository_gone(&mut tx, project_id, deleted.open_findings, &statuses).await?;
     let event = NewProjectEvent::info(
         id,
         "repository.deleted",

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::events::{self, NewEvent};
 use super::jobs::{self, CancelOutcome, JobKind, NewJob};
+use super::project_counters::scan_moved;
 use super::project_events::{self, NewProjectEvent};
 pub use super::repositories::Failure;
 use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements, webhooks};
@@ -277,6 +278,10 @@ statements! {
                             AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
     OF_PROJECT = concat("SELECT ", columns!(), " FROM scans WHERE project_id = $1 \
                          AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
+    STATUS = pair(
+        "SELECT status, project_id FROM scans WHERE id = $1",
+        "SELECT status, project_id FROM scans WHERE id = $1 FOR NO KEY UPDATE"
+    );
     PLACE = "SELECT project_id, repository_id FROM scans WHERE id = $1";
     START = "UPDATE scans SET status = 'running', worker_id = $2, version = version + 1, \
              started_at = COALESCE(started_at, $3) \
@@ -333,6 +338,7 @@ pub async fn create(tx: &mut Tx, scan: &NewScan) -> Result<Uuid> {
         "A scan waits for a worker.",
         serde_json::json!({ "trigger": scan.trigger, "commit": scan.commit_id }),
     );
+    scan_moved(tx, scan.project_id, None, ScanStatus::Queued).await?;
     project_events::append(tx, scan.project_id, &[event.of_scan(id)]).await?;
     Ok(id)
 }
@@ -370,6 +376,7 @@ pub async fn list(
 /// Marks a scan as running. False: it has ended meanwhile, and there is nothing to
 /// do. The caller holds the job (see [`jobs::hold`]), here and in all that follows.
 pub async fn start(tx: &mut Tx, id: Uuid, worker: &str) -> Result<bool> {
+    let Some((before, project)) = status(tx, id).await? else { return Ok(false) };
     let row: Option<(Uuid,)> = tx.fetch_optional(START, args![id, worker, now()]).await?;
     let Some((repository,)) = row else { return Ok(false) };
     tx.wake(id);
@@ -380,6 +387,7 @@ pub async fn start(tx: &mut Tx, id: Uuid, worker: &str) -> Result<bool> {
         "A worker has begun the scan.",
         serde_json::json!({}),
     );
+    scan_moved(tx, project, Some(before), ScanStatus::Running).await?;
     project_events::tell(tx, repository, event.of_scan(id)).await?;
     Ok(true)
 }
@@ -418,6 +426,7 @@ pub async fn set_progress(tx: &mut Tx, id: Uuid, progress: &Progress) -> Result<
 
 /// Ends a scan with its last event. False: it had ended before, and stays as it is.
 pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
+    let Some((before, project)) = status(tx, id).await? else { return Ok(false) };
     let (status, summary, error) = match ending {
         Ending::Completed(summary) => (ScanStatus::Completed, *summary, None),
         Ending::Failed(failure) => (ScanStatus::Failed, Summary::default(), Some(failure)),
@@ -453,6 +462,7 @@ pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
     {
         webhooks::scan_completed(tx, &scan, summary).await?;
     }
+    scan_moved(tx, project, Some(before), status).await?;
     tell_project(tx, id, &[event]).await?;
     Ok(true)
 }
@@ -481,6 +491,12 @@ pub async fn cancel(tx: &mut Tx, owner_id: Uuid, repository_id: Uuid, id: Uuid) 
         CancelOutcome::Requested => Cancel::Requested,
         CancelOutcome::Ended => Cancel::Ended,
     })
+}
+
+/// Locks a scan; answers its status and its project.
+async fn status(tx: &mut Tx, id: Uuid) -> Result<Option<(ScanStatus, Uuid)>> {
+    let row: Option<(String, Uuid)> = tx.fetch_optional(STATUS, args![id]).await?;
+    Ok(row.and_then(|(status, project)| Some((status.parse().ok()?, project))))
 }
 
 /// A repository shows its last scan, so it changes with it.

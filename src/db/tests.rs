@@ -15,6 +15,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("idempotency", idempotency::STATEMENTS),
         ("jobs", jobs::STATEMENTS),
         ("lfs", lfs::STATEMENTS),
+        ("project_counters", project_counters::STATEMENTS),
         ("project_events", project_events::STATEMENTS),
         ("projects", projects::STATEMENTS),
         ("repositories", repositories::STATEMENTS),

@@ -190,9 +190,8 @@ async fn tell(app: &App, scan: &ScanRow, messages: &mut Messages) -> Result<()> 
     };
     let sort = Sort { by: SortBy::Priority, descending: true };
     let scope = Scope::Repository(scan.repository_id);
-    let rows =
-        findings::list(&app.db, scan.owner_id, scope, &filter, sort, None, SHOWN + 1).await?;
-    for row in rows.iter().take(SHOWN as usize) {
+    let found = findings::list(&app.db, scan.owner_id, scope, &filter, sort, None, SHOWN).await?;
+    for row in &found.rows {
         let place =
             row.body.location.as_ref().map_or_else(String::new, |place| {
                 format!("{}:{}", place.path, place.span.start_line)
@@ -201,7 +200,7 @@ async fn tell(app: &App, scan: &ScanRow, messages: &mut Messages) -> Result<()> 
             .say(&format!("  {:<8} {place}  {}  [{}]", row.severity, row.title, row.rule_id))
             .await;
     }
-    if rows.len() > SHOWN as usize {
+    if found.next.is_some() {
         messages.say("  … and more").await;
     }
     messages

@@ -1,13 +1,10 @@
-//! Lists of findings: filters and orders.
-//!
-//! Every order is total, since the id is the last part of each key, and is served by
-//! an index, so that a page costs the same whatever lies before and behind it. The
-//! order by severity is walked one severity after the other, each by its index.
+//! Lists of findings: filters and orders. Every order is total, since the id is the last
+//! part of each key. How a page is read is told in [`super::page`].
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{FindingRow, State, Status, columns};
+use super::{FindingRow, State, Status};
 use crate::db::{Args, Conn, Db, Result, Tx};
 use crate::scan::{EngineKind, Severity};
 
@@ -18,6 +15,16 @@ pub enum Scope {
     Repository(Uuid),
     /// Those of all repositories of a project.
     Project(Uuid),
+}
+
+impl Scope {
+    /// The column that tells it, and its value.
+    pub(super) const fn column(self) -> (&'static str, Uuid) {
+        match self {
+            Self::Repository(id) => ("repository_id", id),
+            Self::Project(id) => ("project_id", id),
+        }
+    }
 }
 
 /// What a list is ordered by.
@@ -92,48 +99,8 @@ pub struct Filter {
     pub q: Option<String>,
 }
 
-/// Findings of this owner, in order, behind `after`.
-pub async fn list(
-    db: &Db,
-    owner_id: Uuid,
-    scope: Scope,
-    filter: &Filter,
-    sort: Sort,
-    after: Option<&Key>,
-    limit: u32,
-) -> Result<Vec<FindingRow>> {
-    if sort.by != SortBy::Severity {
-        let (sql, args) =
-            query(db.is_sqlite(), columns!(), owner_id, scope, filter, sort, after, limit);
-        return db.conn().fetch_filtered(&sql, args).await;
-    }
-    let mut severities = Severity::ALL.to_vec();
-    if !sort.descending {
-        severities.reverse();
-    }
-    let begin = after.map_or(0, |key| {
-        severities.iter().position(|severity| *severity == key.severity).unwrap_or(0)
-    });
-    let mut rows: Vec<FindingRow> = Vec::new();
-    for severity in severities.into_iter().skip(begin) {
-        let missing = limit.saturating_sub(rows.len() as u32);
-        if missing == 0 {
-            break;
-        }
-        if !filter.severity.is_empty() && !filter.severity.contains(&severity) {
-            continue;
-        }
-        let filter = Filter { severity: vec![severity], ..filter.clone() };
-        let after = after.filter(|key| key.severity == severity);
-        let (sql, args) =
-            query(db.is_sqlite(), columns!(), owner_id, scope, &filter, sort, after, missing);
-        rows.extend(db.conn().fetch_filtered::<FindingRow>(&sql, args).await?);
-    }
-    Ok(rows)
-}
-
-/// Ids of the findings of a repository that a filter names and that lie between two
-/// ids, in ascending order.
+/// Ids of the findings of a repository that a filter names and that lie behind an id,
+/// in ascending order.
 pub(super) async fn ids(
     db: &Db,
     owner_id: Uuid,
@@ -142,11 +109,12 @@ pub(super) async fn ids(
     after: Uuid,
     limit: u32,
 ) -> Result<Vec<Uuid>> {
-    let sort = Sort { by: SortBy::Created, descending: false };
-    let key = Key { sort, priority: 0, severity: Severity::Info, id: after };
-    let scope = Scope::Repository(repository_id);
-    let (sql, args) =
-        query(db.is_sqlite(), "f.id", owner_id, scope, filter, sort, Some(&key), limit);
+    let (mut sql, mut args) = ids_of(db.is_sqlite(), owner_id, repository_id, filter);
+    sql.push_str(&format!(
+        " AND f.id > {} ORDER BY f.id LIMIT {}",
+        args.add(after),
+        args.add(limit)
+    ));
     let rows: Vec<(Uuid,)> = db.conn().fetch_filtered(&sql, args).await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
@@ -159,56 +127,56 @@ pub(super) async fn still(
     filter: &Filter,
     ids: &[Uuid],
 ) -> Result<Vec<Uuid>> {
-    let sort = Sort { by: SortBy::Created, descending: false };
-    let scope = Scope::Repository(repository_id);
-    let limit = ids.len() as u32;
-    let (sql, mut args) = query(tx.is_sqlite(), "f.id", owner_id, scope, filter, sort, None, limit);
-    let among = format!(" WHERE f.id IN ({}) AND ", places(&mut args, ids));
-    let sql = sql.replacen(" WHERE ", &among, 1);
+    let (mut sql, mut args) = ids_of(tx.is_sqlite(), owner_id, repository_id, filter);
+    sql.push_str(&format!(" AND f.id IN ({}) ORDER BY f.id", places(&mut args, ids)));
     let rows: Vec<(Uuid,)> = Conn::from(tx).fetch_filtered(&sql, args).await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// The statement of one page, put together from constant parts and placeholders.
-fn query(
+fn ids_of(sqlite: bool, owner_id: Uuid, repository_id: Uuid, filter: &Filter) -> (String, Args) {
+    let mut args = Args::default();
+    let mut terms = Vec::new();
+    let (mut from, mut state) = ("findings f", "f.state");
+    if !filter.scan_id.is_empty() {
+        // CROSS JOIN makes SQLite walk what the scan saw.
+        (from, state) = ("scan_findings sf CROSS JOIN findings f", "sf.state");
+        terms.push("f.id = sf.finding_id".to_owned());
+        terms.extend(seen_by(&mut args, filter));
+    }
+    let scope = Scope::Repository(repository_id);
+    terms.extend(filters(sqlite, &mut args, owner_id, scope, filter, state));
+    (format!("SELECT f.id FROM {from} WHERE {}", terms.join(" AND ")), args)
+}
+
+/// The terms that make `sf` the row of the newest of the scans that a filter names.
+pub(super) fn seen_by(args: &mut Args, filter: &Filter) -> Vec<String> {
+    let scans = places(args, &filter.scan_id);
+    let mut terms = vec![format!("sf.scan_id IN ({scans})")];
+    if filter.scan_id.len() > 1 {
+        terms.push(format!(
+            "NOT EXISTS (SELECT 1 FROM scan_findings later \
+             WHERE later.finding_id = sf.finding_id AND later.scan_id IN ({scans}) \
+             AND later.scan_id > sf.scan_id)"
+        ));
+    }
+    terms
+}
+
+/// The terms of a filter for the row `f`, put together from constant parts and
+/// placeholders.
+pub(super) fn filters(
     sqlite: bool,
-    what: &str,
+    args: &mut Args,
     owner_id: Uuid,
     scope: Scope,
     filter: &Filter,
-    sort: Sort,
-    after: Option<&Key>,
-    limit: u32,
-) -> (String, Args) {
-    let mut args = Args::default();
-    let mut sql = format!("SELECT {what} ");
-    let mut terms = Vec::new();
-    let (mut state, mut id) = ("f.state", "f.id");
-    if filter.scan_id.is_empty() {
-        sql.push_str("FROM findings f");
-    } else {
-        state = "sf.state";
-        sql = sql.replace("f.state", "sf.state AS state");
-        // CROSS JOIN makes SQLite walk what the scan saw, in the order of its key.
-        sql.push_str("FROM scan_findings sf CROSS JOIN findings f");
-        terms.push("f.id = sf.finding_id".to_owned());
-        id = "sf.finding_id";
-        let scans = places(&mut args, &filter.scan_id);
-        terms.push(format!("sf.scan_id IN ({scans})"));
-        if filter.scan_id.len() > 1 {
-            terms.push(format!(
-                "NOT EXISTS (SELECT 1 FROM scan_findings later \
-                 WHERE later.finding_id = sf.finding_id AND later.scan_id IN ({scans}) \
-                 AND later.scan_id > sf.scan_id)"
-            ));
-        }
-    }
-    let (column, of) = match scope {
-        Scope::Repository(of) => ("repository_id", of),
-        Scope::Project(of) => ("project_id", of),
-    };
-    terms.push(format!("f.{column} = {}", args.add(of)));
-    terms.push(format!("f.owner_id = {}", args.add(owner_id)));
+    state: &str,
+) -> Vec<String> {
+    let (column, of) = scope.column();
+    let mut terms = vec![
+        format!("f.{column} = {}", args.add(of)),
+        format!("f.owner_id = {}", args.add(owner_id)),
+    ];
     let severity: Vec<&str> = filter.severity.iter().map(|v| v.as_str()).collect();
     let status: Vec<&str> = filter.status.iter().map(|v| v.as_str()).collect();
     let states: Vec<&str> = filter.state.iter().map(|v| v.as_str()).collect();
@@ -222,12 +190,11 @@ fn query(
         ("f.rule_id", rules),
     ] {
         if !values.is_empty() {
-            terms.push(format!("{column} IN ({})", places(&mut args, &values)));
+            terms.push(format!("{column} IN ({})", places(args, &values)));
         }
     }
     if !filter.path.is_empty() {
-        let any: Vec<String> =
-            filter.path.iter().map(|path| on_path(sqlite, &mut args, path)).collect();
+        let any: Vec<String> = filter.path.iter().map(|path| on_path(sqlite, args, path)).collect();
         terms.push(format!("({})", any.join(" OR ")));
     }
     if let Some(q) = &filter.q {
@@ -240,25 +207,10 @@ fn query(
             .collect();
         terms.push(format!("({})", any.join(" OR ")));
     }
-    let (than, direction) = if sort.descending { ("<", "DESC") } else { (">", "ASC") };
-    if let Some(key) = after {
-        terms.push(if sort.by == SortBy::Priority {
-            let (priority, last) = (args.add(key.priority), args.add(key.id));
-            format!("(f.priority, {id}) {than} ({priority}, {last})")
-        } else {
-            format!("{id} {than} {}", args.add(key.id))
-        });
-    }
-    let order = match sort.by {
-        SortBy::Priority => format!("f.priority {direction}, {id} {direction}"),
-        SortBy::Created | SortBy::Severity => format!("{id} {direction}"),
-    };
-    let limit = args.add(limit);
-    sql.push_str(&format!(" WHERE {} ORDER BY {order} LIMIT {limit}", terms.join(" AND ")));
-    (sql, args)
+    terms
 }
 
-fn places<T: Clone + Into<crate::db::Value>>(args: &mut Args, values: &[T]) -> String {
+pub(super) fn places<T: Clone + Into<crate::db::Value>>(args: &mut Args, values: &[T]) -> String {
     values.iter().map(|value| args.add(value.clone())).collect::<Vec<_>>().join(", ")
 }
 

@@ -1,5 +1,6 @@
 //! The identity of findings from scan to scan, and what is said about them.
 
+mod counters;
 mod lists;
 
 use std::collections::{BTreeMap, HashSet};
@@ -122,7 +123,7 @@ async fn counters_agree(db: &Db, scan: &ScanRow) {
 
 async fn all(db: &Db, owner: Uuid, repository: Uuid) -> Vec<FindingRow> {
     let scope = Scope::Repository(repository);
-    list(db, owner, scope, &Filter::default(), Sort::default(), None, 100_000).await.unwrap()
+    list(db, owner, scope, &Filter::default(), Sort::default(), None, 100_000).await.unwrap().rows
 }
 
 /// `name path status state` of every finding, by name.
