@@ -71,11 +71,6 @@ pub(crate) fn receive_pack(
     out.freeze()
 }
 
-/// Whether the `Git-Protocol` header asks for version 1. It is a list with colons in between.
-pub(crate) fn wants_version_1(header: Option<&str>) -> bool {
-    header.is_some_and(|value| value.split(':').any(|item| item == "version=1"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,12 +96,5 @@ mod tests {
         assert!(text.contains("0000000eversion 1\n"));
         assert!(text.contains(&format!("{a} refs/heads/a\0report-status")));
         assert!(text.ends_with(&format!("003a{a} refs/heads/b\n0034shallow {a}0000")), "{text}");
-    }
-
-    #[test]
-    fn version_1_is_found_in_a_list() {
-        assert!(wants_version_1(Some("foo:version=1")));
-        assert!(!wants_version_1(Some("version=2")));
-        assert!(!wants_version_1(None));
     }
 }

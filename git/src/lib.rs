@@ -1,4 +1,4 @@
-//! The git remote of sluice as a library: it receives pushes over smart HTTP.
+//! The git remote of sluice as a library: it receives pushes and serves fetches over smart HTTP.
 //!
 //! It knows pkt-lines, packs and refs. It knows no HTTP framework (requests and responses are the
 //! types of the `http` crate), no database, no user and no scan: those are behind two traits,
@@ -17,6 +17,9 @@
 //!            Repository::commit → durable, refs moved: only now `ok`
 //! report     the answer; keepalives went out since the pack was complete
 //! ```
+//!
+//! A fetch goes the other way: `upload` reads what the client wants and has, and sends the objects in
+//! between.
 //!
 //! # What holds
 //!
@@ -58,6 +61,7 @@ pub mod refs;
 mod remote;
 mod report;
 mod stream;
+mod upload;
 
 pub use self::{
     advertise::AGENT,
@@ -67,8 +71,9 @@ pub use self::{
     quarantine::QuarantinedPack,
     refs::Ref,
     remote::{
-        Access, Announced, CheckedPush, CommandOutcome, Credentials, Policy, ReceiveProgress,
-        Refusal, RefusalKind, RefusedBy, Remote, Repository,
+        Access, Announced, CheckedPush, CommandOutcome, Credentials, Direction, FetchFigures,
+        FetchLimits, FetchPolicy, Head, Policy, ReceiveProgress, Refusal, RefusalKind, RefusedBy,
+        Remote, Repository, Wants,
     },
     stream::Messages,
 };

@@ -1,4 +1,4 @@
-//! The seam to the server: who may push where, what the refs are, and what makes a push durable.
+//! The seam to the server: who may push and fetch where, what the refs are, and what makes a push durable.
 //!
 //! This crate speaks the protocol and checks what arrives; it owns neither refs nor storage. A
 //! [`Remote`] turns a request's path and credentials into a [`Repository`], opened for that one
@@ -66,6 +66,24 @@ pub trait Repository: Send + Sync + 'static {
         let _ = by;
     }
 
+    /// Where `HEAD` points; `None` if there is none.
+    fn head(&self) -> impl Future<Output = Result<Option<Head>, Refusal>> + Send;
+
+    /// The hash function of all ids.
+    fn object_hash(&self) -> gix_hash::Kind {
+        gix_hash::Kind::Sha1
+    }
+
+    /// Limits and rules for this fetch.
+    fn fetch_policy(&self) -> FetchPolicy {
+        FetchPolicy::default()
+    }
+
+    /// Hears that a pack was sent; for figures only.
+    fn fetched(&self, figures: FetchFigures) {
+        let _ = figures;
+    }
+
     /// Everything was received and checked: make it durable and move the refs.
     ///
     /// Called once for a push of which at least one command survived the checks, and not again.
@@ -84,15 +102,27 @@ pub trait Repository: Send + Sync + 'static {
 /// Who asks for what.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// The path of the repository: what stands before `/info/refs` or `/git-receive-pack`, decoded,
+    /// The path of the repository: what stands before `/info/refs`, `/git-receive-pack`
+    /// or `/git-upload-pack`, decoded,
     /// without leading or trailing slash and without `.git`. No component is empty, `.` or `..`.
     pub path: String,
+    /// Whether the client wants to read or to write.
+    pub direction: Direction,
     /// What the client showed, if anything.
     pub credentials: Option<Credentials>,
     /// The `User-Agent`.
     pub user_agent: Option<String>,
     /// Our name for this request, which is also in the logs and in the advertisement.
     pub session: String,
+}
+
+/// What a request is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Clone or fetch.
+    Fetch,
+    /// Push.
+    Push,
 }
 
 /// What a client shows to prove who it is.
@@ -223,6 +253,99 @@ impl Default for Policy {
             max_refs: 100_000,
         }
     }
+}
+
+/// Where `HEAD` points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// To a branch, by its full name, which need not exist yet.
+    Branch(String),
+    /// To an object.
+    Detached(ObjectId),
+}
+
+/// Which objects a client may ask for by their id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wants {
+    /// What visible refs point to, and the commits that they lead to, since a ref may have moved
+    /// between two requests.
+    Tips,
+    /// Everything that visible refs lead to. Partial clones need it to fetch what they left out.
+    #[default]
+    Reachable,
+    /// Everything that is stored, hidden or forgotten as it may be.
+    Any,
+}
+
+/// What may be fetched from a repository and how.
+#[derive(Debug, Clone)]
+pub struct FetchPolicy {
+    /// Which objects may be asked for.
+    pub wants: Wants,
+    /// Partial clones are offered.
+    pub filter: bool,
+    /// Refs may be asked for by name, so that a ref that moves meanwhile is no error.
+    pub ref_in_want: bool,
+    /// The branch of `HEAD` is told while it does not exist, so that a clone of an empty repository
+    /// begins with it.
+    pub unborn: bool,
+    /// Prefixes of refs that are neither shown nor followed.
+    pub hidden_refs: Vec<String>,
+    /// What one request may cost.
+    pub limits: FetchLimits,
+}
+
+impl Default for FetchPolicy {
+    fn default() -> Self {
+        Self {
+            wants: Wants::default(),
+            filter: true,
+            ref_in_want: true,
+            unborn: true,
+            hidden_refs: vec!["refs/_internal/".into()],
+            limits: FetchLimits::default(),
+        }
+    }
+}
+
+/// Limits of one request of a fetch.
+#[derive(Debug, Clone)]
+pub struct FetchLimits {
+    /// Bytes of the request, inflated. It is held in memory.
+    pub request_bytes: usize,
+    /// Objects or refs asked for.
+    pub wants: usize,
+    /// Objects that the client says it has.
+    pub haves: usize,
+    /// Commits that the client says are shallow.
+    pub shallow: usize,
+    /// From the first byte of the request to the last of the pack.
+    pub wall_time: Duration,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 16 << 20,
+            wants: 200_000,
+            haves: 200_000,
+            shallow: 100_000,
+            wall_time: Duration::from_hours(1),
+        }
+    }
+}
+
+/// A pack that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchFigures {
+    /// Bytes of the pack.
+    pub bytes: u64,
+    /// Objects in it.
+    pub objects: u32,
+    /// Objects whose stored bytes were sent as they are.
+    pub copied: u32,
+    /// The client had nothing before.
+    pub clone: bool,
 }
 
 /// What a pack was refused by.

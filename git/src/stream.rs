@@ -1,4 +1,4 @@
-//! The answer to a push while it is being made: messages, keepalives, and the report at the end.
+//! An answer while it is being made: messages, keepalives, a pack, and the report at the end.
 //!
 //! The response begins when the pack is complete, long before it is known what becomes of it.
 //! [`Answer`] is its body. It is fed through a small channel; while nothing is sent it yields an
@@ -50,6 +50,11 @@ impl Sender {
     /// Ends the answer.
     pub async fn finish(self, last: Bytes) {
         let _ = timeout(LAST_PATIENCE, self.parts.send(Part::Last(last))).await;
+    }
+
+    /// Sends a part, once there is room for it; false if the client is gone.
+    pub async fn part(&self, bytes: Bytes) -> bool {
+        self.parts.send(Part::More(bytes)).await.is_ok()
     }
 
     /// A handle for messages that go to the person who pushed.
@@ -190,7 +195,7 @@ impl http_body::Body for Answer {
             }
             Poll::Ready(None) => {
                 self.ended = true;
-                return Poll::Ready(Some(Err(io::Error::other("the push was not finished"))));
+                return Poll::Ready(Some(Err(io::Error::other("the answer was not finished"))));
             }
             Poll::Pending => {
                 let Some((_, timer)) = &mut self.keepalive else {

@@ -42,6 +42,9 @@ pub struct Metrics {
     pushes: IntCounterVec,
     push_bytes: IntCounter,
     push_objects: IntCounter,
+    fetches: IntCounterVec,
+    fetch_bytes: IntCounter,
+    fetch_objects: IntCounter,
     limits: IntCounterVec,
     scans: IntCounterVec,
     findings: IntCounterVec,
@@ -153,6 +156,15 @@ impl Metrics {
                 .counter("sluice_push_received_bytes_total", "Bytes of accepted pushes.")?,
             push_objects: r
                 .counter("sluice_push_received_objects_total", "Objects of accepted pushes.")?,
+            fetches: r.counters(
+                "sluice_fetches_total",
+                "Packs that were sent: a clone begins with nothing, a fetch with something.",
+                &["kind"],
+            )?,
+            fetch_bytes: r
+                .counter("sluice_fetch_sent_bytes_total", "Bytes of packs that were sent.")?,
+            fetch_objects: r
+                .counter("sluice_fetch_sent_objects_total", "Objects of packs that were sent.")?,
             limits: r.counters(
                 "sluice_limit_hits_total",
                 "How often a quota refused something.",
@@ -213,6 +225,13 @@ impl Metrics {
         self.pushes.with_label_values(&["accepted", ""]).inc();
         self.push_bytes.inc_by(bytes);
         self.push_objects.inc_by(objects);
+    }
+
+    /// A pack was sent to a client, which had nothing before if it is a clone.
+    pub fn fetched(&self, clone: bool, bytes: u64, objects: u64) {
+        self.fetches.with_label_values(&[if clone { "clone" } else { "fetch" }]).inc();
+        self.fetch_bytes.inc_by(bytes);
+        self.fetch_objects.inc_by(objects);
     }
 
     /// A push was refused for a reason of a few: `limit`, `content`, `refs`, `policy`,

@@ -1,8 +1,8 @@
-//! Who may push where.
+//! Who may push and fetch where.
 
 use std::time::Duration;
 
-use sluice_git::{Access, Credentials, Refusal};
+use sluice_git::{Access, Credentials, Direction, Refusal};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
@@ -29,6 +29,21 @@ impl sluice_git::Remote for Door {
     type Repo = UploadRepository;
 
     async fn open(&self, access: Access) -> Result<UploadRepository, Refusal> {
+        let scope = match access.direction {
+            Direction::Push => Scope::Push,
+            Direction::Fetch => Scope::Read,
+        };
+        self.open_for(access, &[scope]).await
+    }
+}
+
+impl Door {
+    /// Opens an upload; an API key has to have one of these scopes.
+    pub(super) async fn open_for(
+        &self,
+        access: Access,
+        scopes: &[Scope],
+    ) -> Result<UploadRepository, Refusal> {
         // The same answer whether the upload exists or not.
         let Some(secret) = access.credentials.as_ref().map(secret) else {
             return Err(Refusal::unauthorized(
@@ -37,7 +52,7 @@ impl sluice_git::Remote for Door {
         };
         if self.app.stopping.is_cancelled() {
             return Err(Refusal::unavailable(
-                "The server is stopping; push again in a moment.",
+                "The server is stopping; try again in a moment.",
                 Duration::from_secs(5),
             ));
         }
@@ -57,8 +72,13 @@ impl sluice_git::Remote for Door {
                 })?,
             _ => {
                 let caller = accounts::authenticate(&self.app, secret).await.map_err(refused)?;
-                if !caller.may(Scope::Push) {
-                    return Err(Refusal::forbidden("This API key lacks the scope `push`."));
+                if !scopes.iter().any(|scope| caller.may(*scope)) {
+                    let names: Vec<String> =
+                        scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect();
+                    return Err(Refusal::forbidden(format!(
+                        "This API key lacks the scope {}.",
+                        names.join(" or ")
+                    )));
                 }
                 found.filter(|remote| remote.upload.owner_id == caller.user_id).ok_or_else(
                     || {
@@ -107,7 +127,7 @@ pub(super) fn database(error: DbError) -> Refusal {
         DbError::Unavailable(_) => {
             tracing::warn!("{error}");
             Refusal::unavailable(
-                "The server cannot reach its database right now; push again in a moment.",
+                "The server cannot reach its database right now; try again in a moment.",
                 Duration::from_secs(5),
             )
         }

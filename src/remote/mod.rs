@@ -37,6 +37,7 @@ impl Remote {
         let limits = &app.config.limits;
         let config = ServiceConfig {
             concurrent_receives: usize::try_from(limits.pushes_at_once).unwrap_or(64),
+            concurrent_fetches: usize::try_from(limits.pushes_at_once).unwrap_or(64),
             idle_timeout: std::time::Duration::from_secs(limits.push_idle_seconds),
             ..ServiceConfig::default()
         };

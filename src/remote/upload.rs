@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sluice_git::{
-    Announced, CheckedPush, CommandOutcome, Messages, ObjectId, Policy, QuarantinedPack,
-    ReceiveProgress, Ref, Refusal, RefusedBy, Repository,
+    Announced, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages, ObjectId,
+    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusedBy, Repository,
 };
 
 use super::access::database;
@@ -151,6 +151,23 @@ impl Repository for UploadRepository {
 
     fn quarantine_root(&self) -> PathBuf {
         bare::incoming(&self.app)
+    }
+
+    async fn head(&self) -> Result<Option<Head>, Refusal> {
+        // Before the first push it is what that push will most likely make it.
+        let name = self.upload.head_ref.clone().unwrap_or_else(|| "refs/heads/main".to_owned());
+        Ok(Some(Head::Branch(name)))
+    }
+
+    fn fetch_policy(&self) -> FetchPolicy {
+        let mut policy = FetchPolicy::default();
+        // One limit for both ways: how long a client may hold a connection.
+        policy.limits.wall_time = Duration::from_secs(self.app.config.limits.push_seconds);
+        policy
+    }
+
+    fn fetched(&self, figures: FetchFigures) {
+        self.app.metrics.fetched(figures.clone, figures.bytes, u64::from(figures.objects));
     }
 
     fn policy(&self) -> Policy {

@@ -10,6 +10,7 @@ mod archives;
 mod callers;
 mod conventions;
 mod crash;
+mod fetch;
 mod lfs;
 mod logs;
 mod operate;

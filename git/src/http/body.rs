@@ -2,8 +2,9 @@
 
 use std::{io::Write, time::Duration};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use flate2::write::GzDecoder;
+use http::StatusCode;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tokio::time::timeout;
 
@@ -21,6 +22,17 @@ pub(crate) enum Error {
     Gzip,
     #[error("the request is larger than this remote reads")]
     TooLarge,
+}
+
+impl Error {
+    /// The status of a response that says nothing else.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Idle(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken | Self::Gzip => StatusCode::BAD_REQUEST,
+        }
+    }
 }
 
 /// How much is inflated in one go: deflate makes at most 1032 bytes of one, so a step makes at most
@@ -78,6 +90,18 @@ impl BodyReader {
                 }
             }
         }
+    }
+
+    /// Everything, if it is not larger than `limit`, inflated.
+    pub async fn collect(&mut self, limit: usize) -> Result<Bytes, Error> {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if all.len() + chunk.len() > limit {
+                return Err(Error::TooLarge);
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
     }
 
     /// Reads the rest and throws it away, so that the client is ready to read the answer; but not

@@ -2,10 +2,10 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET …/info/refs?service=git-receive-pack` | the advertisement, or 401, 403, 404, 410, 429, 503 with a sentence |
+//! | `GET …/info/refs?service=…` | the advertisement of `git-receive-pack` or `git-upload-pack`, or 401, 403, 404, 410, 429, 503 with a sentence |
 //! | `POST …/git-receive-pack` | the push; 401 and 404 by status, everything else inside a 200 |
+//! | `POST …/git-upload-pack` | the fetch, in the same way |
 //! | a POST of the four bytes `0000` | 200 and nothing, without credentials: git's probe |
-//! | `…git-upload-pack` | 403: this remote takes pushes only |
 //! | dumb requests, unknown services | 403 |
 //!
 //! Nothing is ever redirected: git does not follow redirects on a POST. Errors are `text/plain`.
@@ -23,7 +23,8 @@ use tokio::sync::Semaphore;
 use crate::{
     advertise,
     receive::{self, Workers},
-    remote::{Access, Refusal, RefusalKind, Remote, Repository},
+    remote::{Access, Direction, Refusal, RefusalKind, Remote, Repository},
+    upload,
 };
 
 pub(crate) mod body;
@@ -31,7 +32,7 @@ pub(crate) mod respond;
 pub(crate) mod route;
 
 use body::{BodyReader, BoxError};
-use respond::ResponseBody;
+use respond::{Offer, ResponseBody};
 use route::Route;
 
 /// How the service behaves, the same for all repositories.
@@ -42,8 +43,11 @@ pub struct ServiceConfig {
     /// Pushes whose packs are received at the same time. Each takes a blocking thread while its
     /// client sends. Further ones wait, and after `receive_wait` they are told to come back.
     pub concurrent_receives: usize,
-    /// How long a push waits for one of the above.
+    /// How long a push or a fetch waits for its turn.
     pub receive_wait: Duration,
+    /// Fetches that are answered at the same time. Each takes a blocking thread until its client has
+    /// read the pack. Further ones wait, and after `receive_wait` they are told to come back.
+    pub concurrent_fetches: usize,
     /// Packs that are resolved and checked at the same time. Each uses all cores.
     pub concurrent_checks: usize,
     /// A client that sends nothing for this long is given up. Some compute for minutes.
@@ -62,6 +66,7 @@ impl Default for ServiceConfig {
             realm: "sluice".into(),
             concurrent_receives: 64,
             receive_wait: Duration::from_mins(1),
+            concurrent_fetches: 64,
             concurrent_checks: 2,
             idle_timeout: Duration::from_mins(2),
             short_timeout: Duration::from_secs(10),
@@ -77,6 +82,7 @@ pub struct Service<R> {
     remote: R,
     config: Arc<ServiceConfig>,
     workers: Workers,
+    fetches: Arc<Semaphore>,
 }
 
 impl<R: Remote> Service<R> {
@@ -86,7 +92,8 @@ impl<R: Remote> Service<R> {
             receives: Arc::new(Semaphore::new(config.concurrent_receives.max(1))),
             checks: Arc::new(Semaphore::new(config.concurrent_checks.max(1))),
         };
-        Self { remote, config: Arc::new(config), workers }
+        let fetches = Arc::new(Semaphore::new(config.concurrent_fetches.max(1)));
+        Self { remote, config: Arc::new(config), workers, fetches }
     }
 
     /// Answers one request. The path of its URI is taken from the mount point on. No limit on the
@@ -109,10 +116,11 @@ impl<R: Remote> Service<R> {
             Route::InfoRefs { repository, service } => {
                 self.info_refs(request, repository, service.as_deref()).await
             }
-            Route::ReceivePack { repository } => self.receive_pack(request, repository).await,
-            Route::UploadPack => {
-                self.after_short_drain(request, respond::text(StatusCode::FORBIDDEN, NO_FETCH))
-                    .await
+            Route::ReceivePack { repository } => {
+                self.post(request, Offer::ReceivePack, repository).await
+            }
+            Route::UploadPack { repository } => {
+                self.post(request, Offer::UploadPack, repository).await
             }
             Route::Dumb => respond::text(StatusCode::FORBIDDEN, SMART_ONLY),
             Route::Unknown => {
@@ -132,48 +140,58 @@ impl<R: Remote> Service<R> {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return method_not_allowed(request.version, "GET, HEAD");
         }
-        match service {
-            Some("git-receive-pack") => {}
-            Some("git-upload-pack") => return respond::text(StatusCode::FORBIDDEN, NO_FETCH),
+        let offer = match service {
+            Some("git-receive-pack") => Offer::ReceivePack,
+            Some("git-upload-pack") => Offer::UploadPack,
             Some(_) => {
                 return respond::text(
                     StatusCode::FORBIDDEN,
-                    "this service is not offered here; git push uses git-receive-pack",
+                    "this service is not offered here; git uses git-upload-pack to fetch and \
+                     git-receive-pack to push",
                 );
             }
             None => return respond::text(StatusCode::FORBIDDEN, SMART_ONLY),
-        }
-        let version_1 =
-            advertise::wants_version_1(text_header(&request.headers, "git-protocol").as_deref());
+        };
+        let version = upload::Version::of(request.protocol().as_deref());
         let session = request.session.clone();
-        let access = request.access(repository);
+        let access = request.access(offer, repository);
         let advertised = async {
             let repository = self.remote.open(access).await?;
+            if offer == Offer::UploadPack {
+                let (config, fetches) = (&self.config, &self.fetches);
+                return upload::advertise(&repository, version, &session, config, fetches).await;
+            }
             let policy = repository.policy();
             let mut refs = repository.refs().await?;
             let shallow = repository.shallow().await?;
             refs.retain(|reference| !crate::refs::hidden(&reference.name, &policy.hidden_refs));
             refs.sort();
+            let version_1 = version == upload::Version::V1;
             Ok(advertise::receive_pack(&refs, &shallow, version_1, &session))
         };
         match advertised.await {
-            Ok(body) => respond::full(StatusCode::OK, respond::ADVERTISEMENT, body),
+            Ok(body) => respond::full(StatusCode::OK, offer.advertisement(), body),
             Err(refusal) => respond::refusal(&refusal, &self.config.realm),
         }
     }
 
-    async fn receive_pack(&self, request: Incoming, repository: String) -> Response<ResponseBody> {
+    async fn post(
+        &self,
+        request: Incoming,
+        offer: Offer,
+        repository: String,
+    ) -> Response<ResponseBody> {
         if request.method != Method::POST {
             return method_not_allowed(request.version, "POST");
         }
-        if !route::has_type(&request.headers, respond::REQUEST) {
+        if !route::has_type(&request.headers, offer.request()) {
             let sentence =
-                format!("the body of this request has to be of type {}", respond::REQUEST);
+                format!("the body of this request has to be of type {}", offer.request());
             let response = respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &sentence);
             return self.after_short_drain(request, response).await;
         }
         if request.content_length() == Some(4) {
-            return self.probe(request).await;
+            return self.probe(request, offer).await;
         }
         let gzip = match route::gzip(&request.headers) {
             Ok(gzip) => gzip,
@@ -184,24 +202,30 @@ impl<R: Remote> Service<R> {
                 return self.after_short_drain(request, response).await;
             }
         };
-        let access = request.access(repository);
+        let access = request.access(offer, repository);
         let repository = match self.remote.open(access).await {
             Ok(repository) => repository,
-            Err(refusal) => return self.refuse(request, gzip, &refusal).await,
+            Err(refusal) => return self.refuse(request, offer, gzip, &refusal).await,
         };
-        let push = receive::Incoming {
-            version: request.version,
-            user_agent: request.user_agent,
-            session: request.session,
-            body: BodyReader::new(request.body, self.config.idle_timeout, gzip),
-        };
-        receive::receive(repository, push, &self.config, &self.workers).await
+        let protocol = upload::Version::of(request.protocol().as_deref());
+        let Incoming { version, user_agent, session, body, .. } = request;
+        let body = BodyReader::new(body, self.config.idle_timeout, gzip);
+        match offer {
+            Offer::ReceivePack => {
+                let push = receive::Incoming { version, user_agent, session, body };
+                receive::receive(repository, push, &self.config, &self.workers).await
+            }
+            Offer::UploadPack => {
+                let fetch = upload::Incoming { version, protocol, user_agent, session, body };
+                upload::upload(repository, fetch, &self.config, &self.fetches).await
+            }
+        }
     }
 
-    /// Before a large chunked push, git sends the four bytes `0000` to learn whether it has access.
+    /// Before a large chunked request, git sends the four bytes `0000` to learn whether it has access.
     /// Some versions send this without the credentials they have, and fail for good on a 401; so it
     /// is answered without asking who it is, and without looking whether the repository exists.
-    async fn probe(&self, request: Incoming) -> Response<ResponseBody> {
+    async fn probe(&self, request: Incoming, offer: Offer) -> Response<ResponseBody> {
         let version = request.version;
         let mut body = BodyReader::new(request.body, self.config.short_timeout, false);
         let mut bytes = Vec::with_capacity(4);
@@ -211,7 +235,7 @@ impl<R: Remote> Service<R> {
                     bytes.extend_from_slice(&chunk)
                 }
                 Ok(None) if bytes == b"0000" => {
-                    return respond::full(StatusCode::OK, respond::RESULT, Bytes::new());
+                    return respond::full(StatusCode::OK, offer.result(), Bytes::new());
                 }
                 Err(error) => {
                     let response = respond::text(StatusCode::REQUEST_TIMEOUT, &error.to_string());
@@ -228,17 +252,21 @@ impl<R: Remote> Service<R> {
         }
     }
 
-    /// A refusal to open the repository for a push. Git shows no body here, so where the client can
+    /// A refusal to open the repository. Git shows no body here, so where the client can
     /// be told in its own protocol, it is.
     async fn refuse(
         &self,
         request: Incoming,
+        offer: Offer,
         gzip: bool,
         refusal: &Refusal,
     ) -> Response<ResponseBody> {
         if matches!(refusal.kind, RefusalKind::Unauthorized | RefusalKind::NotFound) {
             let response = respond::refusal(refusal, &self.config.realm);
             return self.after_short_drain(request, response).await;
+        }
+        if offer == Offer::UploadPack {
+            return self.after_short_drain(request, upload::refuse(refusal)).await;
         }
         let version = request.version;
         let body = BodyReader::new(request.body, self.config.short_timeout, gzip);
@@ -267,7 +295,6 @@ impl<R: Remote> Service<R> {
     }
 }
 
-const NO_FETCH: &str = "fetching is not offered by this remote; it takes pushes only";
 const SMART_ONLY: &str =
     "this remote speaks git's smart HTTP protocol only; use a git client of version 1.6.6 or later";
 
@@ -281,13 +308,22 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn access(&self, path: String) -> Access {
+    fn access(&self, offer: Offer, path: String) -> Access {
         Access {
             path,
+            direction: match offer {
+                Offer::UploadPack => Direction::Fetch,
+                Offer::ReceivePack => Direction::Push,
+            },
             credentials: route::credentials(&self.headers),
             user_agent: self.user_agent.clone(),
             session: self.session.clone(),
         }
+    }
+
+    /// What the client says about versions of the protocol.
+    fn protocol(&self) -> Option<String> {
+        text_header(&self.headers, "git-protocol")
     }
 
     fn content_length(&self) -> Option<u64> {

@@ -10,12 +10,38 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
 use crate::remote::{Refusal, RefusalKind};
 
-/// The body of every response. It fails if a push died before its report was complete.
+/// The body of every response. It fails if the answer died before it was complete.
 pub type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
 
-pub(crate) const ADVERTISEMENT: &str = "application/x-git-receive-pack-advertisement";
-pub(crate) const REQUEST: &str = "application/x-git-receive-pack-request";
-pub(crate) const RESULT: &str = "application/x-git-receive-pack-result";
+/// The two services of the protocol, and what their requests and answers are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    UploadPack,
+    ReceivePack,
+}
+
+impl Offer {
+    pub fn advertisement(self) -> &'static str {
+        match self {
+            Self::UploadPack => "application/x-git-upload-pack-advertisement",
+            Self::ReceivePack => "application/x-git-receive-pack-advertisement",
+        }
+    }
+
+    pub fn request(self) -> &'static str {
+        match self {
+            Self::UploadPack => "application/x-git-upload-pack-request",
+            Self::ReceivePack => "application/x-git-receive-pack-request",
+        }
+    }
+
+    pub fn result(self) -> &'static str {
+        match self {
+            Self::UploadPack => "application/x-git-upload-pack-result",
+            Self::ReceivePack => "application/x-git-receive-pack-result",
+        }
+    }
+}
 
 /// A response of any type, with the headers that keep it out of every cache.
 pub(crate) fn new(

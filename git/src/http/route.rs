@@ -14,7 +14,7 @@ pub(crate) enum Route {
     /// `…/git-receive-pack`
     ReceivePack { repository: String },
     /// `…/git-upload-pack`
-    UploadPack,
+    UploadPack { repository: String },
     /// A file of the repository itself, as a dumb client fetches it.
     Dumb,
     /// Nothing that is served here.
@@ -33,8 +33,8 @@ pub(crate) fn route(path: &str, query: Option<&str>) -> Route {
     if let Some(repository) = split("/git-receive-pack") {
         return repository.map_or(Route::Unknown, |repository| Route::ReceivePack { repository });
     }
-    if path.ends_with("/git-upload-pack") {
-        return Route::UploadPack;
+    if let Some(repository) = split("/git-upload-pack") {
+        return repository.map_or(Route::Unknown, |repository| Route::UploadPack { repository });
     }
     if path.ends_with("/HEAD") || path.contains("/objects/") {
         return Route::Dumb;
@@ -146,10 +146,8 @@ mod tests {
     fn the_path_decides_the_service_of_a_post() {
         let receive = Route::ReceivePack { repository: "a".into() };
         assert_eq!(route("/a/git-receive-pack", Some("service=git-upload-pack")), receive);
-        assert_eq!(
-            route("/a/git-upload-pack", Some("service=git-receive-pack")),
-            Route::UploadPack
-        );
+        let upload = Route::UploadPack { repository: "a".into() };
+        assert_eq!(route("/a/git-upload-pack", Some("service=git-receive-pack")), upload);
         assert_eq!(route("/a/HEAD", None), Route::Dumb);
         assert_eq!(route("/a/objects/info/packs", None), Route::Dumb);
         assert_eq!(route("/a", None), Route::Unknown);

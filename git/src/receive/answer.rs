@@ -9,7 +9,7 @@ use crate::{
     command::{self, Capabilities, Request},
     http::{
         body::{self, BodyReader},
-        respond::{self, ResponseBody},
+        respond::{self, Offer, ResponseBody},
     },
     refs::reason,
     remote::{CommandOutcome, Refusal},
@@ -45,7 +45,7 @@ pub(super) fn in_band(
         out.extend_from_slice(&stream::encode(message));
     }
     out.extend_from_slice(&report::encode(capabilities, unpack, &request.commands, outcomes));
-    respond::full(StatusCode::OK, respond::RESULT, out.freeze())
+    respond::full(StatusCode::OK, Offer::ReceivePack.result(), out.freeze())
 }
 
 pub(super) fn refusal_in_band(request: &Request, refusal: &Refusal) -> Response<ResponseBody> {
@@ -67,7 +67,7 @@ pub(super) async fn protocol_error(
     let sentence = error.to_string();
     let Capabilities { side_band, report_status, report_status_v2, .. } = known.capabilities;
     let answer = if side_band {
-        respond::full(StatusCode::OK, respond::RESULT, report::fatal(&sentence))
+        respond::full(StatusCode::OK, Offer::ReceivePack.result(), report::fatal(&sentence))
     } else if report_status || report_status_v2 {
         in_band(known, None, Some(&sentence), &same_for_all(known, reason::UNPACKER))
     } else {
@@ -104,10 +104,5 @@ pub(super) async fn broken(
 }
 
 pub(super) fn unread(error: &body::Error) -> Response<ResponseBody> {
-    let status = match error {
-        body::Error::Idle(_) => StatusCode::REQUEST_TIMEOUT,
-        body::Error::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        body::Error::Broken | body::Error::Gzip => StatusCode::BAD_REQUEST,
-    };
-    respond::text(status, &error.to_string())
+    respond::text(error.status(), &error.to_string())
 }

@@ -30,7 +30,7 @@ use crate::{
     http::{
         ServiceConfig,
         body::{self, BodyReader},
-        respond::{self, ResponseBody},
+        respond::{self, Offer, ResponseBody},
     },
     remote::{Policy, ReceiveProgress, Refusal, Repository},
     stream::{self, CancelOnDrop},
@@ -97,7 +97,7 @@ pub(crate) async fn receive<R: Repository>(
         "push begins"
     );
     if request.commands.is_empty() {
-        let empty = respond::full(StatusCode::OK, respond::RESULT, Bytes::new());
+        let empty = respond::full(StatusCode::OK, Offer::ReceivePack.result(), Bytes::new());
         return after_drain(body, empty, ceiling, version).await;
     }
     let prepared = match prepare(&repository, &request, &policy).await {
@@ -156,7 +156,7 @@ pub(crate) async fn receive<R: Repository>(
         cancel,
     };
     tokio::spawn(push.finish(job, sender));
-    respond::new(StatusCode::OK, respond::RESULT, answer.boxed_unsync())
+    respond::new(StatusCode::OK, Offer::ReceivePack.result(), answer.boxed_unsync())
 }
 
 /// Answers a push that may not be made, in the client's own protocol. `None` if the request cannot

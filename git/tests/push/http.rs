@@ -66,7 +66,6 @@ fn methods_and_services() {
     assert_eq!(request("POST", INFO_REFS, "1.0").status, 400);
     assert_eq!(request("HEAD", INFO_REFS, "1.1").status, 200);
     for (path, sentence) in [
-        ("/repo.git/info/refs?service=git-upload-pack", "fetching is not offered"),
         ("/repo.git/info/refs?service=git-frobnicate", "not offered here"),
         ("/repo.git/info/refs", "smart HTTP"),
         ("/repo.git/HEAD", "smart HTTP"),
@@ -77,9 +76,10 @@ fn methods_and_services() {
         assert!(response.text().contains(sentence), "{path}: {}", response.text());
         assert_eq!(response.header("content-type"), ["text/plain; charset=utf-8"]);
     }
+    // The path decides which service a POST is for, and so does its type.
     let response = request("POST", "/repo.git/git-upload-pack", "1.1");
-    assert_eq!(response.status, 403);
-    assert!(response.text().contains("fetching is not offered"));
+    assert_eq!(response.status, 415);
+    assert!(response.text().contains("application/x-git-upload-pack-request"));
     assert_eq!(
         request("GET", "/repo.git/../x/info/refs?service=git-receive-pack", "1.1").status,
         404

@@ -3,7 +3,7 @@
 //! A repository that uses LFS cannot be pushed without this: the client's hook uploads
 //! what the commits point to before git sends them, and gives the push up if it
 //! cannot. Served are the batch API with the `basic` transfer, its verification, and
-//! locks, all below `/git/<upload_id>.git/info/lfs/`, for whoever may push there.
+//! locks, all below `/git/<upload_id>.git/info/lfs/`, for whoever may push or fetch there.
 //! ([batch](https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md),
 //! [basic transfers](https://github.com/git-lfs/git-lfs/blob/main/docs/api/basic-transfers.md),
 //! [locking](https://github.com/git-lfs/git-lfs/blob/main/docs/api/locking.md))
@@ -22,13 +22,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef, FromRequestParts, Path};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use sluice_git::{Access, Credentials, Remote as _};
+use sluice_git::{Access, Credentials, Direction};
 use tokio::sync::Semaphore;
 
 use super::access::Door;
+use crate::accounts::Scope;
 use crate::db::uploads::Upload;
 use crate::db::users;
 use crate::server::App;
@@ -111,8 +112,17 @@ impl FromRequestParts<Lfs> for Opened {
             _ => None,
         };
         let base = format!("{}/git/{path}.git/info/lfs", lfs.app.public_url);
-        let access = Access { path, credentials, user_agent: None, session: String::new() };
-        let upload = lfs.door.open(access).await?.into_upload();
+        // The batch comes before both ways; what it names is asked for again.
+        let (direction, scopes): (_, &[Scope]) = if parts.method == Method::GET {
+            (Direction::Fetch, &[Scope::Read])
+        } else if parts.uri.path().ends_with("/objects/batch") {
+            (Direction::Fetch, &[Scope::Read, Scope::Push])
+        } else {
+            (Direction::Push, &[Scope::Push])
+        };
+        let access =
+            Access { path, direction, credentials, user_agent: None, session: String::new() };
+        let upload = lfs.door.open_for(access, scopes).await?.into_upload();
         let authorization = parts.headers.get(header::AUTHORIZATION).cloned();
         Ok(Self { upload, name, authorization, base })
     }

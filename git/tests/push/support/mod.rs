@@ -9,8 +9,9 @@ use std::{
 };
 
 use sluice_git::{
-    Access, Announced, CheckedPush, CommandOutcome, Credentials, Messages, ObjectId, Policy,
-    ReceiveProgress, Ref, Refusal, Remote, Repository, Service, ServiceConfig, quarantine,
+    Access, Announced, CheckedPush, CommandOutcome, Credentials, FetchFigures, FetchPolicy, Head,
+    Messages, ObjectId, Policy, ReceiveProgress, Ref, Refusal, Remote, Repository, Service,
+    ServiceConfig, quarantine,
     refs::{self, Decision},
 };
 
@@ -24,6 +25,7 @@ pub const TOKEN: &str = "s3cret-token";
 #[derive(Clone, Default)]
 pub struct Options {
     pub policy: Policy,
+    pub fetch_policy: FetchPolicy,
     pub config: ServiceConfig,
     /// How long a commit takes.
     pub commit_delay: Duration,
@@ -44,6 +46,7 @@ pub struct State {
     pub options: Vec<String>,
     pub observations: Vec<sluice_git::Observation>,
     pub progress: ReceiveProgress,
+    pub fetches: Vec<FetchFigures>,
 }
 
 #[derive(Clone)]
@@ -103,6 +106,19 @@ impl Repository for Bare {
 
     fn quarantine_root(&self) -> PathBuf {
         self.path.join("quarantine")
+    }
+
+    async fn head(&self) -> Result<Option<Head>, Refusal> {
+        let state = self.state.lock().unwrap();
+        Ok(Some(Head::Branch(state.head.clone().unwrap_or_else(|| "refs/heads/trunk".into()))))
+    }
+
+    fn fetch_policy(&self) -> FetchPolicy {
+        self.options.fetch_policy.clone()
+    }
+
+    fn fetched(&self, figures: FetchFigures) {
+        self.state.lock().unwrap().fetches.push(figures);
     }
 
     fn policy(&self) -> Policy {
