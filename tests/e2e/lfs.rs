@@ -14,7 +14,7 @@ on_both!(large_files_come_with_the_push, locks_are_held_by_a_name);
 const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// Bytes that nothing compresses, of a few frames of a snapshot.
@@ -261,7 +261,7 @@ async fn locks_are_held_by_a_name(place: Place) {
         let page = Client::send(bob.request(Method::GET, &path)).await.expect(200).json();
         paths.extend(page["locks"].as_array().expect("locks").iter().map(|l| text(&l["path"])));
         match page["next_cursor"].as_str() {
-            Some(next) => cursor = next.to_owned(),
+            Some(next) => next.clone_into(&mut cursor),
             None => break,
         }
     }

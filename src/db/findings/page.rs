@@ -223,7 +223,7 @@ impl Walk {
         let all = candidates.is_some();
         let candidates = candidates.unwrap_or_else(|| {
             let most = if self.is_exact() { limit } else { LOOKED_AT };
-            format!("{} LIMIT {most}", self.candidates(after, &mut args))
+            format!("{} LIMIT {most}", self.candidates(after, most, &mut args))
         });
         // CROSS JOIN makes SQLite begin with the candidates.
         let mut what = columns!().to_owned();
@@ -260,12 +260,13 @@ impl Walk {
     /// The candidate at which a page gives up, if there are so many.
     fn last_candidate(&self, after: Option<&Key>) -> (String, Args) {
         let mut args = Args::default();
-        let candidates = self.candidates(after, &mut args);
+        let candidates = self.candidates(after, LOOKED_AT, &mut args);
         (format!("{candidates} LIMIT 1 OFFSET {}", LOOKED_AT - 1), args)
     }
 
-    /// Candidates in the order of the list, merged from ranges of indexes.
-    fn candidates(&self, after: Option<&Key>, args: &mut Args) -> String {
+    /// Candidates in the order of the list, merged from ranges of indexes, of which the
+    /// first `most` are read.
+    fn candidates(&self, after: Option<&Key>, most: u32, args: &mut Args) -> String {
         let (select, ranges) = self.ranges(args);
         let id = if self.by_scan() { "finding_id" } else { "id" };
         let behind = self.behind(after, "priority", id, args);
@@ -276,11 +277,11 @@ impl Walk {
             .map(|range| {
                 let range = format!("SELECT {select} WHERE {range}{behind}");
                 // SQLite merges ranges by the order of the whole; PostgreSQL (15) sorts
-                // all that is in them, unless each says that it is in order.
-                if self.sqlite {
+                // all that is in them, unless each says that it is in order and short.
+                if self.sqlite || ranges.len() == 1 {
                     range
                 } else {
-                    format!("SELECT * FROM ({range} ORDER BY {order}) r")
+                    format!("SELECT * FROM ({range} ORDER BY {order} LIMIT {most}) r")
                 }
             })
             .collect();

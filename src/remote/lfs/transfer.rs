@@ -18,6 +18,7 @@ use tokio_util::io::ReaderStream;
 use super::batch::{answer, question};
 use super::error::LfsError;
 use super::{Lfs, Opened, is_oid};
+use crate::accounts::hex;
 use crate::db::lfs::{self, LfsObject};
 use crate::db::{new_id, uploads};
 use crate::storage::ObjectWriter;
@@ -184,8 +185,7 @@ impl Hashes {
         let git = self.git.try_finalize().map_err(|_| {
             LfsError::invalid("This object is made to collide with another in git; it is refused.")
         })?;
-        let lfs: String = self.lfs.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((lfs, git.to_string()))
+        Ok((hex(&self.lfs.finalize().into()), git.to_string()))
     }
 }
 

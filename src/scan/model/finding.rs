@@ -35,7 +35,7 @@ pub struct Span {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FlowStep {
     /// The file of the step; `None` while the step lies in the file that is being
-    /// analysed (a kept result must not know its path). [`super::driver`] fills it.
+    /// analysed (a kept result must not know its path). [`crate::scan::driver`] fills it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
     /// Line, from 1.
