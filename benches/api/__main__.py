@@ -3,7 +3,7 @@
 api   requests a second of an authenticated GET of one repository, against a bare axum
       route (benches/bare.rs) that makes the same read through the same pool, in turn,
       medians of the rounds. Needs wrk.
-flat  times of pages over 1,000 findings in 10 repositories and over 1,000,000 in
+flat  times of pages over 1,000 findings in 60 repositories and over 1,000,000 in
       10,000, each on a server of its own, and their ratio.
 
 The embedded run (SQLite) on the loopback interface, release build.
@@ -56,6 +56,7 @@ class Server:
             **{k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")},
             "SLUICE_DATA_DIR": str(folder / "data"),
             "SLUICE_ADMIN_PASSWORD": PASSWORD,
+            "SLUICE_LOG": os.environ.get("SLUICE_LOG", "info"),
         }
 
     def start(self):
@@ -168,11 +169,11 @@ INSERT INTO findings (id, repository_id, project_id, owner_id, fingerprint, engi
 WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < :findings)
 SELECT randomblob(16), :repository, :project, :owner, 'f' || n,
     CASE n % 3 WHEN 0 THEN 'secrets' ELSE 'code' END, 'rule/' || (n % 200),
-    CASE WHEN n % 500 = 1 THEN 'A needle' ELSE 'Hay in a stack' END,
-    CASE WHEN n % 500 = 2 THEN 'critical' WHEN n % 2 = 0 THEN 'high' ELSE 'low' END,
-    'high', CASE WHEN n % 500 = 3 THEN 'confirmed' ELSE 'open' END,
+    CASE WHEN n % :rare = 1 THEN 'A needle' ELSE 'Hay in a stack' END,
+    CASE WHEN n % :rare = 2 THEN 'critical' WHEN n % 2 = 0 THEN 'high' ELSE 'low' END,
+    'high', CASE WHEN n % :rare = 3 THEN 'confirmed' ELSE 'open' END,
     CASE n % 5 WHEN 0 THEN 'new' ELSE 'unchanged' END,
-    CASE WHEN n % 500 = 4 THEN 'src/rare/' || n ELSE 'lib/' || (n % 997) || '/' || n || '.py' END,
+    CASE WHEN n % :rare = 4 THEN 'src/rare/' || n ELSE 'lib/' || (n % 997) || '/' || n || '.py' END,
     n % 300, n % 101, 0, '{"message":"","location":null}', :scan, :scan, :at, :at, :at FROM s
 """
 
@@ -202,6 +203,8 @@ def fill(server, findings, repositories):
         FINDINGS,
         {
             "findings": findings,
+            # Sixty on either side, so that a page of them is full on both.
+            "rare": findings // 60,
             "repository": blob(repository),
             "project": blob(project),
             "owner": owner,
@@ -259,7 +262,7 @@ def timed(server, path, rounds):
 def flat(given, binary, folder):
     results = {}
     for size, (findings, repositories) in {
-        "small": (1_000, 10),
+        "small": (1_000, 60),
         "large": (given.findings, 10_000),
     }.items():
         own = folder / size

@@ -62,7 +62,8 @@ sluice takes source code by `git push`, by URL or as an archive, and tells what 
 * Errors are `application/problem+json` (RFC 9457) with a stable `code`. What belongs to another \
 account is 404. A body larger than the limit is 413, a method that an address does not know is 405 \
 with `Allow`.
-* Unknown fields and parameters are refused with 422, and so is a NUL character anywhere.
+* Unknown fields are refused with 422, and so are unknown parameters where there are any, and a \
+NUL character in either.
 * Lists come in pages: follow `next_cursor` or the header `Link` until it is null or absent.
 * Every POST that creates something takes an `Idempotency-Key`, which is remembered for 24 hours.
 * Times are RFC 3339 in UTC; ids are UUIDs.";

@@ -57,7 +57,13 @@ pub(super) struct Collector<'a> {
     history: Option<Spool<'a>>,
     commit: Option<String>,
     notes: Notes,
+    /// Of the paths in `nodes`.
+    path_bytes: usize,
 }
+
+/// Most bytes of all paths together: a tar may name a million files by 4 KiB each, in a
+/// few packed bytes.
+const MAX_PATHS: usize = 256 << 20;
 
 /// A place in a `.git`.
 enum InGit<'p> {
@@ -96,6 +102,7 @@ impl<'a> Collector<'a> {
             history: None,
             commit: None,
             notes: Notes::default(),
+            path_bytes: 0,
         })
     }
 
@@ -140,6 +147,13 @@ impl<'a> Collector<'a> {
         let notes = &mut self.notes;
         path::oddities(path, |code, message| notes.add(code, message, path));
         self.top(path);
+        self.path_bytes += path.len();
+        if self.path_bytes > MAX_PATHS {
+            return Err(ArchiveError::new(
+                "too_many_files",
+                format!("the paths in it have more than {MAX_PATHS} bytes together"),
+            ));
+        }
         self.nodes.insert(path.to_vec(), node);
         Ok(())
     }

@@ -110,6 +110,12 @@ fn locate(
     let mut name = Vec::new();
     for item in &directory.items {
         budget.alive()?;
+        if item.offset >= directory.start {
+            return Err(ArchiveError::lying(format!(
+                "the directory places {} behind all entries",
+                shown(&item.name)
+            )));
+        }
         if item.offset < free {
             return Err(ArchiveError::new(
                 "overlapping_entries",

@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
@@ -101,7 +101,10 @@ pub async fn backup(config: &Config, args: BackupArgs) -> anyhow::Result<ExitCod
     embedded(config)?;
     let dir = std::path::absolute(&args.dir)?;
     ensure!(is_empty(&dir)?, "{} is not empty: name a new folder", dir.display());
-    private_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    private_dir(&dir)
+        // One that was there may be open to others, and the copy holds everything.
+        .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)))
+        .with_context(|| format!("cannot make {}", dir.display()))?;
     let storage = Storage::open(&config.storage).await.context("SLUICE_STORAGE")?;
 
     let mut tries = 0;

@@ -319,6 +319,7 @@ pub async fn internal(tx: &mut Tx, repository_id: Uuid) -> Result<Option<Upload>
 /// Throws the store of a repository away, to begin with an empty one.
 pub async fn drop_internal(tx: &mut Tx, id: Uuid) -> Result<()> {
     tx.execute(REMOVE, args![id]).await?;
+    usage::remove(tx, Gone::Holder(id)).await?;
     delete_objects(tx, id, vec![storage_prefix(id)]).await
 }
 

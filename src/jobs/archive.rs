@@ -66,7 +66,9 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
         return Ok(false);
     };
     let url = repository.source_url.as_deref().unwrap_or_default();
-    let data = json!({ "source_url": url });
+    // The query of a signed URL opens it: it is nobody's to read here.
+    let shown = url.split(['?', '#']).next().unwrap_or_default();
+    let data = json!({ "source_url": shown });
     ingest::progress(context, &repository, "Fetching the archive.", data).await;
     let error = match fetch_to_storage(context, &repository, url, key).await? {
         Ok(bytes) => {

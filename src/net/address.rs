@@ -74,6 +74,8 @@ const V4: &[(Ipv4Addr, u32, Reach)] = &[
 const V6: &[(Ipv6Addr, u32, Reach)] = &[
     // RFC 4291, loopback
     (Ipv6Addr::LOCALHOST, 128, Reach::Private),
+    // Amazon: metadata, and credentials of pods
+    (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32, Reach::Never),
     // RFC 4193, unique local
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, Reach::Private),
     // RFC 2928: protocol assignments, with Teredo, benchmarks, ORCHID

@@ -1,5 +1,6 @@
 //! What operators do: readiness, backup and restore, the bill, the clean-up.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -143,7 +144,11 @@ async fn a_backup_taken_while_pushes_come_restores_to_a_server_that_serves() {
     .await;
     let backup = place.dir.path().join("backup");
     let backup_dir = backup.to_str().expect("UTF-8");
+    // It was there, open to all: what is copied is not.
+    std::fs::create_dir(&backup).expect("a folder");
     let done = place.run(&["backup", backup_dir], "").await;
+    let mode = std::fs::metadata(&backup).expect("a folder").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     assert_eq!(done.code, Some(0), "{done:?}");
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(busy.await.expect("pushes") > 0);

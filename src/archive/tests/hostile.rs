@@ -171,6 +171,7 @@ fn zips_that_contradict_themselves() {
     assert_eq!(of(&|l| l.local_name = Some(b"z".to_vec())), "inconsistent_archive");
     assert_eq!(of(&|l| l.crc = Some(1)), "damaged_archive");
     assert_eq!(of(&|l| l.offset = Some(3)), "inconsistent_archive");
+    assert_eq!(of(&|l| l.offset = Some(0xffff_fff0)), "inconsistent_archive");
     assert_eq!(of(&|l| l.flags = 1), "encrypted_archive");
     assert_eq!(of(&|l| l.method = 99), "encrypted_archive");
     assert_eq!(of(&|l| l.method = 14), "unsupported_method");
