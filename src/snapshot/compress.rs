@@ -1,4 +1,4 @@
-//! Reads blobs and compresses them on all cores, for [`super::write`].
+//! Reads blobs and compresses them on all cores, for [`super::write()`].
 //!
 //! Workers take runs of blobs in the order of the pack and hand full batches to the
 //! calling thread, which alone writes. The channel between them is short, so that
