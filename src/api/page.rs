@@ -29,7 +29,7 @@ pub struct PageQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
     /// From `next_cursor` of the page before, as it is.
-    #[param(max_length = 1024)]
+    #[param(min_length = 1, max_length = 1024)]
     pub cursor: Option<String>,
 }
 

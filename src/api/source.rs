@@ -71,7 +71,7 @@ struct TreeQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// From `next_cursor` of the page before, as it is.
-    #[param(max_length = 8192)]
+    #[param(min_length = 1, max_length = 8192)]
     cursor: Option<String>,
 }
 

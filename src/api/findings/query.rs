@@ -26,25 +26,25 @@ const MAX_WILD: usize = 8;
 #[allow(dead_code)]
 pub(super) struct FindingQuery {
     /// Any of these severities.
-    #[param(style = Form, explode = false)]
+    #[param(style = Form, explode = false, min_items = 1)]
     severity: Option<Vec<Severity>>,
     /// Any of these statuses.
-    #[param(style = Form, explode = false)]
+    #[param(style = Form, explode = false, min_items = 1)]
     status: Option<Vec<Status>>,
     /// Any of these states.
-    #[param(style = Form, explode = false)]
+    #[param(style = Form, explode = false, min_items = 1)]
     state: Option<Vec<SeenState>>,
     /// Seen by any of these scans.
-    #[param(style = Form, explode = false, max_items = 50)]
+    #[param(style = Form, explode = false, min_items = 1, max_items = 50)]
     scan_id: Option<Vec<Uuid>>,
     /// Of any of these engines.
-    #[param(style = Form, explode = false)]
+    #[param(style = Form, explode = false, min_items = 1)]
     engine: Option<Vec<EngineKind>>,
     /// Of any of these rules.
-    #[param(max_length = 500)]
+    #[param(min_length = 1, max_length = 500)]
     rule_id: Option<String>,
     /// In this file or folder, or matching this glob of `*` and `?` (at most 8 of them).
-    #[param(max_length = 500, pattern = r"^[^*?]*([*?][^*?]*){0,8}$")]
+    #[param(min_length = 1, max_length = 500, pattern = r"^[^*?]*([*?][^*?]*){0,8}$")]
     path: Option<String>,
     /// Words of the title, the rule or the path.
     #[param(max_length = 500)]
@@ -56,7 +56,7 @@ pub(super) struct FindingQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// From `next_cursor` of the page before, as it is.
-    #[param(max_length = 1024)]
+    #[param(min_length = 1, max_length = 1024)]
     cursor: Option<String>,
 }
 
