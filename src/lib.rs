@@ -24,3 +24,4 @@ pub mod server;
 pub mod snapshot;
 pub mod storage;
 pub mod webhooks;
+mod words;

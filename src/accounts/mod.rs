@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::db::{self, Db, DbError};
 use crate::server::App;
+use crate::words::words;
 pub use keys::{Keys, jwt_secret};
 pub(crate) use keys::{hex, hmac};
 pub use login::{FirstAccount, LoginError, Tokens, ensure_first_account, login, logout, refresh};
@@ -47,29 +48,15 @@ pub enum Via {
     },
 }
 
-/// What an API key can be limited to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Requests to the API that change nothing.
-    Read,
-    /// All other requests to the API.
-    Write,
-    /// Pushing over git.
-    Push,
-}
-
-impl Scope {
-    /// Every scope.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Push];
-
-    /// The word in the API and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Push => "push",
-        }
+words! {
+    /// What an API key can be limited to.
+    Scope: "scope" {
+        /// Requests to the API that change nothing.
+        Read = "read",
+        /// All other requests to the API.
+        Write = "write",
+        /// Pushing over git.
+        Push = "push",
     }
 }
 

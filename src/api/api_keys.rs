@@ -186,7 +186,7 @@ fn check(body: &Create) -> Result<Checked> {
         errors.push(FieldError::new("scopes", "must name a scope; left out, it is all"));
     }
     for (index, scope) in body.scopes.iter().flatten().enumerate() {
-        if !Scope::ALL.iter().any(|known| known.as_str() == scope) {
+        if scope.parse::<Scope>().is_err() {
             let known = Scope::ALL.map(Scope::as_str).join(", ");
             errors.push(FieldError::new(
                 format!("scopes[{index}]"),

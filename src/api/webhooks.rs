@@ -152,7 +152,7 @@ fn check(app: &App, body: Put) -> Result<Wanted> {
     }
     let mut events: Vec<Event> = Vec::new();
     for (n, name) in body.events.iter().enumerate().take(Event::ALL.len()) {
-        match Event::named(name) {
+        match name.parse::<Event>().ok() {
             Some(event) if events.contains(&event) => {
                 check.refuse(&format!("events[{n}]"), "stands there twice");
             }

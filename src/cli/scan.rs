@@ -22,13 +22,6 @@ use crate::scan::{
 };
 use crate::scan::{assemble, driver};
 
-/// The key under which local scans tell secrets apart.
-///
-/// It is the same everywhere, so that fingerprints of one folder agree between the
-/// machines of a team and their CI. The price: who has a report and a guess can
-/// check the guess, as with any public hash. A server has a key of its own.
-pub const LOCAL_IDENTITY_KEY: [u8; 32] = *b"sluice: identity of local scans.";
-
 /// Options of `sluice scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
@@ -53,7 +46,7 @@ pub struct ScanArgs {
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
     /// Engines to run: secrets, code, dependencies.
-    #[arg(long, value_delimiter = ',', value_name = "ENGINE", value_parser = engine)]
+    #[arg(long, value_delimiter = ',', value_name = "ENGINE")]
     pub engines: Vec<EngineKind>,
     /// Folder with advisories in OSV format, or `sample` for the built-in set.
     #[arg(long, value_name = "DIR", env = "SLUICE_ADVISORIES")]
@@ -72,13 +65,6 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0.
     Sarif,
-}
-
-fn engine(name: &str) -> Result<EngineKind, String> {
-    EngineKind::ALL
-        .into_iter()
-        .find(|k| k.as_str() == name)
-        .ok_or_else(|| format!("{name:?} is no engine: use secrets, code or dependencies"))
 }
 
 /// Runs the command.
@@ -100,9 +86,11 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
     e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The key under which a local scan knows a secret again. It is no secret itself: the
-/// findings of two runs on one machine, or of a developer and of the CI, must have the
-/// same fingerprints, and what a local scan prints stays with whoever owns the files.
+/// The key under which local scans tell secrets apart.
+///
+/// It is the same everywhere, so that fingerprints of one folder agree between the
+/// machines of a team and their CI. The price: who has a report and a guess can
+/// check the guess, as with any public hash. A server has a key of its own.
 const IDENTITY: [u8; 32] = *b"sluice scan, local, no secret...";
 
 /// True if nothing reaches the threshold.

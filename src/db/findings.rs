@@ -21,19 +21,19 @@ use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::scans::text_enum;
 use super::{Args, Conn, Db, Result, Tx, Value, args, new_id, now, project_counters, statements};
-use crate::scan::{EngineKind, FlowStep, Location, PackageRef, Severity};
+use crate::scan::{FlowStep, Location, PackageRef, Severity};
+use crate::words::words;
 
 pub use bulk::{Bulk, triage_by_filter, triage_by_ids};
 pub use list::{Filter, Key, Scope, Sort, SortBy};
 pub use merge::{Coverage, merge};
 pub use page::{Found, list};
 
-text_enum! {
+words! {
     /// What is thought of a finding.
     #[schema(as = FindingStatus)]
-    Status {
+    Status: "status" {
         /// Nobody has said anything against it.
         Open = "open",
         /// Somebody says that it is right.
@@ -43,10 +43,10 @@ text_enum! {
     }
 }
 
-text_enum! {
+words! {
     /// What the scans see.
     #[schema(as = FindingState)]
-    State {
+    State: "state" {
         /// The last scan saw it for the first time, or again after it was fixed.
         New = "new",
         /// The last scan saw it, and so did one before.
@@ -56,10 +56,10 @@ text_enum! {
     }
 }
 
-text_enum! {
+words! {
     /// Why a finding was dismissed.
     #[schema(as = DismissalReason)]
-    Reason {
+    Reason: "reason" {
         /// The engine is wrong here.
         FalsePositive = "false_positive",
         /// Right, and somebody bears the risk.
@@ -251,7 +251,7 @@ struct Delta([i64; 5]);
 
 impl Delta {
     fn add(&mut self, severity: &str, n: i64) {
-        let at = Severity::ALL.iter().position(|s| s.as_str() == severity);
+        let at = Severity::WORST_FIRST.iter().position(|s| s.as_str() == severity);
         if let Some(slot) = at.and_then(|at| self.0.get_mut(at)) {
             *slot += n;
         }
@@ -468,11 +468,6 @@ pub async fn expire_dismissals(db: &Db, at: i64) -> Result<u64> {
             return Ok(expired);
         }
     }
-}
-
-/// The engine of this name.
-fn engine(name: &str) -> Option<EngineKind> {
-    EngineKind::ALL.into_iter().find(|engine| engine.as_str() == name)
 }
 
 #[cfg(test)]

@@ -1,21 +1,27 @@
-//! Repositories: what is ingested and scanned, and their threat profiles.
-//!
-//! An ingest reads `ingest_generation` when it begins; [`finish_ingest`] and
-//! [`fail_ingest`] change what is shown only if no newer head came meanwhile, so
-//! that two ingests side by side cannot leave the older result.
+//! Repositories: what is ingested and scanned. Their ingests and their threat profiles
+//! have files of their own.
+
+pub mod ingest;
+pub mod profile;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as JsonValue, json};
+use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::jobs::{JobKind, NewJob};
 use super::project_counters::repository_gone;
 use super::project_events::{self, NewProjectEvent};
 use super::scans::ScanStatus;
-use super::snapshots::{self, NewSnapshot};
 use super::usage::{self, Gone};
-use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, statements, uploads};
+use super::{Conn, Db, Result, Tx, Value, args, jobs, new_id, now, snapshots, statements, uploads};
+use crate::words::words;
+
+use ingest::lock;
+pub use ingest::{
+    ArchiveCame, Ingest, IngestResult, archive_came, archive_prefix, begin_ingest, fail_ingest,
+    finish_ingest, unchanged,
+};
+pub use profile::{PutProfile, ThreatProfile, put_threat_profile, threat_profile};
 
 macro_rules! select {
     () => {
@@ -52,44 +58,10 @@ statements! {
     NEW_HEAD = "UPDATE repositories SET ingest_status = 'pending', ingest_error = NULL, \
                 ingest_generation = ingest_generation + 1, version = version + 1, \
                 updated_at = $2 WHERE id = $1 RETURNING project_id";
-    LOCK_UPLOAD = pair(
-        "SELECT id FROM git_uploads WHERE id = $1",
-        "SELECT id FROM git_uploads WHERE id = $1 FOR UPDATE"
-    );
-    GENERATION = pair(
-        "SELECT ingest_generation FROM repositories WHERE id = $1",
-        "SELECT ingest_generation FROM repositories WHERE id = $1 FOR UPDATE"
-    );
-    BEGIN = "UPDATE repositories SET ingest_status = 'ingesting', ingest_error = NULL, \
-             version = version + 1, updated_at = $2 WHERE id = $1";
-    FINISH = "UPDATE repositories SET ingest_status = 'ready', ingest_error = NULL, \
-              snapshot_id = $2, languages = $3, default_branch = $4, head_commit = $5, \
-              version = version + 1, updated_at = $6 WHERE id = $1";
-    UNCHANGED = "UPDATE repositories SET ingest_status = 'ready', ingest_error = NULL, \
-                 version = version + 1, updated_at = $2 WHERE id = $1";
     LOCK_FOR_INGEST = pair(
         concat!(select!(), "WHERE r.id = $1 AND r.owner_id = $2"),
         concat!(select!(), "WHERE r.id = $1 AND r.owner_id = $2 FOR UPDATE OF r")
     );
-    FAIL = "UPDATE repositories SET ingest_status = 'failed', ingest_error = $2, \
-            version = version + 1, updated_at = $3 WHERE id = $1";
-    PROFILE = "SELECT t.body, t.source, t.version, t.updated_at FROM threat_profiles t \
-               WHERE t.repository_id = $1 AND t.owner_id = $2";
-    GENERATE_PROFILE = "INSERT INTO threat_profiles (repository_id, owner_id, body, source, \
-                        version, updated_at) \
-                        SELECT id, owner_id, $2, 'generated', 1, $3 FROM repositories \
-                        WHERE id = $1 \
-                        ON CONFLICT (repository_id) DO UPDATE SET body = excluded.body, \
-                        version = threat_profiles.version + 1, \
-                        updated_at = excluded.updated_at \
-                        WHERE threat_profiles.source = 'generated'";
-    PROFILE_VERSION = "SELECT version FROM threat_profiles WHERE repository_id = $1";
-    PUT_PROFILE = "INSERT INTO threat_profiles (repository_id, owner_id, body, source, version, \
-                   updated_at) VALUES ($1, $2, $3, 'edited', 1, $4) \
-                   ON CONFLICT (repository_id) DO UPDATE SET body = excluded.body, \
-                   source = 'edited', version = threat_profiles.version + 1, \
-                   updated_at = excluded.updated_at \
-                   RETURNING body, source, version, updated_at";
     ACTIVE = "SELECT id FROM scans WHERE repository_id = $1 AND status IN ('queued', 'running')";
     LOCK_UPLOADS = pair(
         "SELECT id FROM git_uploads WHERE repository_id = $1 ORDER BY id",
@@ -122,26 +94,15 @@ impl Failure {
     }
 }
 
-/// Where the code comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SourceType {
-    /// Cloned by URL.
-    Git,
-    /// An archive.
-    Archive,
-    /// Pushed to a git upload.
-    GitUpload,
-}
-
-impl SourceType {
-    /// The name in the database and in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Git => "git",
-            Self::Archive => "archive",
-            Self::GitUpload => "git_upload",
-        }
+words! {
+    /// Where the code comes from.
+    SourceType: "source" {
+        /// Cloned by URL.
+        Git = "git",
+        /// An archive.
+        Archive = "archive",
+        /// Pushed to a git upload.
+        GitUpload = "git_upload",
     }
 }
 
@@ -279,20 +240,6 @@ impl Repository {
     }
 }
 
-/// An archive that waits for its ingest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArchiveCame {
-    /// Where it is stored, below [`archive_prefix`].
-    pub key: String,
-    /// The repository is scanned once it is ready.
-    pub scan: bool,
-    /// It came by a legacy session.
-    pub session: bool,
-    /// It is not stored yet: it is fetched from the URL of the repository.
-    #[serde(default)]
-    pub fetch: bool,
-}
-
 /// A repository to make.
 #[derive(Debug, Clone)]
 pub struct NewRepository {
@@ -397,201 +344,9 @@ pub async fn new_head(tx: &mut Tx, id: Uuid) -> Result<Option<Uuid>> {
     Ok(row.map(|row| row.0))
 }
 
-/// An ingest that has begun; to be handed to [`finish_ingest`] or [`fail_ingest`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ingest {
-    /// What is ingested.
-    pub repository_id: Uuid,
-    /// Where it is pushed to, if it is.
-    pub upload_id: Option<Uuid>,
-    /// Heads that came until it began.
-    generation: i64,
-}
-
-/// What an ingest found out.
-#[derive(Debug, Clone)]
-pub struct IngestResult {
-    /// The snapshot that was written.
-    pub snapshot: NewSnapshot,
-    /// The largest first.
-    pub languages: Vec<Language>,
-    /// The branch that HEAD points to.
-    pub default_branch: Option<String>,
-    /// The commit, hex; none if it was made of an archive that does not tell.
-    pub head_commit: Option<String>,
-    /// The generated threat profile: the body that the API shows, without `source`,
-    /// `version` and `updated_at`.
-    pub threat_profile: JsonValue,
-}
-
-/// Shows a repository as `ingesting`. Read the upload's refs and packs after this
-/// transaction: then a head that comes later makes a new generation. `None` if the
-/// repository is gone.
-pub async fn begin_ingest(
-    tx: &mut Tx,
-    repository_id: Uuid,
-    upload_id: Option<Uuid>,
-) -> Result<Option<Ingest>> {
-    let Some(generation) = lock(tx, repository_id, upload_id).await? else { return Ok(None) };
-    tx.execute(BEGIN, args![repository_id, now()]).await?;
-    tx.wake(repository_id);
-    let data = json!({ "upload_id": upload_id });
-    let event = NewProjectEvent::info(
-        repository_id,
-        "ingest.started",
-        "The source of the repository is being read.",
-        data,
-    );
-    project_events::tell(tx, repository_id, event).await?;
-    Ok(Some(Ingest { repository_id, upload_id, generation }))
-}
-
-/// Records the snapshot and shows it, with languages and threat profile (which
-/// replaces a generated one only). False if it was not shown, since a newer head
-/// came meanwhile or the repository is gone: then nothing else may follow from it.
-pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) -> Result<bool> {
-    let id = ingest.repository_id;
-    let generation = lock(tx, id, ingest.upload_id).await?;
-    if generation != Some(ingest.generation) {
-        return Ok(false);
-    }
-    snapshots::insert(tx, id, &result.snapshot).await?;
-    let at = now();
-    tx.execute(
-        FINISH,
-        args![
-            id,
-            result.snapshot.id,
-            Value::json(&result.languages),
-            &result.default_branch,
-            &result.head_commit,
-            at
-        ],
-    )
-    .await?;
-    tx.execute(GENERATE_PROFILE, args![id, Value::json(&result.threat_profile), at]).await?;
-    snapshots::meter(tx, id, &result.snapshot).await?;
-    tx.wake(id);
-    let data = json!({
-        "commit": &result.head_commit,
-        "branch": &result.default_branch,
-        "files": result.snapshot.file_count,
-        "bytes": result.snapshot.total_bytes,
-    });
-    let event = NewProjectEvent::info(id, "ingest.completed", "The repository is ready.", data);
-    project_events::tell(tx, id, event).await?;
-    Ok(true)
-}
-
-/// Shows a repository as ready with the snapshot that it has: its code has not changed.
-/// False as in [`finish_ingest`].
-pub async fn unchanged(tx: &mut Tx, ingest: &Ingest) -> Result<bool> {
-    let generation = lock(tx, ingest.repository_id, ingest.upload_id).await?;
-    if generation != Some(ingest.generation) {
-        return Ok(false);
-    }
-    tx.execute(UNCHANGED, args![ingest.repository_id, now()]).await?;
-    tx.wake(ingest.repository_id);
-    Ok(true)
-}
-
 /// A repository of this owner, locked until the transaction ends.
 pub async fn lock_one(tx: &mut Tx, owner_id: Uuid, id: Uuid) -> Result<Option<Repository>> {
     tx.fetch_optional(LOCK_FOR_INGEST, args![id, owner_id]).await
-}
-
-/// Shows an ingest as failed. False as in [`finish_ingest`].
-pub async fn fail_ingest(tx: &mut Tx, ingest: &Ingest, failure: &Failure) -> Result<bool> {
-    let generation = lock(tx, ingest.repository_id, ingest.upload_id).await?;
-    if generation != Some(ingest.generation) {
-        return Ok(false);
-    }
-    tx.execute(FAIL, args![ingest.repository_id, Value::json(failure), now()]).await?;
-    tx.wake(ingest.repository_id);
-    let event = NewProjectEvent::error(
-        ingest.repository_id,
-        "ingest.failed",
-        &failure.message,
-        json!({ "error": failure }),
-    );
-    project_events::tell(tx, ingest.repository_id, event).await?;
-    Ok(true)
-}
-
-/// Locks upload and repository in the order that a push takes; answers the
-/// generation.
-async fn lock(tx: &mut Tx, id: Uuid, upload_id: Option<Uuid>) -> Result<Option<i64>> {
-    if let Some(upload_id) = upload_id {
-        tx.fetch_optional::<(Uuid,)>(LOCK_UPLOAD, args![upload_id]).await?;
-    }
-    let row: Option<(i64,)> = tx.fetch_optional(GENERATION, args![id]).await?;
-    Ok(row.map(|row| row.0))
-}
-
-/// What is known about how a repository can be attacked.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct ThreatProfile {
-    /// As the API shows it.
-    pub body: Json<JsonValue>,
-    /// `generated` or `edited`.
-    pub source: String,
-    /// Grows with every change.
-    pub version: i64,
-    /// Microseconds.
-    pub updated_at: i64,
-}
-
-/// The threat profile of a repository; none before its first ingest.
-pub async fn threat_profile(
-    conn: impl Into<Conn<'_>>,
-    owner_id: Uuid,
-    id: Uuid,
-) -> Result<Option<ThreatProfile>> {
-    conn.into().fetch_optional(PROFILE, args![id, owner_id]).await
-}
-
-/// What became of a profile that a person wrote.
-#[derive(Debug)]
-pub enum PutProfile {
-    /// It is kept.
-    Done(ThreatProfile),
-    /// This owner has no such repository.
-    NotFound,
-    /// There is another version than the one that was changed.
-    Stale,
-}
-
-/// Keeps the threat profile that a person wrote, if its version now (none: there is no
-/// profile yet) passes. No ingest replaces it.
-pub async fn put_threat_profile(
-    tx: &mut Tx,
-    owner_id: Uuid,
-    id: Uuid,
-    body: &JsonValue,
-    passes: impl Fn(Option<i64>) -> bool,
-) -> Result<PutProfile> {
-    if get(&mut *tx, owner_id, id).await?.is_none() {
-        return Ok(PutProfile::NotFound);
-    }
-    // The row of the repository is the lock: a profile may have no row yet.
-    if lock(tx, id, None).await?.is_none() {
-        return Ok(PutProfile::NotFound);
-    }
-    let version: Option<(i64,)> = tx.fetch_optional(PROFILE_VERSION, args![id]).await?;
-    if !passes(version.map(|row| row.0)) {
-        return Ok(PutProfile::Stale);
-    }
-    let args = args![id, owner_id, Value::json(body), now()];
-    let profile: ThreatProfile = tx.fetch_one(PUT_PROFILE, args).await?;
-    tx.wake(id);
-    let event = NewProjectEvent::info(
-        id,
-        "threat_profile.edited",
-        "The threat profile was edited.",
-        json!({ "version": profile.version }),
-    );
-    project_events::tell(tx, id, event).await?;
-    Ok(PutProfile::Done(profile))
 }
 
 /// What a deleted repository counted for.
@@ -652,27 +407,6 @@ pub(super) async fn cancel_jobs(db: &Db, subjects: impl Iterator<Item = Uuid>) -
         jobs::cancel(&mut tx, subject).await?;
     }
     tx.commit().await
-}
-
-/// Prefix of the archives that were handed in for a repository and wait for their
-/// ingest.
-pub fn archive_prefix(repository_id: Uuid) -> String {
-    format!("archives/{repository_id}/")
-}
-
-/// Asks for the ingest of an archive that is in storage already.
-pub async fn archive_came(tx: &mut Tx, repository: &Repository, came: &ArchiveCame) -> Result<()> {
-    if new_head(tx, repository.id).await?.is_none() {
-        return Ok(());
-    }
-    let job = NewJob {
-        kind: JobKind::Ingest,
-        subject_id: repository.id,
-        owner_id: Some(repository.owner_id),
-        payload: serde_json::json!({ "archive": came }),
-    };
-    jobs::insert(tx, &job).await?;
-    Ok(())
 }
 
 /// Everything that is stored of these uploads, repositories and scans.

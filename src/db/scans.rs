@@ -19,53 +19,11 @@ use super::project_events::{self, NewProjectEvent};
 pub use super::repositories::Failure;
 use super::{Conn, DbError, Result, Tx, Value, args, new_id, now, statements, webhooks};
 use crate::scan::{Level, Progress, ScanConfig};
+use crate::words::words;
 
-/// Declares an enum that the database keeps as text.
-macro_rules! text_enum {
-    ($(#[$m:meta])* $name:ident { $($(#[$v:meta])* $variant:ident = $text:literal),* $(,)? }) => {
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
-            utoipa::ToSchema,
-        )]
-        $(#[$m])*
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$v])* $variant),* }
-
-        impl $name {
-            /// All values.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The name used in API and database.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = String;
-
-            fn try_from(text: String) -> std::result::Result<Self, String> {
-                match text.as_str() {
-                    $($text => Ok(Self::$variant),)*
-                    _ => Err(format!("{text:?} is no {}", stringify!($name))),
-                }
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> std::result::Result<Self, String> {
-                Self::try_from(text.to_owned())
-            }
-        }
-    };
-}
-pub(super) use text_enum;
-
-text_enum! {
+words! {
     /// Where a scan is in its life.
-    ScanStatus {
+    ScanStatus: "status of a scan" {
         /// Its job waits for a worker.
         Queued = "queued",
         /// A worker has begun; after its death another goes on.
@@ -86,10 +44,10 @@ impl ScanStatus {
     }
 }
 
-text_enum! {
+words! {
     /// What asked for a scan.
     #[schema(as = ScanTrigger)]
-    Trigger {
+    Trigger: "trigger" {
         /// A request.
         Api = "api",
         /// A push.

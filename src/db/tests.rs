@@ -19,6 +19,8 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("project_events", project_events::STATEMENTS),
         ("projects", projects::STATEMENTS),
         ("repositories", repositories::STATEMENTS),
+        ("repositories::ingest", repositories::ingest::STATEMENTS),
+        ("repositories::profile", repositories::profile::STATEMENTS),
         ("results", results::STATEMENTS),
         ("scans", scans::STATEMENTS),
         ("sessions", sessions::STATEMENTS),

@@ -6,7 +6,6 @@
 //! come twice (the process dies between the answer and its note), never with another
 //! `webhook-id`.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value as JsonValue, json};
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -15,38 +14,18 @@ use super::jobs::{self, JobKind, NewJob};
 use super::scans::{ScanRow, Summary};
 use super::uploads::Upload;
 use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements};
+use crate::words::words;
 
-/// What a webhook may be told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = WebhookEvent)]
-pub enum Event {
-    /// What was pushed can be read.
-    #[serde(rename = "upload.ready")]
-    UploadReady,
-    /// A scan has ended as planned.
-    #[serde(rename = "scan.completed")]
-    ScanCompleted,
-    /// A scan found what was not known.
-    #[serde(rename = "finding.new")]
-    FindingNew,
-}
-
-impl Event {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::UploadReady, Self::ScanCompleted, Self::FindingNew];
-
-    /// The name in messages and in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UploadReady => "upload.ready",
-            Self::ScanCompleted => "scan.completed",
-            Self::FindingNew => "finding.new",
-        }
-    }
-
-    /// The event of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.as_str() == name)
+words! {
+    /// What a webhook may be told of.
+    #[schema(as = WebhookEvent)]
+    Event: "event" {
+        /// What was pushed can be read.
+        UploadReady = "upload.ready",
+        /// A scan has ended as planned.
+        ScanCompleted = "scan.completed",
+        /// A scan found what was not known.
+        FindingNew = "finding.new",
     }
 }
 

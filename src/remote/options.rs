@@ -166,7 +166,7 @@ mod tests {
             ("", "\"\" is not known"),
             ("wait=1", "wait takes no value"),
             ("fail-on", "needs a severity"),
-            ("fail-on=bad", "use critical, high"),
+            ("fail-on=bad", "use info, low"),
             ("project", "needs a name"),
             ("project=", "needs a name"),
             ("a\x1b[2Jb", "\"a[2Jb\""),

@@ -210,29 +210,6 @@ pub struct Progress {
     pub bytes_total: u64,
 }
 
-/// How loud an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// As planned.
-    Info,
-    /// Something was left out.
-    Warning,
-    /// Something failed.
-    Error,
-}
-
-impl Level {
-    /// The name used in API and database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
 /// Hears what happens while a scan runs. Called from several threads at once.
 pub trait Observer: Send + Sync {
     /// Something worth telling: `kind` is a stable word such as `phase`,

@@ -27,7 +27,7 @@ async fn options_are_known_or_refused_by_name() {
         let made = client.upload(json!({})).await;
         let work = samples::small(&git).await;
         push(&work, &made, "foo").await.refused("\"foo\" is not known here");
-        push(&work, &made, "fail-on=bad").await.refused("use critical, high");
+        push(&work, &made, "fail-on=bad").await.refused("use info, low");
         let now = upload(&client, &made).await;
         assert_eq!((&now["pushes"], &now["refs"]), (&json!(0), &json!([])), "{now}");
         let said = push(&work, &made, "no-scan").await.expect();

@@ -143,9 +143,7 @@ pub(super) fn name_values<'v>(
         "status" => several(name, values, &mut filter.status, |v| v.parse().ok())?,
         "state" => several(name, values, &mut filter.state, |v| v.parse().ok())?,
         "scan_id" => several(name, values, &mut filter.scan_id, |v| uuid(v).ok())?,
-        "engine" => several(name, values, &mut filter.engine, |v| {
-            EngineKind::ALL.into_iter().find(|engine| engine.as_str() == v)
-        })?,
+        "engine" => several(name, values, &mut filter.engine, |v| v.parse().ok())?,
         "rule_id" => several(name, values, &mut filter.rule_id, |v| Some(v.to_owned()))?,
         "path" => several(name, values, &mut filter.path, |v| {
             let wild = v.chars().filter(|c| matches!(c, '*' | '?')).count();

@@ -64,8 +64,11 @@ fn rule() -> RuleInfo {
 async fn scanned(server: &TestServer, tenant: Tenant, token: &str) -> String {
     let id = started(server, tenant, token).await;
     let rule = rule();
-    let findings =
-        Severity::ALL.into_iter().enumerate().map(|(n, severity)| finding(n, severity)).collect();
+    let findings = Severity::WORST_FIRST
+        .into_iter()
+        .enumerate()
+        .map(|(n, severity)| finding(n, severity))
+        .collect();
     let mut tx = server.app.db.begin().await.unwrap();
     let scan = scans::get(&mut tx, tenant.owner, id).await.unwrap().unwrap();
     let summary =

@@ -77,7 +77,7 @@ impl Show {
         verdict: &Verdict<'_>,
         took: Duration,
     ) -> io::Result<()> {
-        let counts: Vec<String> = Severity::ALL
+        let counts: Vec<String> = Severity::WORST_FIRST
             .into_iter()
             .map(|severity| (severity, findings.iter().filter(|f| f.severity == severity).count()))
             .filter(|(_, count)| *count > 0)

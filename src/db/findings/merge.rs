@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{
     BATCH, Body, Change, Delta, LIVE, LOCK_SCAN, MACHINE, OVERTAKEN, ROWS, Reason, State, Status,
-    engine, is_open, lock, note,
+    is_open, lock, note,
 };
 use crate::db::scans::{self, ScanRow, Summary};
 use crate::db::{Conn, DbError, Result, Tx, Value, args, new_id, now};
@@ -437,7 +437,7 @@ async fn no_longer_seen(
     let mut candidates: Vec<Known> = left
         .into_values()
         .filter(|known| {
-            engine(&known.engine).is_some_and(|engine| coverage.config.engines.contains(&engine))
+            known.engine.parse().is_ok_and(|engine| coverage.config.engines.contains(&engine))
                 && looked_at(&known.path, known.in_history)
         })
         .collect();

@@ -68,7 +68,7 @@ pub async fn list(
     let mut rows = Vec::new();
     let mut looked = None;
     if sort.by == SortBy::Severity {
-        let mut severities = Severity::ALL.to_vec();
+        let mut severities = Severity::WORST_FIRST.to_vec();
         if !sort.descending {
             severities.reverse();
         }
@@ -311,7 +311,7 @@ impl Walk {
         let (column, of) = self.scope.column();
         let scope = format!("{column} = {}", args.add(of));
         let ranges = if self.by_rule() {
-            let severities = chosen(&filter.severity, &Severity::ALL);
+            let severities = chosen(&filter.severity, &Severity::WORST_FIRST);
             let rules: Vec<String> =
                 filter.rule_id.iter().map(|rule| args.add(rule.as_str())).collect();
             rules
@@ -345,10 +345,10 @@ impl Walk {
             }
         }
         let mut kinds = Vec::new();
-        for status in chosen(&filter.status, Status::ALL) {
-            for state in chosen(states, State::ALL) {
+        for status in chosen(&filter.status, &Status::ALL) {
+            for state in chosen(states, &State::ALL) {
                 for engine in chosen(&filter.engine, &EngineKind::ALL) {
-                    for severity in chosen(&filter.severity, &Severity::ALL) {
+                    for severity in chosen(&filter.severity, &Severity::WORST_FIRST) {
                         kinds.push(format!(
                             " AND status = '{}' AND state = '{}' AND engine = '{}' \
                              AND severity = '{}'",
@@ -367,7 +367,7 @@ impl Walk {
     /// Candidates come by rule.
     fn by_rule(&self) -> bool {
         let rules = self.filter.rule_id.len();
-        rules > 0 && rules * chosen(&self.filter.severity, &Severity::ALL).len() <= RANGES
+        rules > 0 && rules * chosen(&self.filter.severity, &Severity::WORST_FIRST).len() <= RANGES
     }
 
     /// Candidates come by scan.

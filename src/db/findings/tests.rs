@@ -9,7 +9,7 @@ use super::*;
 use crate::db::repositories;
 use crate::db::scans::{self, Ending, ScanRow, Settings, Summary};
 use crate::db::testing::{Tenant, both, repository_of, tenant};
-use crate::scan::{Confidence, Finding, RuleInfo, ScanConfig, Span};
+use crate::scan::{Confidence, EngineKind, Finding, RuleInfo, ScanConfig, Span};
 
 /// A finding of the code engine; `name` stands for what makes it itself.
 fn finding(name: &str, path: &str, severity: Severity) -> Finding {

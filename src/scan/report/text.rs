@@ -71,7 +71,7 @@ fn block(out: &mut dyn io::Write, finding: &Finding, color: bool) -> io::Result<
 
 fn summary(out: &mut dyn io::Write, outcome: &ScanOutcome, color: bool) -> io::Result<()> {
     let open: Vec<&Finding> = outcome.findings.iter().filter(|f| f.suppressed.is_none()).collect();
-    let counts: Vec<String> = Severity::ALL
+    let counts: Vec<String> = Severity::WORST_FIRST
         .into_iter()
         .filter_map(|severity| {
             let count = open.iter().filter(|f| f.severity == severity).count();

@@ -222,7 +222,8 @@ async fn pages_hold_what_the_filter_says() {
                     SortBy::Created => (0, 0, key.id),
                     SortBy::Priority => (0, key.priority, key.id),
                     SortBy::Severity => {
-                        let at = Severity::ALL.iter().position(|s| *s == key.severity).unwrap();
+                        let at =
+                            Severity::WORST_FIRST.iter().position(|s| *s == key.severity).unwrap();
                         (at as i64, 0, key.id)
                     }
                 };

@@ -99,7 +99,7 @@ async fn step(db: &Db, tenants: &mut Vec<Tenant>, dice: &mut StdRng) -> String {
                         if dice.random_ratio(1, 2) {
                             continue;
                         }
-                        let severity = Severity::ALL[dice.random_range(0..5)];
+                        let severity = Severity::WORST_FIRST[dice.random_range(0..5)];
                         let one = finding(&format!("n{n}"), "a.py", severity);
                         found.push(if dice.random_ratio(1, 8) { suppressed(one) } else { one });
                     }
