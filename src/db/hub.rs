@@ -27,6 +27,8 @@ pub struct Hub {
     topics: Arc<Mutex<HashMap<Uuid, Topic>>>,
     /// Woken whenever a job may have become claimable.
     jobs: Arc<Notify>,
+    /// The same for fetches, which have workers of their own.
+    fetches: Arc<Notify>,
     /// The same for deliveries, which have workers of their own.
     deliveries: Arc<Notify>,
     /// Where other processes are heard.
@@ -98,8 +100,9 @@ impl Hub {
 
     /// Wakes one idle worker of each lane.
     pub fn wake_workers(&self) {
-        self.jobs.notify_one();
-        self.deliveries.notify_one();
+        for lane in Lane::ALL {
+            self.wake_lane(lane);
+        }
     }
 
     /// Wakes one idle worker of a lane.
@@ -115,6 +118,7 @@ impl Hub {
     fn lane(&self, lane: Lane) -> &Notify {
         match lane {
             Lane::Work => &self.jobs,
+            Lane::Fetches => &self.fetches,
             Lane::Deliveries => &self.deliveries,
         }
     }

@@ -5,11 +5,17 @@
 //! sets a lease and raises the fence; every later write of the worker carries its
 //! fence and changes nothing once another worker has claimed the job.
 
+pub(super) mod lanes;
+
 use serde_json::Value as JsonValue;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::webhooks::RETRIES;
 use super::{Conn, Db, DbError, Result, Tx, Value, args, new_id, now, statements};
+pub use lanes::{
+    DELIVERIES_OF_AN_ACCOUNT, FETCHES_OF_AN_ACCOUNT, Lane, claim, claim_of, next_run, next_run_of,
+};
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,16 +30,6 @@ pub enum JobKind {
     Webhook,
     /// What nothing refers to any more; subject: none.
     Cleanup,
-}
-
-/// Which slots of a worker take a job. Deliveries wait for other people's servers; on
-/// slots of their own they never keep an ingest or a scan waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Everything but deliveries.
-    Work,
-    /// Messages to webhooks.
-    Deliveries,
 }
 
 impl JobKind {
@@ -120,61 +116,26 @@ pub enum Heartbeat {
 /// How often a job is tried before it ends as failed.
 pub const MAX_ATTEMPTS: i64 = 5;
 
-/// A delivery that may go out: none to the same webhook is under way, and few of the
-/// same account are, so that one receiver that answers slowly holds up nobody else.
-macro_rules! due_delivery {
-    () => {
-        "q.kind = 'webhook' AND NOT EXISTS ( \
-             SELECT 1 FROM jobs r JOIN webhook_deliveries rd ON rd.id = r.subject_id \
-             JOIN webhook_deliveries qd ON qd.webhook_id = rd.webhook_id \
-             WHERE r.status = 'running' AND r.kind = 'webhook' AND qd.id = q.subject_id) \
-         AND (SELECT count(*) FROM jobs r WHERE r.status = 'running' AND r.kind = 'webhook' \
-              AND r.owner_id = q.owner_id) < 4"
-    };
-}
-macro_rules! claim_delivery {
-    () => {
-        concat!(
-            "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, \
-             fence = fence + 1, attempt = attempt + 1, started_at = $3 \
-             WHERE id = (SELECT q.id FROM jobs q WHERE q.status = 'queued' AND q.run_at <= $3 \
-                         AND ",
-            due_delivery!(),
-            " ORDER BY q.run_at, q.id LIMIT 1"
-        )
-    };
+/// The same of a kind. The tries that a receiver has come on top of those for errors of
+/// our own: else the last ones would have none left.
+fn max_attempts(kind: JobKind) -> i64 {
+    match kind {
+        JobKind::Webhook => MAX_ATTEMPTS + 1 + i64::try_from(RETRIES.len()).unwrap_or(0),
+        _ => MAX_ATTEMPTS,
+    }
 }
 
 statements! {
     INSERT = "INSERT INTO jobs (id, owner_id, kind, subject_id, payload, status, run_at, \
-              max_attempts, cancel_requested, created_at) \
-              VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $6)";
+              max_attempts, cancel_requested, created_at, lane, serial_id) \
+              VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $6, $9, $10)";
     WAITING = pair(
         "SELECT id, payload FROM jobs WHERE subject_id = $1 AND kind = $2 AND status = 'queued' \
          ORDER BY id LIMIT 1",
         "SELECT id, payload FROM jobs WHERE subject_id = $1 AND kind = $2 AND status = 'queued' \
          ORDER BY id LIMIT 1 FOR UPDATE"
     );
-    MERGE = "UPDATE jobs SET payload = $2, run_at = $3, attempt = 0 WHERE id = $1";
-    CLAIM = pair(
-        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
-         attempt = attempt + 1, started_at = $3 \
-         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
-                     AND kind <> 'webhook' ORDER BY run_at, id LIMIT 1) AND status = 'queued' \
-         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence",
-        "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, fence = fence + 1, \
-         attempt = attempt + 1, started_at = $3 \
-         WHERE id = (SELECT id FROM jobs WHERE status = 'queued' AND run_at <= $3 \
-                     AND kind <> 'webhook' ORDER BY run_at, id LIMIT 1 \
-                     FOR UPDATE SKIP LOCKED) AND status = 'queued' \
-         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
-    );
-    CLAIM_DELIVERY = pair(
-        concat!(claim_delivery!(), ") AND status = 'queued' \
-         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"),
-        concat!(claim_delivery!(), " FOR UPDATE OF q SKIP LOCKED) AND status = 'queued' \
-         RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence")
-    );
+    MERGE = "UPDATE jobs SET payload = $2, run_at = $3, attempt = 0, lane = $4 WHERE id = $1";
     EXTEND = "UPDATE jobs SET lease_until = $3 \
               WHERE id = $1 AND fence = $2 AND status = 'running' RETURNING cancel_requested";
     HOLD = pair(
@@ -199,10 +160,6 @@ statements! {
     RESCUE_ALL = "UPDATE jobs SET status = 'queued', run_at = $1, lease_until = NULL, \
                   worker_id = NULL, error = 'the server went away' WHERE status = 'running' \
                   RETURNING id";
-    NEXT_RUN = "SELECT run_at FROM jobs WHERE status = 'queued' AND kind <> 'webhook' \
-                ORDER BY run_at, id LIMIT 1";
-    NEXT_DELIVERY = concat("SELECT q.run_at FROM jobs q WHERE q.status = 'queued' AND ",
-                           due_delivery!(), " ORDER BY q.run_at, q.id LIMIT 1");
     PENDING = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')";
     DROP_ENDED = "DELETE FROM jobs WHERE status IN ('done', 'cancelled') AND finished_at < $1";
     SCHEDULED = "SELECT id FROM jobs WHERE subject_id = $1 AND kind = 'cleanup' \
@@ -231,8 +188,34 @@ struct Row {
     fence: i64,
 }
 
+impl TryFrom<Row> for Job {
+    type Error = DbError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            kind: JobKind::parse(&row.kind)?,
+            subject_id: row.subject_id,
+            owner_id: row.owner_id,
+            payload: row.payload.0,
+            attempt: row.attempt,
+            max_attempts: row.max_attempts,
+            fence: row.fence,
+        })
+    }
+}
+
 /// Inserts a job that may run at once, and wakes a worker when `tx` commits.
 pub async fn insert(tx: &mut Tx, job: &NewJob) -> Result<Uuid> {
+    insert_serial(tx, job, None).await
+}
+
+/// The same for a job that never runs beside another one of the same series.
+pub(crate) async fn insert_serial(
+    tx: &mut Tx,
+    job: &NewJob,
+    serial_id: Option<Uuid>,
+) -> Result<Uuid> {
     let id = new_id();
     tx.execute(
         INSERT,
@@ -243,8 +226,10 @@ pub async fn insert(tx: &mut Tx, job: &NewJob) -> Result<Uuid> {
             job.subject_id,
             Value::json(&job.payload),
             now(),
-            MAX_ATTEMPTS,
-            false
+            max_attempts(job.kind),
+            false,
+            Lane::of(job.kind, &job.payload).as_str(),
+            serial_id
         ],
     )
     .await?;
@@ -265,39 +250,10 @@ pub async fn insert_or_merge(
         tx.fetch_optional(WAITING, args![job.subject_id, job.kind.as_str()]).await?;
     let Some((id, payload)) = waiting else { return insert(tx, &job).await };
     merge(&payload.0, &mut job.payload);
-    tx.execute(MERGE, args![id, Value::json(&job.payload), now()]).await?;
+    let lane = Lane::of(job.kind, &job.payload).as_str();
+    tx.execute(MERGE, args![id, Value::json(&job.payload), now(), lane]).await?;
     tx.wake_workers();
     Ok(id)
-}
-
-/// Claims the job that waits longest, deliveries apart, for `lease` microseconds.
-pub async fn claim(db: &Db, worker: &str, lease: i64) -> Result<Option<Job>> {
-    claim_of(db, Lane::Work, worker, lease).await
-}
-
-/// The same for the jobs of one lane.
-pub async fn claim_of(db: &Db, lane: Lane, worker: &str, lease: i64) -> Result<Option<Job>> {
-    let mut tx = db.begin().await?;
-    let at = now();
-    let sql = match lane {
-        Lane::Work => CLAIM,
-        Lane::Deliveries => CLAIM_DELIVERY,
-    };
-    let row: Option<Row> = tx.fetch_optional(sql, args![worker, at + lease, at]).await?;
-    tx.commit().await?;
-    row.map(|row| {
-        Ok(Job {
-            id: row.id,
-            kind: JobKind::parse(&row.kind)?,
-            subject_id: row.subject_id,
-            owner_id: row.owner_id,
-            payload: row.payload.0,
-            attempt: row.attempt,
-            max_attempts: row.max_attempts,
-            fence: row.fence,
-        })
-    })
-    .transpose()
 }
 
 /// Extends the lease and reads the wish to cancel.
@@ -398,21 +354,6 @@ pub async fn cancel(tx: &mut Tx, subject_id: Uuid) -> Result<CancelOutcome> {
         tx.wake(*job);
     }
     Ok(if running.is_empty() { CancelOutcome::Ended } else { CancelOutcome::Requested })
-}
-
-/// When the next queued job may run (microseconds), deliveries apart, if there is one.
-pub async fn next_run(conn: impl Into<Conn<'_>>) -> Result<Option<i64>> {
-    next_run_of(conn, Lane::Work).await
-}
-
-/// The same for the jobs of one lane.
-pub async fn next_run_of(conn: impl Into<Conn<'_>>, lane: Lane) -> Result<Option<i64>> {
-    let sql = match lane {
-        Lane::Work => NEXT_RUN,
-        Lane::Deliveries => NEXT_DELIVERY,
-    };
-    let row: Option<(i64,)> = conn.into().fetch_optional(sql, args![]).await?;
-    Ok(row.map(|r| r.0))
 }
 
 /// How many jobs have not ended.

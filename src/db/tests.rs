@@ -14,6 +14,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("findings", findings::STATEMENTS),
         ("idempotency", idempotency::STATEMENTS),
         ("jobs", jobs::STATEMENTS),
+        ("jobs::lanes", jobs::lanes::STATEMENTS),
         ("lfs", lfs::STATEMENTS),
         ("project_counters", project_counters::STATEMENTS),
         ("project_events", project_events::STATEMENTS),

@@ -313,7 +313,7 @@ async fn add(
         owner_id: Some(owner),
         payload: json!({}),
     };
-    jobs::insert(tx, &job).await?;
+    jobs::insert_serial(tx, &job, Some(webhook)).await?;
     Ok(id)
 }
 

@@ -9,8 +9,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{LEASE, Queue};
-use crate::db::jobs::{self, CancelOutcome, End, Heartbeat, JobKind, NewJob};
-use crate::db::testing::{TestDb, both};
+use crate::db::jobs::{
+    self, CancelOutcome, DELIVERIES_OF_AN_ACCOUNT, End, FETCHES_OF_AN_ACCOUNT, Heartbeat, Job,
+    JobKind, Lane, NewJob,
+};
+use crate::db::testing::{Tenant, TestDb, both, tenant};
+use crate::db::webhooks::{self, Event, Wanted};
 use crate::db::{Db, DbError, new_id};
 
 async fn queues() -> Vec<(TestDb, Queue)> {
@@ -205,5 +209,130 @@ async fn cancelling_a_queued_a_running_and_an_ended_job() {
         jobs::end(&mut tx, job.id, job.fence, &End::Cancelled).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(cancel(running).await, CancelOutcome::Ended);
+    }
+}
+
+fn fetch(owner_id: Uuid, archive: bool) -> NewJob {
+    let payload = if archive {
+        json!({"archive": {"key": "k", "scan": false, "session": false, "fetch": true}})
+    } else {
+        json!({"source": "git", "scan": true, "history": false})
+    };
+    NewJob { kind: JobKind::Ingest, subject_id: new_id(), owner_id: Some(owner_id), payload }
+}
+
+#[tokio::test]
+async fn fetches_hold_up_neither_other_work_nor_other_accounts() {
+    for (test, _) in queues().await {
+        let (db, name) = (&test.db, test.name);
+        let (one, other) = (tenant(db).await.owner, tenant(db).await.owner);
+        let mut tx = db.begin().await.unwrap();
+        for n in 0..4 {
+            jobs::insert(&mut tx, &fetch(one, n % 2 == 0)).await.unwrap();
+        }
+        let last = jobs::insert(&mut tx, &fetch(other, false)).await.unwrap();
+        tx.commit().await.unwrap();
+        let try_claim = async || jobs::claim_of(db, Lane::Fetches, "w", LEASE).await.unwrap();
+        let claim = async || try_claim().await.expect("a fetch");
+        assert!(jobs::claim(db, "w", LEASE).await.unwrap().is_none(), "{name}: not in this lane");
+        assert_eq!(jobs::next_run(db).await.unwrap(), None, "{name}");
+        let first = claim().await;
+        assert_eq!(first.owner_id, Some(one));
+        assert_eq!(claim().await.owner_id, Some(one), "{name}");
+        assert_eq!(claim().await.id, last, "{name}: the other account has its turn");
+        assert!(try_claim().await.is_none(), "{name}: the first has its share");
+        assert_eq!(jobs::next_run_of(db, Lane::Fetches).await.unwrap(), None, "{name}");
+        let mut tx = db.begin().await.unwrap();
+        jobs::end(&mut tx, first.id, first.fence, &End::Done).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(claim().await.owner_id, Some(one), "{name}");
+    }
+}
+
+async fn webhook(db: &Db, of: Tenant) -> Uuid {
+    let wanted = Wanted {
+        url: "https://example.org/hook".into(),
+        description: String::new(),
+        events: vec![Event::UploadReady],
+        enabled: true,
+    };
+    let mut tx = db.begin().await.unwrap();
+    let id = new_id();
+    webhooks::create(&mut tx, of.owner, of.project, id, &wanted, vec![1]).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+async fn deliver(db: &Db, owner: Uuid, webhook: Uuid, count: usize) {
+    let mut tx = db.begin().await.unwrap();
+    for _ in 0..count {
+        let job = NewJob {
+            kind: JobKind::Webhook,
+            subject_id: new_id(),
+            owner_id: Some(owner),
+            payload: json!({}),
+        };
+        jobs::insert_serial(&mut tx, &job, Some(webhook)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+/// Many claims at the same moment.
+async fn claim_at_once(db: &Db, lane: Lane) -> Vec<Job> {
+    let claims = (0..8).map(|n| {
+        let db = db.clone();
+        tokio::spawn(async move { jobs::claim_of(&db, lane, &format!("w{n}"), LEASE).await })
+    });
+    let claimed = soon(futures::future::join_all(claims)).await;
+    claimed.into_iter().filter_map(|job| job.unwrap().unwrap()).collect()
+}
+
+async fn end_all(db: &Db, claimed: Vec<Job>) {
+    let mut tx = db.begin().await.unwrap();
+    for job in claimed {
+        jobs::end(&mut tx, job.id, job.fence, &End::Done).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_deliveries_to_one_webhook_run_at_once() {
+    for (test, _) in queues().await {
+        let (db, name) = (&test.db, test.name);
+        let ada = tenant(db).await;
+        let webhook = webhook(db, ada).await;
+        deliver(db, ada.owner, webhook, 80).await;
+        for _ in 0..20 {
+            let claimed = claim_at_once(db, Lane::Deliveries).await;
+            assert_eq!(claimed.len(), 1, "{name}");
+            assert_eq!(jobs::next_run_of(db, Lane::Deliveries).await.unwrap(), None, "{name}");
+            end_all(db, claimed).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_at_once_keep_the_share_of_an_account() {
+    for (test, _) in queues().await {
+        let (db, name) = (&test.db, test.name);
+        let ada = tenant(db).await;
+        for _ in 0..10 {
+            for _ in 0..10 {
+                deliver(db, ada.owner, webhook(db, ada).await, 1).await;
+            }
+            let mut tx = db.begin().await.unwrap();
+            for n in 0..10 {
+                jobs::insert(&mut tx, &fetch(ada.owner, n % 2 == 0)).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+            for (lane, most) in [
+                (Lane::Deliveries, DELIVERIES_OF_AN_ACCOUNT),
+                (Lane::Fetches, FETCHES_OF_AN_ACCOUNT),
+            ] {
+                let claimed = claim_at_once(db, lane).await;
+                assert_eq!(claimed.len() as i64, most, "{name}: {lane:?}");
+                end_all(db, claimed).await;
+            }
+        }
     }
 }

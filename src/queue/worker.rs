@@ -86,9 +86,12 @@ impl JobContext {
     }
 }
 
-/// Deliveries of messages that run side by side, at most a quarter of them for one
-/// account. They only wait for answers.
-const DELIVERIES: usize = 16;
+/// Deliveries of messages that run side by side. They only wait for answers.
+const DELIVERIES: i64 = 4 * jobs::DELIVERIES_OF_AN_ACCOUNT;
+
+/// Fetches by URL that run side by side, with the ingest of what they bring. Most of
+/// their time they wait for other people's servers.
+const FETCHES: i64 = 2 * jobs::FETCHES_OF_AN_ACCOUNT;
 
 /// The workers of this process.
 #[derive(Debug)]
@@ -105,6 +108,9 @@ impl Workers {
         let mut tasks = JoinSet::new();
         for _ in 0..app.config.workers {
             tasks.spawn(work(app.clone(), app.queue.clone(), Lane::Work, id.clone()));
+        }
+        for _ in 0..FETCHES {
+            tasks.spawn(work(app.clone(), app.queue.clone(), Lane::Fetches, id.clone()));
         }
         for _ in 0..DELIVERIES {
             tasks.spawn(work(app.clone(), app.queue.clone(), Lane::Deliveries, id.clone()));
