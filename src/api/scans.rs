@@ -485,4 +485,4 @@ fn storage(error: StorageError) -> ApiError {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -291,6 +291,9 @@ pub enum End {
     Cancelled,
     /// For good.
     Failed(String),
+    /// What the user gave cannot be used, which is told where the user looks. For the
+    /// operator it is done: nothing is left to look after.
+    Refused(String),
 }
 
 /// Ends a job, in the transaction that writes its outcome.
@@ -303,6 +306,7 @@ pub async fn end(tx: &mut Tx, id: Uuid, fence: i64, end: &End) -> Result<()> {
         End::Done => ("done", None),
         End::Cancelled => ("cancelled", None),
         End::Failed(error) => ("failed", Some(error.as_str())),
+        End::Refused(error) => ("done", Some(error.as_str())),
     };
     let rows = tx.execute(END, args![id, fence, status, error, now()]).await?;
     if rows == 1 { Ok(()) } else { Err(DbError::Fenced) }

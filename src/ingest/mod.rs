@@ -143,6 +143,17 @@ impl IngestError {
         }
     }
 
+    /// True if the code is at fault that is ingested, and not the server.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::EmptyRepository | Self::NotACommit { .. } => true,
+            Self::Snapshot(error) => {
+                matches!(error, SnapshotError::MalformedTree { .. } | SnapshotError::Limit { .. })
+            }
+            Self::Object { .. } => false,
+        }
+    }
+
     /// True if the same ingest may succeed later, unchanged.
     pub fn is_temporary(&self) -> bool {
         matches!(

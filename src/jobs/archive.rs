@@ -77,17 +77,34 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
             ingest::progress(context, &repository, message, data).await;
             return Ok(true);
         }
-        Err(error) if error.is_temporary() && job.attempt < job.max_attempts => {
+        // A server that was too slow once is not given the same time again.
+        Err(error)
+            if error.is_temporary()
+                && !matches!(error, NetError::Timeout { .. })
+                && job.attempt < job.max_attempts =>
+        {
             return Err(JobError::Transient(error.into()));
         }
         Err(error) => error,
     };
-    let failure = Failure::new(error.code(), sentence(&error.to_string()));
-    let mut tx = app.db.begin().await?;
-    repositories::fail_ingest(&mut tx, begun, &failure).await?;
-    jobs::end(&mut tx, job.id, job.fence, &End::Failed(failure.message)).await?;
-    tx.commit().await?;
+    tracing::info!(code = error.code(), "the archive was not fetched: {error}");
+    let end = if error.is_theirs() { End::Refused } else { End::Failed };
+    fail(context, begun, Failure::new(error.code(), sentence(&error.to_string())), end).await?;
     Ok(false)
+}
+
+/// Ends the job as one that cannot succeed, and says why where the user looks.
+async fn fail(
+    context: &JobContext,
+    begun: &Ingest,
+    failure: Failure,
+    end: impl FnOnce(String) -> End,
+) -> Result<(), JobError> {
+    let job = &context.job;
+    let mut tx = context.app.db.begin().await?;
+    repositories::fail_ingest(&mut tx, begun, &failure).await?;
+    jobs::end(&mut tx, job.id, job.fence, &end(failure.message)).await?;
+    Ok(tx.commit().await?)
 }
 
 async fn fetch_to_storage(
@@ -171,6 +188,13 @@ impl Stop {
             Self::Ingest(error) => error.is_temporary(),
         }
     }
+
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Archive(error) => matches!(error, ArchiveError::Refused { .. }),
+            Self::Ingest(error) => error.is_refusal(),
+        }
+    }
 }
 
 impl std::fmt::Display for Stop {
@@ -227,10 +251,8 @@ pub(super) async fn ingest_archive(
         Err(stop) => {
             tracing::info!(code = stop.code(), "the archive was refused");
             let failure = Failure::new(stop.code(), sentence(&stop.to_string()));
-            let mut tx = app.db.begin().await?;
-            repositories::fail_ingest(&mut tx, begun, &failure).await?;
-            jobs::end(&mut tx, job.id, job.fence, &End::Failed(failure.message)).await?;
-            tx.commit().await?;
+            let end = if stop.is_refusal() { End::Refused } else { End::Failed };
+            fail(context, begun, failure, end).await?;
         }
     }
     // Many files, perhaps.

@@ -161,7 +161,8 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
         Err(error) if error.is_temporary() => Err(JobError::Transient(error.into())),
         Err(error) => {
             let failure = Failure::new(error.code(), error.to_string());
-            refuse(context, &begun, Some(stored.upload_id), failure).await
+            let end = if error.is_refusal() { End::Refused } else { End::Failed };
+            fail(context, &begun, Some(stored.upload_id), failure, end).await
         }
     }
 }
@@ -188,7 +189,8 @@ async fn bring(
         }
         Err(error) => {
             let failure = Failure::new(error.code(), error.to_string());
-            refuse(context, begun, None, failure).await?;
+            let end = if error.is_theirs() { End::Refused } else { End::Failed };
+            fail(context, begun, None, failure, end).await?;
             return Ok(None);
         }
     };
@@ -210,16 +212,17 @@ async fn bring(
 }
 
 /// Ends the job as one that cannot succeed, and says why where the user looks.
-async fn refuse(
+async fn fail(
     context: &JobContext,
     begun: &Ingest,
     upload_id: Option<Uuid>,
     failure: Failure,
+    end: impl FnOnce(String) -> End,
 ) -> Result<(), JobError> {
     let job = &context.job;
     tracing::info!(code = failure.code, "the ingest failed: {}", failure.message);
     let mut tx = context.app.db.begin().await?;
-    let end = End::Failed(failure.message.clone());
+    let end = end(failure.message.clone());
     if repositories::fail_ingest(&mut tx, begun, &failure).await?
         && let Some(id) = upload_id
     {

@@ -21,8 +21,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::db::jobs::{self, End, JobKind};
 use crate::db::scans::{self, Ending, Failure};
 use crate::db::{DbError, findings, now, webhooks};
+use crate::net::NetError;
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
+use fetch::error::FetchError;
 pub(crate) use results::KeptResults;
 pub(crate) use scan::profiled;
 
@@ -71,6 +73,15 @@ pub async fn failed(context: &JobContext, code: &str, message: &str) -> Result<(
         context.app.metrics.scan_ended("failed");
     }
     Ok(())
+}
+
+/// Whether a job failed because of the server that the user named. The user is told of
+/// it; for the operator nothing is wrong.
+pub(crate) fn is_theirs(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<FetchError>() {
+        Some(error) => error.is_theirs(),
+        None => error.downcast_ref::<NetError>().is_some_and(NetError::is_theirs),
+    }
 }
 
 /// What is due now and then. Called every few seconds; the costly parts run hourly.

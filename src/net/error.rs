@@ -96,6 +96,11 @@ impl NetError {
         }
     }
 
+    /// Whether it is for whoever gave the address, and not for the operator.
+    pub fn is_theirs(&self) -> bool {
+        !matches!(self, Self::Unusable)
+    }
+
     /// Whether the same request may succeed a little later without a change.
     pub fn is_temporary(&self) -> bool {
         match self {

@@ -160,6 +160,18 @@ async fn work(app: App, queue: Queue, lane: Lane, id: String) {
 
 /// Runs one job to whatever end it takes.
 async fn run(context: JobContext) {
+    // No try puts a job back after its last one, so that one ended with its process,
+    // which it may have killed. It is not to kill the next one.
+    if context.job.attempt > context.job.max_attempts {
+        let message = "The server stopped again and again while it worked on this, and gave it \
+                       up; its log has more.";
+        tracing::error!("the job is given up: the process ended in its last try");
+        context.app.metrics.job(context.job.kind.as_str(), "failed", Duration::ZERO);
+        if let Err(error) = crate::jobs::failed(&context, "internal", message).await {
+            tracing::warn!("cannot settle the job: {error}");
+        }
+        return;
+    }
     let started = std::time::Instant::now();
     let done = CancellationToken::new();
     let heart = tokio::spawn(beat(context.clone(), done.clone()));
@@ -179,6 +191,7 @@ async fn run(context: JobContext) {
             Some(Stop::Lost) | None => "lost",
         },
         Err(JobError::Permanent { .. }) => "failed",
+        Err(JobError::Transient(error)) if crate::jobs::is_theirs(error) => "unreachable",
         Err(JobError::Transient(_)) => "error",
     };
     let kind = context.job.kind.as_str();
@@ -212,6 +225,8 @@ async fn settle(context: &JobContext, outcome: Result<(), JobError>) -> Result<(
             // What it was for was deleted meanwhile: the next try finds nothing to do.
             if matches!(error.downcast_ref(), Some(DbError::Gone(_))) {
                 tracing::info!("the job is given up: {error:#}");
+            } else if crate::jobs::is_theirs(&error) {
+                tracing::info!("the job is tried again: {error:#}");
             } else {
                 tracing::error!("the job failed: {error:#}");
             }
@@ -296,3 +311,6 @@ async fn sweep_once(app: &App, id: &str) -> crate::db::Result<()> {
     jobs::drop_ended(&app.db, now() - 24 * HOUR).await?;
     crate::jobs::sweep(app).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use crate::db::findings::{Coverage, merge};
 use crate::db::jobs::{self, JobKind, NewJob};
 use crate::db::scans::{self, Ending};
 use crate::db::testing::{Tenant, TestDb};
-use crate::db::webhooks::MAX_PENDING;
+use crate::db::webhooks::{MAX_PENDING, RETRIES};
 use crate::db::{Sql, args, new_id};
 use crate::queue::Workers;
 use crate::scan::{Confidence, EngineKind, Finding, Location, Severity, Span};
@@ -213,6 +213,28 @@ async fn a_message_is_signed_and_tried_until_it_is_taken() {
         assert_eq!(got[3].headers["webhook-id"], ids[0], "{}", server.name);
         assert_eq!(got[3].body, got[0].body, "{}", server.name);
         assert_eq!((verified(&got[3], &secret), verified(&got[3], new_secret)), (1, 1));
+        server.app.stopping.cancel();
+        workers.stopped().await;
+    }
+}
+
+/// Ten tries, more than a job of another kind has.
+#[tokio::test]
+async fn a_message_is_taken_at_the_last_try() {
+    for server in both().await {
+        let (ada, token) = signed_in(&server, "ada@example.org").await;
+        let workers = Workers::start(&server.app);
+        let receiver = Receiver::start(&[500; RETRIES.len()]).await;
+        let (hook, _) = hook(&server, ada, &token, &receiver.url, &["upload.ready"]).await;
+        let (status, _) = server.post(&format!("{hook}/ping"), &token, &json!({})).await;
+        assert_eq!(status, 202, "{}", server.name);
+        for attempt in 1..=RETRIES.len() as i64 {
+            let failed = tried(&server, &hook, &token, attempt).await;
+            assert_eq!(failed["status"], "pending", "{}: {failed}", server.name);
+            hurry(&server).await;
+        }
+        let done = tried(&server, &hook, &token, RETRIES.len() as i64 + 1).await;
+        assert_eq!(done["status"], "delivered", "{}: {done}", server.name);
         server.app.stopping.cancel();
         workers.stopped().await;
     }

@@ -82,6 +82,14 @@ impl FetchError {
         }
     }
 
+    /// Whether it is for whoever gave the URL, and not for the operator.
+    pub(crate) fn is_theirs(&self) -> bool {
+        match self {
+            Self::Net(error) => error.is_theirs(),
+            _ => true,
+        }
+    }
+
     /// Whether trying again soon may help. A server that was too slow once is not given
     /// the same time again.
     pub(crate) fn is_temporary(&self) -> bool {
