@@ -53,6 +53,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
@@ -157,6 +158,9 @@ enum Backend {
     Postgres(PgPool),
 }
 
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
 /// How long a request may wait for a connection before it is answered with 503.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -226,8 +230,8 @@ impl Db {
     /// Brings the schema up to date.
     pub async fn migrate(&self) -> Result<()> {
         match &self.backend {
-            Backend::Sqlite { write, .. } => sqlx::migrate!("migrations/sqlite").run(write).await?,
-            Backend::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await?,
+            Backend::Sqlite { write, .. } => SQLITE.run(write).await?,
+            Backend::Postgres(pool) => POSTGRES.run(pool).await?,
         }
         Ok(())
     }

@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use sqlx::migrate::Migrator;
 use tempfile::TempDir;
 
 use uuid::Uuid;
 
-use super::{Db, Sql, new_id, now};
+use super::{Backend, Db, Sql, new_id, now};
 
 /// The statements that were run, while somebody asks for them.
 #[derive(Debug, Clone, Default)]
@@ -53,15 +54,42 @@ pub(crate) async fn both() -> Vec<TestDb> {
     vec![sqlite().await, postgres().await]
 }
 
+/// One of each kind with the schema as it was before a migration.
+pub(super) async fn both_before(version: i64) -> Vec<TestDb> {
+    let tests = vec![empty_sqlite().await, empty_postgres().await];
+    for test in &tests {
+        let all = if test.db.is_sqlite() { &super::SQLITE } else { &super::POSTGRES };
+        let some = all.iter().filter(|migration| migration.version < version).cloned();
+        let some = Migrator { migrations: some.collect(), ..Migrator::DEFAULT };
+        match &test.db.backend {
+            Backend::Sqlite { write, .. } => some.run(write).await,
+            Backend::Postgres(pool) => some.run(pool).await,
+        }
+        .expect("an older schema");
+    }
+    tests
+}
+
 pub(crate) async fn sqlite() -> TestDb {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let url = super::sqlite_url(dir.path());
-    let db = Db::open(&url).await.expect("SQLite opens");
-    db.migrate().await.expect("SQLite migrates");
-    TestDb { name: "sqlite", db, url, dir }
+    let test = empty_sqlite().await;
+    test.db.migrate().await.expect("SQLite migrates");
+    test
 }
 
 pub(crate) async fn postgres() -> TestDb {
+    let test = empty_postgres().await;
+    test.db.migrate().await.expect("PostgreSQL migrates");
+    test
+}
+
+async fn empty_sqlite() -> TestDb {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let url = super::sqlite_url(dir.path());
+    let db = Db::open(&url).await.expect("SQLite opens");
+    TestDb { name: "sqlite", db, url, dir }
+}
+
+async fn empty_postgres() -> TestDb {
     let server = std::env::var("TEST_POSTGRES_URL")
         .expect("TEST_POSTGRES_URL: run the tests with tests/run, which starts PostgreSQL");
     let name = format!("t{}", new_id().simple());
@@ -70,7 +98,6 @@ pub(crate) async fn postgres() -> TestDb {
     admin.close().await;
     let url = format!("{server}/{name}");
     let db = Db::open(&url).await.expect("PostgreSQL opens");
-    db.migrate().await.expect("PostgreSQL migrates");
     TestDb { name: "postgres", db, url, dir: tempfile::tempdir().expect("a temporary folder") }
 }
 

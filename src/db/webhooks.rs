@@ -41,6 +41,8 @@ pub const KEPT: i64 = 30 * 24 * 3_600_000_000;
 pub const MAX_WEBHOOKS: usize = 20;
 /// Messages that may wait for one webhook before none is added by hand.
 pub const MAX_PENDING: u32 = 100;
+/// Messages that may wait for one webhook before it is disabled.
+pub const MAX_WAITING: u32 = 10_000;
 /// Findings that one `finding.new` names; `count` tells how many there are.
 pub const MAX_FINDINGS: u32 = 50;
 
@@ -70,8 +72,15 @@ statements! {
     BY_ID = concat("SELECT ", columns!(), " FROM webhooks WHERE id = $1");
     LIST = concat("SELECT ", columns!(), " FROM webhooks WHERE project_id = $1 \
                    AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
-    ENABLED = "SELECT id, owner_id, events FROM webhooks WHERE project_id = $1 AND enabled = $2 \
-               ORDER BY id";
+    ENABLED = pair(
+        "SELECT id, owner_id, events FROM webhooks WHERE project_id = $1 AND enabled = $2 \
+         ORDER BY id",
+        // One that is being deleted meanwhile is waited for and is not told; one that is
+        // told is deleted afterwards. A message to one that is gone would break the
+        // transaction of what it tells.
+        "SELECT id, owner_id, events FROM webhooks WHERE project_id = $1 AND enabled = $2 \
+         ORDER BY id FOR KEY SHARE"
+    );
     UPDATE = "UPDATE webhooks SET url = $3, description = $4, events = $5, enabled = $6, \
               disabled_reason = NULL, failing_since = NULL, updated_at = $7 \
               WHERE id = $1 AND owner_id = $2";
@@ -327,6 +336,11 @@ async fn emit(tx: &mut Tx, project_id: Uuid, event: Event, data: &JsonValue) -> 
     let listeners = listeners(tx, project_id).await?;
     let payload = message(event.as_str(), data);
     for (webhook, owner, _) in listeners.iter().filter(|l| l.2.contains(&event)) {
+        if pending(&mut *tx, *webhook, MAX_WAITING).await? {
+            let reason = "Too many messages wait for the receiver. It takes fewer than come in.";
+            tx.execute(DISABLE, args![*webhook, false, reason, now()]).await?;
+            continue;
+        }
         add(tx, *webhook, *owner, new_id(), event.as_str(), &payload).await?;
     }
     Ok(())
@@ -409,8 +423,13 @@ pub async fn ping(tx: &mut Tx, webhook: &Webhook) -> Result<Option<Delivery>> {
 
 /// True if so many messages wait for this webhook that none may be added by hand.
 pub async fn is_full(conn: impl Into<Conn<'_>>, webhook_id: Uuid) -> Result<bool> {
-    let (count,): (i64,) = conn.into().fetch_one(PENDING, args![webhook_id, MAX_PENDING]).await?;
-    Ok(count >= i64::from(MAX_PENDING))
+    pending(conn, webhook_id, MAX_PENDING).await
+}
+
+/// True if at least so many messages wait for a webhook.
+async fn pending(conn: impl Into<Conn<'_>>, webhook_id: Uuid, most: u32) -> Result<bool> {
+    let (count,): (i64,) = conn.into().fetch_one(PENDING, args![webhook_id, most]).await?;
+    Ok(count >= i64::from(most))
 }
 
 /// Sends a message again, as a new delivery with the same `webhook-id`, so that a
@@ -464,6 +483,23 @@ pub async fn tried(tx: &mut Tx, delivery: &Delivery, attempt: &Attempt) -> Resul
         (Some(_), Some(_)) => "pending",
         (Some(_), None) => "failed",
     };
+    // The webhook's row first, as whoever deletes it locks them.
+    if attempt.error.is_none() {
+        tx.execute(TOOK, args![delivery.webhook_id]).await?;
+    } else {
+        let since: Option<(i64,)> =
+            tx.fetch_optional(FAILING, args![delivery.webhook_id, at]).await?;
+        let reason = if attempt.gone {
+            Some("The receiver answered 410 Gone: it wants no more messages.")
+        } else if since.is_some_and(|(since,)| at - since > PATIENCE) {
+            Some("The receiver took no message for five days.")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            tx.execute(DISABLE, args![delivery.webhook_id, false, reason, at]).await?;
+        }
+    }
     tx.execute(
         TRIED,
         args![
@@ -479,21 +515,6 @@ pub async fn tried(tx: &mut Tx, delivery: &Delivery, attempt: &Attempt) -> Resul
         ],
     )
     .await?;
-    if attempt.error.is_none() {
-        tx.execute(TOOK, args![delivery.webhook_id]).await?;
-        return Ok(None);
-    }
-    let since: Option<(i64,)> = tx.fetch_optional(FAILING, args![delivery.webhook_id, at]).await?;
-    let reason = if attempt.gone {
-        Some("The receiver answered 410 Gone: it wants no more messages.")
-    } else if since.is_some_and(|(since,)| at - since > PATIENCE) {
-        Some("The receiver took no message for five days.")
-    } else {
-        None
-    };
-    if let Some(reason) = reason {
-        tx.execute(DISABLE, args![delivery.webhook_id, false, reason, at]).await?;
-    }
     Ok(pause)
 }
 
@@ -513,3 +534,6 @@ pub async fn forget(db: &Db, before: i64) -> Result<u64> {
     tx.commit().await?;
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,3 +208,6 @@ pub async fn next_run_of(conn: impl Into<Conn<'_>>, lane: Lane) -> Result<Option
     };
     Ok(row.map(|r| r.0))
 }
+
+#[cfg(test)]
+mod tests;
