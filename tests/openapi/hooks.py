@@ -55,6 +55,10 @@ def before_call(context, case, kwargs):
         if name.lower() == "idempotency-key":
             case.headers[name] = str(uuid.uuid4())
     query = case.query or {}
+    # A link hands on what an answer holds, also a null (an upload has no scan yet). A
+    # query knows no null; a parameter that has no value is left out.
+    for name in [name for name, value in query.items() if value in (None, "None")]:
+        del query[name]
     # A cursor comes from the page before it.
     query.pop("cursor", None)
     # The first line does not come behind the last.
@@ -103,15 +107,15 @@ def body(operation, fields):
         # A field of a form is there or not; it has no null.
         for name in [name for name, value in fields.items() if value is None]:
             del fields[name]
-    # A URL leads to the world outside, and each source has fields of its own.
+    # A URL leads to a name that never resolves (RFC 6761), and each source has fields of its own.
     if operation in ("create_webhook", "update_webhook"):
-        fields["url"] = "https://example.org/hook"
+        fields["url"] = "https://receiver.invalid/hook"
     if operation == "create_repository" and "source_type" in fields and "file" not in fields:
         if fields["source_type"] == "git_upload":
             for name in ("source_url", "ref", "credentials", "history", "scan"):
                 fields.pop(name, None)
         else:
-            fields["source_url"] = "https://example.org/shop"
+            fields["source_url"] = "https://code.invalid/shop"
         if fields["source_type"] == "archive":
             fields.pop("ref", None)
             fields.pop("history", None)
