@@ -45,9 +45,11 @@
 //! # }
 //! ```
 //!
-//! Object ids are SHA-1; a client that asks for another format is told so.
+//! A repository's object ids are SHA-1 or SHA-256, as it says itself; a client whose ids are of the
+//! other kind is told so.
 
 mod advertise;
+pub mod certificate;
 mod check;
 pub mod command;
 pub mod firewall;
@@ -65,7 +67,8 @@ mod upload;
 
 pub use self::{
     advertise::AGENT,
-    check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity},
+    certificate::{Certificate, NonceStatus, Nonces},
+    check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, fsck},
     command::Command,
     http::{Service, ServiceConfig, respond::ResponseBody, route::credentials},
     quarantine::QuarantinedPack,

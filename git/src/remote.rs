@@ -10,7 +10,8 @@ use std::{fmt, future::Future, path::PathBuf, time::Duration};
 use gix_hash::ObjectId;
 
 use crate::{
-    check::Observation,
+    certificate::{Certificate, Nonces},
+    check::{Observation, fsck::Fsck},
     command::{self, Command},
     firewall,
     quarantine::QuarantinedPack,
@@ -35,6 +36,13 @@ pub trait Remote: Clone + Send + Sync + 'static {
 pub trait Repository: Send + Sync + 'static {
     /// All refs as they are now, in any order.
     fn refs(&self) -> impl Future<Output = Result<Vec<Ref>, Refusal>> + Send;
+
+    /// Objects that the repository has by way of another one, though none of its own refs points to
+    /// them: a client that has them too need not send what they lead to. They are shown to everybody
+    /// who may push.
+    fn haves(&self) -> impl Future<Output = Result<Vec<ObjectId>, Refusal>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// The commits whose parents the repository does not have.
     fn shallow(&self) -> impl Future<Output = Result<Vec<ObjectId>, Refusal>> + Send;
@@ -234,10 +242,36 @@ pub struct Policy {
     pub deny_non_fast_forwards: bool,
     /// The full name of a branch that may not be deleted, because `HEAD` points to it.
     pub current_branch: Option<String>,
-    /// Prefixes of refs that are neither shown nor changed.
+    /// Refs that are neither shown nor changed, by the rules of [`crate::refs::hidden`].
     pub hidden_refs: Vec<String>,
     /// Refs that the repository may have after the push.
     pub max_refs: usize,
+    /// How closely the objects are looked at.
+    pub fsck: Fsck,
+    /// A push of all refs or none is offered.
+    pub atomic: bool,
+    /// Push options are offered.
+    pub push_options: bool,
+    /// Signed pushes are offered, with these nonces.
+    pub certificates: Option<Nonces>,
+    /// A push may bring commits whose parents nobody has, as every shallow clone does.
+    pub shallow_updates: bool,
+    /// Everything in the store has all that it links to, because nothing comes into it but by pushes
+    /// and nothing is removed piecemeal. In a folder where others work too that does not hold, and
+    /// what is new is followed until it meets what the refs had before.
+    pub closed_store: bool,
+}
+
+impl Policy {
+    /// What the advertisement of a push says.
+    pub(crate) fn offered(&self, hash: gix_hash::Kind) -> command::Offered {
+        command::Offered {
+            hash,
+            atomic: self.atomic,
+            push_options: self.push_options,
+            certificates: self.certificates.clone(),
+        }
+    }
 }
 
 impl Default for Policy {
@@ -251,6 +285,12 @@ impl Default for Policy {
             current_branch: None,
             hidden_refs: vec!["refs/_internal/".into()],
             max_refs: 100_000,
+            fsck: Fsck::default(),
+            atomic: true,
+            push_options: true,
+            certificates: None,
+            shallow_updates: true,
+            closed_store: true,
         }
     }
 }
@@ -372,6 +412,8 @@ pub struct Announced<'a> {
     pub quiet: bool,
     /// The client's program, such as `git/2.47.3`.
     pub agent: Option<&'a str>,
+    /// The certificate of a signed push, whose signature nobody has looked at yet.
+    pub certificate: Option<&'a Certificate>,
 }
 
 /// How far a pack has come.
@@ -405,6 +447,8 @@ pub struct CheckedPush {
     pub observations: Vec<Observation>,
     /// The client's program, such as `git/2.47.3`.
     pub agent: Option<String>,
+    /// The certificate of a signed push, whose signature nobody has looked at yet.
+    pub certificate: Option<Certificate>,
     /// Our name for this push.
     pub session: String,
     /// Bytes of the request's body.

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    command::{self, Parser, Request},
+    command::{self, Offered, Parser, Request},
     http::body::{self, BodyReader},
 };
 
@@ -18,8 +18,9 @@ pub(super) enum Unreadable {
 pub(super) async fn read_commands(
     body: &mut BodyReader,
     limits: command::Limits,
+    offered: Offered,
 ) -> Result<(Request, Bytes), Unreadable> {
-    let mut parser = Parser::new(limits);
+    let mut parser = Parser::new(limits, offered);
     let mut buffer = BytesMut::new();
     loop {
         let chunk = body.chunk().await.map_err(Unreadable::Body)?;

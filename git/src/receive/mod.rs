@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    command::{self, Request},
+    command::{self, Offered, Request},
     firewall::{Chunk, Counters},
     http::{
         ServiceConfig,
@@ -80,8 +80,9 @@ pub(crate) async fn receive<R: Repository>(
     let policy = repository.policy();
     let ceiling = policy.limits.pack_bytes.saturating_add(policy.drain_bytes);
     let deadline = Instant::now() + policy.limits.wall_time;
+    let offered = policy.offered(repository.object_hash());
 
-    let (request, rest) = match read_commands(&mut body, policy.commands).await {
+    let (request, rest) = match read_commands(&mut body, policy.commands, offered).await {
         Ok(read) => read,
         Err(Unreadable::Body(error)) => return broken(body, &error, ceiling, version).await,
         Err(Unreadable::Protocol(known, error)) => {
@@ -166,7 +167,9 @@ pub(crate) async fn refuse(
     refusal: &Refusal,
     ceiling: u64,
 ) -> Option<Response<ResponseBody>> {
-    let (request, _) = read_commands(&mut body, command::Limits::default()).await.ok()?;
+    // It is not known what was offered, so only what all understand the same is read.
+    let read = read_commands(&mut body, command::Limits::default(), Offered::default()).await;
+    let (request, _) = read.ok()?;
     if request.commands.is_empty() {
         return None;
     }
@@ -200,7 +203,9 @@ async fn start<R: Repository>(
         checks: workers.checks.clone(),
         objects,
         quarantine_root: repository.quarantine_root(),
+        hash: repository.object_hash(),
         limits: policy.limits.clone(),
+        fsck: policy.fsck.clone(),
         tips: tips(request, prepared, policy),
         shallow: request.shallow.clone(),
         known_shallow: prepared.known_shallow.clone(),

@@ -19,7 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::{
     check::{
         Observation,
-        closure::{self, Closure, Unsound},
+        closure::{self, Closure},
+        fsck::Fsck,
         object,
     },
     firewall::{Chunk, Counters, Limits, PackReader},
@@ -28,9 +29,6 @@ use crate::{
     refs::reason,
     remote::RefusedBy,
 };
-
-/// Ids of objects are made with this.
-const HASH: gix_hash::Kind = gix_hash::Kind::Sha1;
 
 /// What a command of the push wants, as far as objects matter for it.
 pub(super) struct Tip {
@@ -47,7 +45,9 @@ pub(super) struct Job {
     pub checks: Arc<Semaphore>,
     pub objects: PathBuf,
     pub quarantine_root: PathBuf,
+    pub hash: gix_hash::Kind,
     pub limits: Limits,
+    pub fsck: Fsck,
     /// One for each command; `None` if it deletes or was refused already.
     pub tips: Vec<Option<Tip>>,
     /// The client's shallow commits and the repository's.
@@ -64,6 +64,8 @@ pub(super) struct Checked {
     pub rejected: Vec<Option<&'static str>>,
     pub new_shallow: Vec<ObjectId>,
     pub observations: Vec<Observation>,
+    /// Lines for the person who pushed.
+    pub warnings: Vec<String>,
 }
 
 /// Why there is no verdict.
@@ -90,7 +92,16 @@ impl From<io::Error> for Error {
     }
 }
 
+/// Receives and judges the pack.
 pub(super) fn run(job: Job) -> Result<Checked, Error> {
+    match job.hash.len_in_bytes() {
+        20 => run_with_ids_of::<20>(job),
+        _ => run_with_ids_of::<32>(job),
+    }
+}
+
+fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
+    let hash = job.hash;
     let quarantine = Quarantine::create(&job.quarantine_root, &job.objects)?;
     // Streaming needs a thread, but resolving needs all cores: its permit is taken in between, by
     // the indexer, and kept until this function ends.
@@ -99,33 +110,37 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
         let taken = tokio::runtime::Handle::current().block_on(job.checks.acquire_owned()).ok();
         permit = taken;
     };
-    let mut reader = PackReader::new(job.source, job.limits, HASH, job.counters);
+    let mut reader = PackReader::new(job.source, job.limits, hash, job.counters);
     let declared = reader.declared_objects().map_err(|error| damaged(error.into(), &job.cancel))?;
     let shallow: HashSet<ObjectId> =
         job.shallow.iter().chain(&job.known_shallow).copied().collect();
-    let closure = Closure::new(&shallow, declared.into(), &job.cancel);
+    let closure = Closure::<N>::new(&shallow, declared.into(), &job.fsck, &job.cancel);
     let target = index::Target {
         packs: &quarantine.packs(),
         store: &job.objects,
-        hash: HASH,
+        hash,
         interrupt: &job.cancel,
     };
-    let inspector = closure.inspector(index::open(&job.objects, HASH)?);
+    let inspector = closure.inspector(index::open(&job.objects, hash)?);
     let indexed = index::receive(&mut reader, &target, inspector, resolving);
     let inflated_bytes = reader.inflated_bytes();
     drop(reader);
-    if let Some(Unsound { id, kind, flaw }) = closure.unsound() {
-        return Err(Error::Refused(RefusedBy::Content, format!("{kind} {id} {flaw}")));
+    if let Some(sentence) = closure.unsound() {
+        return Err(Error::Refused(RefusedBy::Content, sentence));
     }
     let indexed = indexed.map_err(|error| damaged(error, &job.cancel))?;
 
-    let store = index::open(quarantine.objects(), HASH)?;
+    let store = index::open(quarantine.objects(), hash)?;
     let mut checked = Checked::default();
     let mut incomplete = None;
     let mut pack = None;
     let mut written = None;
     if let Some(indexed) = indexed {
         let findings = closure.finish(&indexed.table, &store);
+        if let Some(sentence) = findings.refused {
+            return Err(Error::Refused(RefusedBy::Content, sentence));
+        }
+        checked.warnings = findings.warnings;
         let known: HashSet<&ObjectId> = job.known_shallow.iter().collect();
         checked.new_shallow = findings.new_shallow;
         checked.new_shallow.retain(|commit| !known.contains(commit));
@@ -223,8 +238,8 @@ fn descends(
         let Ok(Some(found)) = store.try_find(&id, &mut buffer) else {
             continue;
         };
-        if let Ok(commit) = object::commit(found.data) {
-            queue.extend(commit.parents.into_iter().filter(|parent| seen.insert(*parent)));
+        if let Ok((_, parents)) = object::commit_links(found.data, id.kind()) {
+            queue.extend(parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
     }
     false

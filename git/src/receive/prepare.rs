@@ -29,6 +29,7 @@ pub(super) async fn prepare<R: Repository>(
             atomic: request.capabilities.atomic,
             quiet: request.capabilities.quiet,
             agent: request.capabilities.agent.as_deref(),
+            certificate: request.certificate.as_ref(),
         })
         .await?;
     let refs = repository.refs().await?;
