@@ -75,8 +75,8 @@ pub use self::{
     refs::Ref,
     remote::{
         Access, Announced, CheckedPush, CommandOutcome, Credentials, Direction, FetchFigures,
-        FetchLimits, FetchPolicy, Head, Policy, ReceiveProgress, Refusal, RefusalKind, RefusedBy,
-        Remote, Repository, Wants,
+        FetchLimits, FetchPolicy, Filters, Head, Policy, ReceiveProgress, Refusal, RefusalKind,
+        RefusedBy, Remote, Repository, Unborn, Wants,
     },
     stream::Messages,
 };

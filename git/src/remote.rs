@@ -5,7 +5,7 @@
 //! request. The truth about refs is behind [`Repository::refs`] and [`Repository::commit`], the
 //! objects are in a directory that the repository names.
 
-use std::{fmt, future::Future, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, future::Future, path::PathBuf, time::Duration};
 
 use gix_hash::ObjectId;
 
@@ -317,19 +317,63 @@ pub enum Wants {
     Any,
 }
 
+/// What a client learns of a `HEAD` whose branch does not exist.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unborn {
+    /// Its name, and that it can be asked for.
+    #[default]
+    Advertised,
+    /// Its name, if it asks without having been told that it can.
+    Allowed,
+    /// Nothing.
+    Ignored,
+}
+
+/// Which filters are offered to partial clones, by git's names for them: `blob:none`, `blob:limit`,
+/// `tree`, `object:type` and `combine`.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// Filters that are not named below.
+    pub others: bool,
+    /// Whether each of these is offered.
+    pub named: BTreeMap<String, bool>,
+    /// The highest depth of `tree`.
+    pub tree_depth: Option<u32>,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self { others: true, named: BTreeMap::new(), tree_depth: None }
+    }
+}
+
+impl Filters {
+    pub(crate) fn includes(&self, name: &str) -> bool {
+        self.named.get(name).copied().unwrap_or(self.others)
+    }
+}
+
 /// What may be fetched from a repository and how.
 #[derive(Debug, Clone)]
 pub struct FetchPolicy {
     /// Which objects may be asked for.
     pub wants: Wants,
+    /// The same for version 2 of the protocol, if it differs.
+    pub wants_v2: Option<Wants>,
+    /// What hidden refs point to may be asked for too, though not what that leads to.
+    pub hidden_tips: bool,
     /// Partial clones are offered.
     pub filter: bool,
+    /// Which ones, if they are.
+    pub filters: Filters,
     /// Refs may be asked for by name, so that a ref that moves meanwhile is no error.
     pub ref_in_want: bool,
     /// The branch of `HEAD` is told while it does not exist, so that a clone of an empty repository
     /// begins with it.
-    pub unborn: bool,
-    /// Prefixes of refs that are neither shown nor followed.
+    pub unborn: Unborn,
+    /// The highest version of the protocol that is spoken.
+    pub max_version: u8,
+    /// Refs that are neither shown nor followed, by the rules of [`crate::refs::hidden`].
     pub hidden_refs: Vec<String>,
     /// What one request may cost.
     pub limits: FetchLimits,
@@ -339,9 +383,13 @@ impl Default for FetchPolicy {
     fn default() -> Self {
         Self {
             wants: Wants::default(),
+            wants_v2: None,
+            hidden_tips: false,
             filter: true,
+            filters: Filters::default(),
             ref_in_want: true,
-            unborn: true,
+            unborn: Unborn::default(),
+            max_version: 2,
             hidden_refs: vec!["refs/_internal/".into()],
             limits: FetchLimits::default(),
         }

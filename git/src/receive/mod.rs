@@ -209,6 +209,8 @@ async fn start<R: Repository>(
         tips: tips(request, prepared, policy),
         shallow: request.shallow.clone(),
         known_shallow: prepared.known_shallow.clone(),
+        shallow_updates: policy.shallow_updates,
+        complete: prepared.complete.clone(),
         cancel: cancel.clone(),
     };
     let handle = tokio::task::spawn_blocking(move || run_with(permit, job));

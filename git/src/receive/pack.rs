@@ -28,6 +28,7 @@ use crate::{
     quarantine::{Quarantine, QuarantinedPack},
     refs::reason,
     remote::RefusedBy,
+    upload::{Known, connected},
 };
 
 /// What a command of the push wants, as far as objects matter for it.
@@ -53,6 +54,10 @@ pub(super) struct Job {
     /// The client's shallow commits and the repository's.
     pub shallow: Vec<ObjectId>,
     pub known_shallow: Vec<ObjectId>,
+    /// New commits without their parents are taken.
+    pub shallow_updates: bool,
+    /// What the refs had before, if what is new has to be followed up to there.
+    pub complete: Option<Vec<ObjectId>>,
     pub cancel: Arc<AtomicBool>,
 }
 
@@ -158,6 +163,24 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
         });
         checked.rejected.push(reason);
     }
+    if !job.shallow_updates && !checked.new_shallow.is_empty() {
+        let roots: HashSet<ObjectId> = checked.new_shallow.drain(..).collect();
+        let needs = |tip: &Tip| leads_to(&store, tip.new, &roots, &job.cancel);
+        reject(&mut checked.rejected, &job.tips, needs, reason::SHALLOW);
+    }
+    if let Some(complete) = &job.complete {
+        let shallow: Vec<ObjectId> =
+            job.known_shallow.iter().chain(&checked.new_shallow).copied().collect();
+        let known = Known { objects: quarantine.objects(), hash, shallow: &shallow, complete };
+        let open = job.tips.iter().zip(&checked.rejected);
+        let open = open.filter(|(_, rejected)| rejected.is_none());
+        let tips: Vec<ObjectId> = open.filter_map(|(tip, _)| Some(tip.as_ref()?.new)).collect();
+        // All at once, and one by one only to find out which of them it is.
+        if !connected(&known, &tips, &job.cancel) {
+            let lost = |tip: &Tip| !connected(&known, &[tip.new], &job.cancel);
+            reject(&mut checked.rejected, &job.tips, lost, reason::MISSING_OBJECTS);
+        }
+    }
     if job.cancel.load(Ordering::Relaxed) {
         return Err(Error::Cancelled);
     }
@@ -207,6 +230,20 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
     }
 }
 
+/// Rejects those tips that were not yet and for which `bad` holds.
+fn reject(
+    rejected: &mut [Option<&'static str>],
+    tips: &[Option<Tip>],
+    bad: impl Fn(&Tip) -> bool,
+    why: &'static str,
+) {
+    for (rejected, tip) in rejected.iter_mut().zip(tips) {
+        if rejected.is_none() && tip.as_ref().is_some_and(&bad) {
+            *rejected = Some(why);
+        }
+    }
+}
+
 fn refuse_tip(tip: &Tip, store: &gix_odb::Handle, cancel: &AtomicBool) -> Option<&'static str> {
     match closure::kind_of(store, &tip.new) {
         None => return Some(reason::MISSING_OBJECTS),
@@ -215,21 +252,22 @@ fn refuse_tip(tip: &Tip, store: &gix_odb::Handle, cancel: &AtomicBool) -> Option
         Some(_) => {}
     }
     let ancestor = tip.ancestor?;
-    (!descends(store, tip.new, ancestor, cancel)).then_some(reason::NON_FAST_FORWARD)
+    let ancestor = HashSet::from([ancestor]);
+    (!leads_to(store, tip.new, &ancestor, cancel)).then_some(reason::NON_FAST_FORWARD)
 }
 
-/// Whether `ancestor` is reached from `commit` by going to parents, nearest first.
-fn descends(
+/// Whether one of `ancestors` is reached from `commit` by going to parents, nearest first.
+fn leads_to(
     store: &gix_odb::Handle,
     commit: ObjectId,
-    ancestor: ObjectId,
+    ancestors: &HashSet<ObjectId>,
     cancel: &AtomicBool,
 ) -> bool {
     let mut seen = HashSet::from([commit]);
     let mut queue = VecDeque::from([commit]);
     let mut buffer = Vec::new();
     while let Some(id) = queue.pop_front() {
-        if id == ancestor {
+        if ancestors.contains(&id) {
             return true;
         }
         if cancel.load(Ordering::Relaxed) {
@@ -238,7 +276,9 @@ fn descends(
         let Ok(Some(found)) = store.try_find(&id, &mut buffer) else {
             continue;
         };
-        if let Ok((_, parents)) = object::commit_links(found.data, id.kind()) {
+        if found.kind == Kind::Tag {
+            queue.extend(object::tag_link(found.data, id.kind()).map(|tag| tag.target));
+        } else if let Ok((_, parents)) = object::commit_links(found.data, id.kind()) {
             queue.extend(parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
     }
