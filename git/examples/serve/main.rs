@@ -116,8 +116,7 @@ async fn main() -> ExitCode {
 
 async fn serve(arguments: Arguments) -> std::io::Result<()> {
     let root = arguments.root.canonicalize()?;
-    let service =
-        Service::new(Folder::new(root, arguments.run_hooks), ServiceConfig::default());
+    let service = Service::new(Folder::new(root, arguments.run_hooks), ServiceConfig::default());
     let listener = TcpListener::bind(arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);
     let connections = TaskTracker::new();
@@ -138,9 +137,7 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
         connections.spawn(async move {
             let handler = service_fn(|request| {
                 let service = service.clone();
-                PEER.scope(peer, async move {
-                    Ok::<_, Infallible>(service.handle(request).await)
-                })
+                PEER.scope(peer, async move { Ok::<_, Infallible>(service.handle(request).await) })
             });
             // Both HTTP/1 and HTTP/2 without TLS, by what the client begins with.
             let builder = auto::Builder::new(TokioExecutor::new());

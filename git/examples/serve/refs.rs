@@ -1,11 +1,7 @@
 //! Reading refs as git keeps them: a file each below `refs/`, or a line in `packed-refs`, where the
 //! file counts.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use sluice_git::{Head, ObjectId};
 

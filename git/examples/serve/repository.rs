@@ -72,11 +72,13 @@ impl Repository for Bare {
     /// What the refs of alternates point to.
     async fn haves(&self) -> Result<Vec<ObjectId>, Refusal> {
         self.blocking(|bare| {
-            let alternates = gix_odb::alternate::resolve(bare.folder.join("objects"), Path::new("/"))
-                .map_err(io::Error::other)?;
+            let alternates =
+                gix_odb::alternate::resolve(bare.folder.join("objects"), Path::new("/"))
+                    .map_err(io::Error::other)?;
             let mut ids = Vec::new();
             for objects in alternates {
-                if let Some(folder) = objects.parent().filter(|folder| folder.join("refs").is_dir()) {
+                if let Some(folder) = objects.parent().filter(|folder| folder.join("refs").is_dir())
+                {
                     ids.extend(refs::all(folder, bare.settings.hash)?.into_values());
                 }
             }

@@ -18,9 +18,14 @@
 //! of the protocol lets git's clients have every object by its id, whatever the refs are; here they
 //! have what the visible refs lead to, unless `allowAnySHA1InWant` is set.
 
-use std::{fs, io, path::{Path, PathBuf}, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use gix_config::{File, Source, bstr::ByteSlice as _};
+use gix_config::{File, Source};
+use gix_object::bstr::ByteSlice as _;
 use sluice_git::{
     Direction, FetchPolicy, Filters, Nonces, ObjectId, Policy, Refusal, Unborn, Wants,
     fsck::{Fsck, Level, LevelError, Levels},
