@@ -128,7 +128,13 @@ impl Update<'_> {
                 _ if unpacked.is_err() => false,
                 Ok(()) => true,
                 Err(error) => {
-                    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                    matches!(
+                        error.kind(),
+                        // It was in `packed-refs` only; a folder may be there for a ref of this push.
+                        io::ErrorKind::NotFound
+                            | io::ErrorKind::NotADirectory
+                            | io::ErrorKind::IsADirectory
+                    )
                 }
             };
             if !removed {
