@@ -47,7 +47,7 @@ fn the_certificate_is_kept_and_its_signer_told() {
         clone.push(&server.url(), &[&["--signed=true", "-o", "x y"], arguments].concat())
     };
     // Nobody vouches for the key.
-    push(&["main"]).succeeds().says("remote: U,,OK, SHA256:");
+    push(&["main"]).succeeds().says("remote: U,,OK,SHA256:");
     let certificate = fs::read_to_string(server.folder().join("cert.txt")).unwrap();
     assert!(certificate.starts_with("certificate version 0.1\npusher "), "{certificate}");
     assert!(certificate.contains("push-option x y\n"), "{certificate}");
@@ -55,7 +55,7 @@ fn the_certificate_is_kept_and_its_signer_told() {
     fs::write(server.folder().join("signers"), format!("ada@example.com {public}")).unwrap();
     server.set(&[("gpg.ssh.allowedSignersFile", "signers")]);
     push(&["main:b", ":b"]).fails();
-    push(&["main:b"]).succeeds().says("remote: G,ada@example.com,OK, SHA256:");
+    push(&["main:b"]).succeeds().says("remote: G,ada@example.com,OK,SHA256:");
     push(&[":b"]).succeeds().says("remote: G,ada@example.com,OK,");
     // Without --signed it is an ordinary push.
     clone.push(&server.url(), &["main:c"]).succeeds().says("remote: ,,,");

@@ -54,6 +54,8 @@ enum Severity {
     Error,
     /// Told, never refused unless that is configured.
     Info,
+    /// Not even told.
+    Ignored,
 }
 
 // What `git fsck` only warns of is an error for `receive.fsckObjects`, which checks strictly.
@@ -104,7 +106,7 @@ messages! {
     ZeroPaddedFilemode "zeroPaddedFilemode" Error,
     BadFilemode "badFilemode" Info,
     BadTagName "badTagName" Info,
-    ExtraHeaderEntry "extraHeaderEntry" Info,
+    ExtraHeaderEntry "extraHeaderEntry" Ignored,
     GitattributesSymlink "gitattributesSymlink" Info,
     GitignoreSymlink "gitignoreSymlink" Info,
     MailmapSymlink "mailmapSymlink" Info,
@@ -134,6 +136,7 @@ impl Default for Levels {
     fn default() -> Self {
         let levels = ALL.iter().map(|(_, _, severity)| match severity {
             Severity::Info => Level::Warn,
+            Severity::Ignored => Level::Ignore,
             Severity::Fatal | Severity::Error => Level::Error,
         });
         Self { levels: levels.collect(), skipped: HashSet::new() }

@@ -262,6 +262,7 @@ mod tests {
         assert_eq!(tag(&[O, "\n"]), "missingTagEntry");
         assert_eq!(tag(&[O, "tag a..b\n", tagger, "\n"]), "badTagName");
         assert_eq!(tag(&[O, "tag v1\n", "\n"]), "missingTaggerEntry");
-        assert_eq!(tag(&[O, "tag v1\n", tagger, "more x\n", "\n"]), "extraHeaderEntry");
+        let more = [O, "tag v1\n", tagger, "more x\n", "\n"];
+        assert_eq!(tag(&more), "", "git ignores it by itself");
     }
 }
