@@ -22,6 +22,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
@@ -45,7 +46,10 @@ pub struct Nonces {
 impl fmt::Debug for Nonces {
     /// Without the seed, which is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nonces").field("scope", &self.scope).field("slop", &self.slop).finish()
+        f.debug_struct("Nonces")
+            .field("scope", &self.scope)
+            .field("slop", &self.slop)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,9 +73,8 @@ impl Nonces {
             return String::new();
         };
         mac.update(format!("{}:{seconds}", self.scope).as_bytes());
-        let hash = mac.finalize().into_bytes();
-        let hex: String = hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
-        format!("{seconds}-{hex}")
+        let hash = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+        format!("{seconds}-{hash}")
     }
 
     /// What a nonce that came back says.

@@ -57,6 +57,7 @@ mod http;
 pub mod import;
 mod index;
 pub mod pkt;
+mod policy;
 pub mod quarantine;
 mod receive;
 pub mod refs;
@@ -71,12 +72,12 @@ pub use self::{
     check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, fsck},
     command::Command,
     http::{Service, ServiceConfig, respond::ResponseBody, route::credentials},
+    policy::{FetchLimits, FetchPolicy, Filters, Policy, Unborn, Wants},
     quarantine::QuarantinedPack,
     refs::Ref,
     remote::{
-        Access, Announced, CheckedPush, CommandOutcome, Credentials, Direction, FetchFigures,
-        FetchLimits, FetchPolicy, Filters, Head, Policy, ReceiveProgress, Refusal, RefusalKind,
-        RefusedBy, Remote, Repository, Unborn, Wants,
+        Access, Announced, CheckedPush, CommandOutcome, Credentials, Direction, FetchFigures, Head,
+        ReceiveProgress, Refusal, RefusalKind, RefusedBy, Remote, Repository,
     },
     stream::Messages,
 };

@@ -91,12 +91,10 @@ impl Hooks {
 
     /// The standard input of a hook that sees all commands at once.
     pub fn lines(commands: &[Command], rejected: &[Option<&'static str>]) -> String {
-        commands
-            .iter()
-            .zip(rejected)
-            .filter(|(_, rejected)| rejected.is_none())
-            .map(|(command, _)| format!("{} {} {}\n", command.old, command.new, command.name))
-            .collect()
+        let accepted = commands.iter().zip(rejected).filter(|(_, rejected)| rejected.is_none());
+        let lines = accepted
+            .map(|(command, _)| format!("{} {} {}\n", command.old, command.new, command.name));
+        lines.collect::<Vec<_>>().concat()
     }
 
     /// Runs a hook and says whether it agrees.

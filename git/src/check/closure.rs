@@ -159,7 +159,7 @@ impl<'a, const N: usize> Closure<'a, N> {
         };
         findings.missing = self.links.iter().find_map(|shard| {
             let links = lock(shard);
-            let lost = links.iter().find(|(id, accepted)| !leads(as_oid(*id), **accepted));
+            let lost = links.iter().find(|(id, accepted)| !leads(as_oid(id), **accepted));
             lost.map(|(id, _)| as_oid(id).to_owned())
         });
         for (commit, parents) in lock(&self.grafts).iter() {

@@ -11,7 +11,7 @@ use crate::{
 pub(super) enum Unreadable {
     Body(body::Error),
     /// What was understood before the error.
-    Protocol(Request, command::Error),
+    Protocol(Box<Request>, command::Error),
 }
 
 /// Reads the commands; what follows them in the last chunk is the beginning of the pack.
@@ -33,7 +33,7 @@ pub(super) async fn read_commands(
             return parser
                 .into_request()
                 .map(|request| (request, Bytes::new()))
-                .map_err(|error| Unreadable::Protocol(known, error));
+                .map_err(|error| Unreadable::Protocol(Box::new(known), error));
         };
         buffer.extend_from_slice(&chunk);
         match parser.feed(&buffer) {
@@ -45,10 +45,13 @@ pub(super) async fn read_commands(
                     return parser
                         .into_request()
                         .map(|request| (request, rest))
-                        .map_err(|error| Unreadable::Protocol(known, error));
+                        .map_err(|error| Unreadable::Protocol(Box::new(known), error));
                 }
             }
-            Err(error) => return Err(Unreadable::Protocol(parser.request().clone(), error)),
+            Err(error) => {
+                let known = Box::new(parser.request().clone());
+                return Err(Unreadable::Protocol(known, error));
+            }
         }
     }
 }
