@@ -106,7 +106,8 @@ impl Hooks {
         messages: &mut Messages,
     ) -> Result<bool, Refusal> {
         let program = self.hooks.join(name);
-        let executable = std::fs::metadata(&program)
+        let executable = tokio::fs::metadata(&program)
+            .await
             .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
         if !executable {
             return Ok(true);

@@ -13,7 +13,8 @@
 //!
 //! Everybody is believed to be who they say: the user name of Basic credentials is the pusher's, with
 //! any password. As with `git http-backend`, a push needs a user unless `http.receivepack` is true.
-//! This is an example and a test bed; the server that decides about access is sluice.
+//! One such server at a time may serve a folder, since it removes at its start what a killed one has
+//! left. This is an example and a test bed; the server that decides about access is sluice.
 //!
 //! ```text
 //! main         arguments, connections

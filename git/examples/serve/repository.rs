@@ -117,13 +117,7 @@ impl Repository for Bare {
     }
 
     fn policy(&self) -> Policy {
-        let mut policy = self.settings.push.clone();
-        if self.settings.keeps_current
-            && let Ok(Some(Head::Branch(name))) = refs::head(&self.folder)
-        {
-            policy.current_branch = Some(name);
-        }
-        policy
+        self.settings.push.clone()
     }
 
     fn fetch_policy(&self) -> FetchPolicy {

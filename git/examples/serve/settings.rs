@@ -27,9 +27,11 @@ use std::{
 use gix_config::{File, Source};
 use gix_object::bstr::ByteSlice as _;
 use sluice_git::{
-    Direction, FetchPolicy, Filters, Nonces, ObjectId, Policy, Refusal, Unborn, Wants,
+    Direction, FetchPolicy, Filters, Head, Nonces, ObjectId, Policy, Refusal, Unborn, Wants,
     fsck::{Fsck, Level, LevelError, Levels},
 };
+
+use crate::refs;
 
 /// Which refs get a reflog that have none yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +57,6 @@ pub struct Settings {
     pub push: Policy,
     /// Rules and limits of a fetch.
     pub fetch: FetchPolicy,
-    /// `receive.denyDeleteCurrent`
-    pub keeps_current: bool,
     pub reflogs: Reflogs,
     /// Where the hooks are.
     pub hooks: PathBuf,
@@ -67,11 +67,15 @@ pub struct Settings {
 impl Settings {
     /// Reads the configuration of the repository in `folder`, which is served at `path`.
     pub fn read(folder: &Path, path: &str, direction: Direction) -> Result<Self, Refusal> {
+        let head = refs::head(folder).map_err(Refusal::internal)?;
         let config = Config::open(&folder.join("config")).map_err(Refusal::internal)?;
         let wrong = |text: String| {
             tracing::error!(path, "the configuration of a repository cannot be followed: {text}");
             Refusal::forbidden(format!("the configuration of this repository is wrong: {text}"))
         };
+        if config.flag("core.bare") == Some(false) {
+            return Err(Refusal::not_found("the repository at this path is not bare"));
+        }
         if config.text("extensions.refStorage").is_some_and(|format| format != "files") {
             return Err(wrong("its refs are kept in a format that is not known here".into()));
         }
@@ -84,17 +88,21 @@ impl Settings {
             Direction::Push => config.fsck(folder, hash).map_err(wrong)?,
             Direction::Fetch => Fsck::Off,
         };
+        let mut push = config.push(path, fsck);
+        // Whatever is not a boolean (`refuse`, `warn`) is read as git reads it.
+        let keeps_current = !matches!(
+            config.text("receive.denyDeleteCurrent").as_deref(),
+            Some("false" | "no" | "off" | "0" | "ignore" | "warn")
+        );
+        if let (true, Some(Head::Branch(name))) = (keeps_current, head) {
+            push.current_branch = Some(name);
+        }
         Ok(Self {
             hash,
             serves_fetches: config.flag("http.uploadpack").unwrap_or(true),
             takes_pushes: config.flag("http.receivepack"),
-            push: config.push(path, fsck),
+            push,
             fetch: config.fetch(),
-            // Whatever is not a boolean (`refuse`, `warn`) is read as git reads it.
-            keeps_current: !matches!(
-                config.text("receive.denyDeleteCurrent").as_deref(),
-                Some("false" | "no" | "off" | "0" | "ignore" | "warn")
-            ),
             reflogs: match config.text("core.logAllRefUpdates").as_deref() {
                 Some("always") => Reflogs::All,
                 _ if config.flag("core.logAllRefUpdates") == Some(true) => Reflogs::Branches,

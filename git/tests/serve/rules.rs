@@ -40,7 +40,7 @@ fn the_size_of_a_push() {
     let work = work(&server);
     work.push(&server.url(), &["main"]).succeeds();
     let noise: Vec<u8> = (0..40_000_u64)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u8 ^ (n * n >> 7) as u8)
+        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u8 ^ ((n * n) >> 7) as u8)
         .collect();
     work.commit_bytes("noise", &noise);
     let run = work.push(&server.url(), &["main"]);
