@@ -1,5 +1,5 @@
-//! Serves a folder of bare repositories over smart HTTP, to try any git client or test suite against
-//! this library.
+//! Serves a folder of repositories over smart HTTP, to try any git client or test suite against this
+//! library.
 //!
 //! ```text
 //! cargo run -p sluice-git --example serve -- --root DIR --listen ADDR [--run-hooks]
@@ -55,7 +55,7 @@ use remote::{Folder, PEER};
 
 const USAGE: &str = "serve --root DIR --listen ADDR [--run-hooks]
 
-  --root DIR      the folder whose bare repositories are served
+  --root DIR      the folder whose repositories are served
   --listen ADDR   such as 127.0.0.1:8080; with port 0 a free one is taken, and printed
   --run-hooks     run pre-receive, update, post-receive and post-update of the repositories
 ";

@@ -18,6 +18,7 @@ use crate::{
 
 const PRE_RECEIVE_DECLINED: &str = "pre-receive hook declined";
 const DECLINED: &str = "hook declined";
+const CHECKED_OUT: &str = "branch is currently checked out";
 
 /// Stores a push: the body of [`sluice_git::Repository::commit`].
 pub async fn store(
@@ -25,6 +26,11 @@ pub async fn store(
     mut push: CheckedPush,
     mut messages: Messages,
 ) -> Result<Vec<CommandOutcome>, Refusal> {
+    for (command, rejected) in push.commands.iter().zip(&mut push.rejected) {
+        if !command.deletes() && bare.settings.checked_out.as_ref() == Some(&command.name) {
+            rejected.get_or_insert(CHECKED_OUT);
+        }
+    }
     // Once more without locks: a push that has no chance runs no hook and leaves no pack.
     let current = bare.blocking(|bare| refs::all(&bare.folder, bare.settings.hash)).await?;
     let decisions = plan(&current, &push.commands, &push.rejected, push.atomic);
@@ -72,6 +78,7 @@ pub async fn store(
             if rejected.is_none()
                 && !hooks.run("update", &arguments, Tool::default(), &mut messages).await?
             {
+                messages.say(&format!("error: hook declined to update {}", command.name)).await;
                 *rejected = Some(DECLINED);
             }
         }

@@ -37,8 +37,9 @@ impl Folder {
     /// The folder of a repository. The path has no component that leads upwards; links below the
     /// root are the operator's and are followed.
     fn find(&self, path: &str) -> Option<PathBuf> {
-        let candidates = [self.root.join(format!("{path}.git")), self.root.join(path)];
-        candidates.into_iter().find(|folder| is_repository(folder))
+        let bare = [format!("{path}.git"), path.to_owned()].map(|path| self.root.join(path));
+        let with_files = bare.clone().map(|folder| folder.join(".git"));
+        bare.into_iter().chain(with_files).find(|folder| is_repository(folder))
     }
 
     /// The lock for a repository. When it is asked for first, what a killed process has left of its
@@ -56,7 +57,7 @@ impl Folder {
 
     fn open_blocking(&self, access: &Access, peer: Option<SocketAddr>) -> Result<Bare, Refusal> {
         let folder = self.find(&access.path).ok_or_else(|| {
-            Refusal::not_found("there is no bare repository at this path below the root")
+            Refusal::not_found("there is no repository at this path below the root")
         })?;
         let folder = folder.canonicalize().map_err(Refusal::internal)?;
         let settings = Settings::read(&folder, &access.path, access.direction)?;

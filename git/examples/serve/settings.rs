@@ -5,6 +5,7 @@
 //! | `extensions.objectFormat` | `sha1` or `sha256` |
 //! | `http.receivepack`, `http.uploadpack` | whether pushes and fetches are served |
 //! | `receive.denyDeletes`, `denyDeleteCurrent`, `denyNonFastForwards`, `shallowUpdate` | rules |
+//! | `receive.denyCurrentBranch` | in a repository with a working tree: `ignore` or refuse |
 //! | `receive.maxInputSize` | bytes of a pack |
 //! | `receive.advertiseAtomic`, `advertisePushOptions`, `certNonceSeed`, `certNonceSlop` | what is offered |
 //! | `receive.fsckObjects` or `transfer.fsckObjects`, `receive.fsck.<message>`, `receive.fsck.skipList` | checks |
@@ -57,6 +58,8 @@ pub struct Settings {
     pub push: Policy,
     /// Rules and limits of a fetch.
     pub fetch: FetchPolicy,
+    /// A branch whose files somebody works on, so that it must not move under them.
+    pub checked_out: Option<String>,
     pub reflogs: Reflogs,
     /// Where the hooks are.
     pub hooks: PathBuf,
@@ -73,9 +76,6 @@ impl Settings {
             tracing::error!(path, "the configuration of a repository cannot be followed: {text}");
             Refusal::forbidden(format!("the configuration of this repository is wrong: {text}"))
         };
-        if config.flag("core.bare") == Some(false) {
-            return Err(Refusal::not_found("the repository at this path is not bare"));
-        }
         if config.text("extensions.refStorage").is_some_and(|format| format != "files") {
             return Err(wrong("its refs are kept in a format that is not known here".into()));
         }
@@ -94,18 +94,26 @@ impl Settings {
             config.text("receive.denyDeleteCurrent").as_deref(),
             Some("false" | "no" | "off" | "0" | "ignore" | "warn")
         );
-        if let (true, Some(Head::Branch(name))) = (keeps_current, head) {
-            push.current_branch = Some(name);
+        let bare = config.flag("core.bare").unwrap_or(!folder.ends_with(".git"));
+        let mut checked_out = None;
+        if let Some(Head::Branch(name)) = head {
+            let allowed = matches!(
+                config.text("receive.denyCurrentBranch").as_deref(),
+                Some("false" | "no" | "off" | "0" | "ignore" | "warn")
+            );
+            checked_out = (!bare && !allowed).then(|| name.clone());
+            push.current_branch = Some(name).filter(|_| keeps_current);
         }
         Ok(Self {
             hash,
             serves_fetches: config.flag("http.uploadpack").unwrap_or(true),
             takes_pushes: config.flag("http.receivepack"),
             push,
+            checked_out,
             fetch: config.fetch(),
             reflogs: match config.text("core.logAllRefUpdates").as_deref() {
                 Some("always") => Reflogs::All,
-                _ if config.flag("core.logAllRefUpdates") == Some(true) => Reflogs::Branches,
+                _ if config.flag("core.logAllRefUpdates").unwrap_or(!bare) => Reflogs::Branches,
                 _ => Reflogs::None,
             },
             hooks: folder.join(config.text("core.hooksPath").unwrap_or_else(|| "hooks".into())),

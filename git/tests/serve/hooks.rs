@@ -84,7 +84,10 @@ fn update_decides_about_each_ref() {
     hook(&server, "update", "test \"$1\" != refs/heads/side");
     hook(&server, "post-update", "echo \"after $*\"");
     let run = work.push(&url, &["main", "main:side"]);
-    run.fails().says("side (hook declined)").says("remote: after refs/heads/main");
+    run.fails()
+        .says("error: hook declined to update refs/heads/side")
+        .says("side (hook declined)")
+        .says("remote: after refs/heads/main");
     assert_eq!(server.ask(&["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
     work.commit("second");
     let run = work.push(&url, &["--atomic", "main", "main:side"]);

@@ -140,3 +140,18 @@ fn hidden_refs_are_neither_shown_nor_moved() {
     }
     server.sound();
 }
+
+#[test]
+fn a_branch_that_somebody_works_on_stays() {
+    let server = Server::with(&[]);
+    server.git.run(server.root.path(), &["init", "-q", "-b", "main", "tree"]).succeeds();
+    let tree = server.root.path().join("tree");
+    let work = work(&server);
+    let url = server.url_of("ada", "tree");
+    work.push(&url, &["main"]).fails().says("branch is currently checked out");
+    work.push(&url, &["main:other"]).succeeds();
+    assert!(tree.join(".git/logs/refs/heads/other").exists(), "there are reflogs with a tree");
+    server.git.run(&tree, &["config", "receive.denyCurrentBranch", "ignore"]).succeeds();
+    work.push(&url, &["main"]).succeeds();
+    server.git.run(&tree, &["fsck"]).succeeds();
+}
