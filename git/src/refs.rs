@@ -66,6 +66,15 @@ pub fn valid_name(name: &str) -> bool {
     short != "HEAD" && !looks_like_id
 }
 
+/// Whether a ref of this name may be deleted: what came in another way than by a push may have a name
+/// that [`valid_name`] does not allow.
+pub fn deletable_name(name: &str) -> bool {
+    name.starts_with("refs/")
+        && name.len() <= 1024
+        && !name.contains('\u{fffd}')
+        && gix_validate::reference::name(name.into()).is_ok()
+}
+
 /// Whether the rules hide a ref. A rule is a prefix that ends where a component of the name does;
 /// with `!` in front it shows what an earlier rule hides, since the last one that fits decides. A
 /// `^` may follow, which makes a difference to git only where there are namespaces.
@@ -306,6 +315,10 @@ mod tests {
             &id,
         ] {
             assert!(!valid_name(bad), "{bad}");
+        }
+        assert!(deletable_name("refs/stash") && deletable_name(&id));
+        for bad in ["HEAD", "refs/heads/../../x", "refs/heads/a.lock", "refs/"] {
+            assert!(!deletable_name(bad), "{bad}");
         }
     }
 

@@ -90,10 +90,9 @@ impl Hooks {
     }
 
     /// The standard input of a hook that sees all commands at once.
-    pub fn lines(commands: &[Command], rejected: &[Option<&'static str>]) -> String {
-        let accepted = commands.iter().zip(rejected).filter(|(_, rejected)| rejected.is_none());
-        let lines = accepted
-            .map(|(command, _)| format!("{} {} {}\n", command.old, command.new, command.name));
+    pub fn lines<'a>(commands: impl Iterator<Item = &'a Command>) -> String {
+        let lines =
+            commands.map(|command| format!("{} {} {}\n", command.old, command.new, command.name));
         lines.collect::<Vec<_>>().concat()
     }
 

@@ -26,6 +26,9 @@ pub async fn store(
     mut push: CheckedPush,
     mut messages: Messages,
 ) -> Result<Vec<CommandOutcome>, Refusal> {
+    for warning in &bare.settings.warnings {
+        messages.say(warning).await;
+    }
     for (command, rejected) in push.commands.iter().zip(&mut push.rejected) {
         if !command.deletes() && bare.settings.checked_out.as_ref() == Some(&command.name) {
             rejected.get_or_insert(CHECKED_OUT);
@@ -56,7 +59,9 @@ pub async fn store(
     }
 
     if bare.run_hooks {
-        let lines = Hooks::lines(&push.commands, &rejected);
+        let open = push.commands.iter().zip(&rejected);
+        let open = open.filter(|(_, rejected)| rejected.is_none());
+        let lines = Hooks::lines(open.map(|(command, _)| command));
         let tool = Tool { quarantine: push.pack.as_ref().map(QuarantinedPack::objects_dir), lines };
         if !hooks.run("pre-receive", &[], tool, &mut messages).await? {
             decline(&mut rejected, PRE_RECEIVE_DECLINED);
@@ -114,14 +119,13 @@ async fn after(
     decisions: &[Decision],
     messages: &mut Messages,
 ) {
-    let rejected: Vec<_> = decisions.iter().map(|decision| decision.rejection()).collect();
-    let lines = Hooks::lines(commands, &rejected);
-    let names: Vec<String> = commands
-        .iter()
-        .zip(&rejected)
-        .filter(|(_, rejected)| rejected.is_none())
-        .map(|(command, _)| command.name.clone())
-        .collect();
+    let changed = |(_, decision): &(&Command, &Decision)| {
+        matches!(decision, Decision::Write | Decision::Delete)
+    };
+    let changed: Vec<&Command> =
+        commands.iter().zip(decisions).filter(changed).map(|(command, _)| command).collect();
+    let lines = Hooks::lines(changed.iter().copied());
+    let names: Vec<String> = changed.iter().map(|command| command.name.clone()).collect();
     if names.is_empty() {
         return;
     }

@@ -58,6 +58,8 @@ pub struct Settings {
     pub push: Policy,
     /// Rules and limits of a fetch.
     pub fetch: FetchPolicy,
+    /// What is odd about the configuration itself, for the person who pushes.
+    pub warnings: Vec<String>,
     /// A branch whose files somebody works on, so that it must not move under them.
     pub checked_out: Option<String>,
     pub reflogs: Reflogs,
@@ -84,8 +86,9 @@ impl Settings {
             Some("sha256") => gix_hash::Kind::Sha256,
             Some(other) => return Err(wrong(format!("the object format {other} is not known"))),
         };
+        let mut warnings = Vec::new();
         let fsck = match direction {
-            Direction::Push => config.fsck(folder, hash).map_err(wrong)?,
+            Direction::Push => config.fsck(folder, hash, &mut warnings).map_err(wrong)?,
             Direction::Fetch => Fsck::Off,
         };
         let mut push = config.push(path, fsck);
@@ -110,6 +113,7 @@ impl Settings {
             takes_pushes: config.flag("http.receivepack"),
             push,
             checked_out,
+            warnings,
             fetch: config.fetch(),
             reflogs: match config.text("core.logAllRefUpdates").as_deref() {
                 Some("always") => Reflogs::All,
@@ -240,7 +244,12 @@ impl Config {
         filters
     }
 
-    fn fsck(&self, folder: &Path, hash: gix_hash::Kind) -> Result<Fsck, String> {
+    fn fsck(
+        &self,
+        folder: &Path,
+        hash: gix_hash::Kind,
+        warnings: &mut Vec<String>,
+    ) -> Result<Fsck, String> {
         let asked = self.flag("receive.fsckObjects").or(self.flag("transfer.fsckObjects"));
         if asked != Some(true) {
             return Ok(Fsck::Off);
@@ -261,9 +270,12 @@ impl Config {
                     .ok_or_else(|| format!("unknown fsck message type: '{value}'"))?;
                 match levels.set(&key, level) {
                     Ok(()) => {}
-                    Err(error @ LevelError::Unknown(_)) => tracing::warn!("{error}"),
-                    Err(LevelError::Fatal(name)) => {
-                        return Err(format!("Cannot demote {name} to {value}"));
+                    Err(LevelError::Unknown(_)) => {
+                        warnings.push(format!("warning: skipping unknown msg id '{key}'"));
+                    }
+                    Err(LevelError::Fatal(_)) => {
+                        let key = key.to_ascii_lowercase();
+                        return Err(format!("Cannot demote {key} to {value}"));
                     }
                 }
             }

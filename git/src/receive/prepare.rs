@@ -49,7 +49,8 @@ pub(super) async fn prepare<R: Repository>(
         .commands
         .iter()
         .map(|command| {
-            if !refs::valid_name(&command.name) {
+            let named = if command.deletes() { refs::deletable_name } else { refs::valid_name };
+            if !named(&command.name) {
                 Some(reason::FUNNY_NAME)
             } else if refs::hidden(&command.name, &policy.hidden_refs) {
                 Some(reason::HIDDEN)

@@ -97,6 +97,20 @@ fn update_decides_about_each_ref() {
 }
 
 #[test]
+fn what_was_not_there_is_not_told_to_the_hooks_that_come_after() {
+    let (server, work, url) = with_hooks();
+    for name in ["pre-receive", "post-receive"] {
+        hook(&server, name, &format!("cat > {name}.txt"));
+    }
+    work.push(&url, &["main", ":none"]).succeeds().says("deleting a non-existent ref");
+    let lines = |name: &str| {
+        fs::read_to_string(server.folder().join(format!("{name}.txt"))).unwrap().lines().count()
+    };
+    assert_eq!((lines("pre-receive"), lines("post-receive")), (2, 1));
+    server.sound();
+}
+
+#[test]
 fn push_options_reach_the_hooks() {
     let (server, work, url) = with_hooks();
     server.set(&[("receive.advertisePushOptions", "true")]);

@@ -136,6 +136,17 @@ fn reflogs_are_written_where_git_would() {
 }
 
 #[test]
+fn refs_of_odd_names_can_be_deleted_but_not_made() {
+    let server = Server::with(&[]);
+    let work = work(&server);
+    work.push(&server.url(), &["main"]).succeeds();
+    server.ask(&["update-ref", "refs/stash", "refs/heads/main"]);
+    work.push(&server.url(), &["main:refs/other"]).fails().says("funny refname");
+    work.push(&server.url(), &[":refs/stash"]).succeeds();
+    assert_eq!(server.ask(&["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+}
+
+#[test]
 fn symbolic_refs_lead_to_what_they_name() {
     let server = Server::with(&[]);
     let work = work(&server);
