@@ -271,7 +271,10 @@ impl Config {
                 match levels.set(&key, level) {
                     Ok(()) => {}
                     Err(LevelError::Unknown(_)) => {
-                        warnings.push(format!("warning: skipping unknown msg id '{key}'"));
+                        warnings.push(format!(
+                            "warning: skipping unknown msg id '{}'",
+                            key.to_ascii_lowercase()
+                        ));
                     }
                     Err(LevelError::Fatal(_)) => {
                         let key = key.to_ascii_lowercase();

@@ -67,7 +67,7 @@ fn levels() {
         .succeeds()
         .says("warning: object")
         .says("missingEmail")
-        .says("skipping unknown msg id 'noSuchThing'");
+        .says("skipping unknown msg id 'nosuchthing'");
     work.push(&server.url(), &[":bogus"]).succeeds();
     server.ask(&["config", "receive.fsck.missingEmail", "ignore"]);
     // The object is there already, so it takes another to be checked again.
