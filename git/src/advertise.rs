@@ -119,6 +119,7 @@ mod tests {
             atomic: false,
             push_options: false,
             certificates: Some(nonces),
+            ..Offered::default()
         };
         let id = ObjectId::null(offered.hash);
         let body = receive_pack(&offered, &[], &[id], &[], false, "s");

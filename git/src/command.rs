@@ -19,6 +19,8 @@
 //! accepted: a space before the capabilities or none, a newline after a line or none.
 //! ([gitprotocol-pack](https://git-scm.com/docs/gitprotocol-pack#_reference_update_request_and_packfile_transfer))
 
+use std::time::Duration;
+
 use gix_hash::ObjectId;
 
 use crate::{
@@ -58,11 +60,28 @@ pub struct Offered {
     pub push_options: bool,
     /// Signed pushes, whose nonces these are.
     pub certificates: Option<Nonces>,
+    /// Nobody knows what was offered, and nothing will come of the push: whatever makes sense is read,
+    /// so that its refs can be named in the refusal.
+    pub(crate) anything: bool,
+}
+
+impl Offered {
+    /// For a push that is refused without a look at its repository.
+    pub(crate) fn anything() -> Self {
+        let certificates = Some(Nonces::new("", "", Duration::ZERO));
+        Self { certificates, anything: true, ..Self::default() }
+    }
 }
 
 impl Default for Offered {
     fn default() -> Self {
-        Self { hash: gix_hash::Kind::Sha1, atomic: true, push_options: true, certificates: None }
+        Self {
+            hash: gix_hash::Kind::Sha1,
+            atomic: true,
+            push_options: true,
+            certificates: None,
+            anything: false,
+        }
     }
 }
 
@@ -326,6 +345,11 @@ impl Parser {
             wished.push_options &= self.offered.push_options;
             let client = wished.object_format.clone().unwrap_or_else(|| "sha1".to_owned());
             self.request.capabilities = wished;
+            if self.offered.anything
+                && let Ok(kind) = client.parse()
+            {
+                self.offered.hash = kind;
+            }
             let server = self.offered.hash;
             if client != server.to_string() {
                 return Err(Error::ObjectFormat { client, server });

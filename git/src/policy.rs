@@ -51,6 +51,7 @@ impl Policy {
             atomic: self.atomic,
             push_options: self.push_options,
             certificates: self.certificates.clone(),
+            ..command::Offered::default()
         }
     }
 }

@@ -148,10 +148,11 @@ impl Update<'_> {
 
     /// Takes refs out of `packed-refs`; everything else in it stays as it is.
     fn unpack(&self, names: &BTreeSet<String>) -> io::Result<()> {
+        // Locked before it is read: a ref that is being packed right now must not come back.
+        let mut lock = Lock::acquire(self.folder, "packed-refs", PACKED_PATIENCE)?;
         if !refs::packed(self.folder)?.keys().any(|name| names.contains(name)) {
             return Ok(());
         }
-        let mut lock = Lock::acquire(self.folder, "packed-refs", PACKED_PATIENCE)?;
         let old = fs::read(self.folder.join("packed-refs"))?;
         let mut new = Vec::with_capacity(old.len());
         let mut skipped = false;

@@ -146,6 +146,23 @@ fn a_signed_push_has_its_commands_in_the_certificate() {
 }
 
 #[test]
+fn a_push_that_is_refused_anyway_is_read_whatever_it_is() {
+    let id = "a".repeat(64);
+    let zero = "0".repeat(64);
+    let command = format!("{zero} {id} refs/heads/a");
+    let with = |first: &[&str]| {
+        let mut parser = Parser::new(Limits::default(), Offered::anything());
+        parser.feed(&lines(&[first, &[""]].concat())).unwrap();
+        parser.into_request().unwrap().commands.len()
+    };
+    let plain = format!("{command}\0report-status object-format=sha256");
+    assert_eq!(with(&[&plain]), 1);
+    let signed =
+        ["push-cert\0object-format=sha256", "certificate version 0.1\n", "pusher a\n", "\n"];
+    assert_eq!(with(&[&signed[..], &[&format!("{command}\n"), "push-cert-end\n"]].concat()), 1);
+}
+
+#[test]
 fn every_limit_holds() {
     let limits = Limits { commands: 1, shallow: 1, options: 1, option_bytes: 4, bytes: 400 };
     let first = format!("{ZERO} {A} refs/heads/a\0push-options");

@@ -167,8 +167,7 @@ pub(crate) async fn refuse(
     refusal: &Refusal,
     ceiling: u64,
 ) -> Option<Response<ResponseBody>> {
-    // It is not known what was offered, so only what all understand the same is read.
-    let read = read_commands(&mut body, command::Limits::default(), Offered::default()).await;
+    let read = read_commands(&mut body, command::Limits::default(), Offered::anything()).await;
     let (request, _) = read.ok()?;
     if request.commands.is_empty() {
         return None;

@@ -102,7 +102,7 @@ fn what_was_not_there_is_not_told_to_the_hooks_that_come_after() {
     for name in ["pre-receive", "post-receive"] {
         hook(&server, name, &format!("cat > {name}.txt"));
     }
-    work.push(&url, &["main", ":none"]).succeeds().says("deleting a non-existent ref");
+    work.push(&url, &["main", ":refs/heads/none"]).succeeds().says("deleting a non-existent ref");
     let lines = |name: &str| {
         fs::read_to_string(server.folder().join(format!("{name}.txt"))).unwrap().lines().count()
     };

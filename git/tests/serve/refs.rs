@@ -2,11 +2,20 @@
 
 use std::{fs, thread};
 
-use crate::support::{Server, clone, work};
+use crate::{
+    git::{Git, each},
+    support::{Server, clone, work},
+};
 
 #[test]
 fn what_is_pushed_is_what_git_keeps() {
-    let server = Server::with(&[]);
+    each(|git| there_and_back(git.clone()));
+}
+
+fn there_and_back(git: Git) {
+    let server = Server::for_git(git, &[]);
+    server.create("repo.git", &[]);
+    server.set(&[("http.receivepack", "true")]);
     let work = work(&server);
     work.git(&["tag", "-a", "-m", "one", "v1"]).succeeds();
     work.push(&server.url(), &["main", "main:feature/one", "v1"]).succeeds();

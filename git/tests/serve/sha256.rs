@@ -1,13 +1,17 @@
 //! Repositories whose objects are named by SHA-256.
 
 use crate::{
-    git::Clone,
+    git::{Clone, Git, each, versions},
     support::{Server, clone, work},
 };
 
 /// A server and a working copy of that kind.
 fn server() -> (Server, Clone) {
-    let server = Server::start(&[]);
+    server_for(versions().pop().unwrap())
+}
+
+fn server_for(git: Git) -> (Server, Clone) {
+    let server = Server::for_git(git, &[]);
     server.create("repo.git", &["--object-format=sha256"]);
     server.set(&[("http.receivepack", "true")]);
     let clone = Clone { git: server.git.clone(), folder: tempfile::tempdir().unwrap() };
@@ -18,7 +22,11 @@ fn server() -> (Server, Clone) {
 
 #[test]
 fn pushed_and_cloned_back() {
-    let (server, work) = server();
+    each(|git| there_and_back(git.clone()));
+}
+
+fn there_and_back(git: Git) {
+    let (server, work) = server_for(git);
     work.git(&["tag", "-a", "-m", "one", "v1"]).succeeds();
     work.push(&server.url(), &["main", "v1"]).succeeds();
     assert_eq!(server.id("main").len(), 64);

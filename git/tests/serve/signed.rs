@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use crate::{
-    git::Clone,
+    git::{Clone, Git, each, versions},
     support::{Server, hook, work},
 };
 
@@ -24,7 +24,11 @@ fn signer(server: &Server) -> (Clone, String) {
 }
 
 fn server() -> Server {
-    let server = Server::start(&["--run-hooks"]);
+    server_for(versions().pop().unwrap())
+}
+
+fn server_for(git: Git) -> Server {
+    let server = Server::for_git(git, &["--run-hooks"]);
     server.create("repo.git", &[]);
     server.set(&[
         ("http.receivepack", "true"),
@@ -41,7 +45,11 @@ fn server() -> Server {
 
 #[test]
 fn the_certificate_is_kept_and_its_signer_told() {
-    let server = server();
+    each(|git| kept_and_told(git.clone()));
+}
+
+fn kept_and_told(git: Git) {
+    let server = server_for(git);
     let (clone, public) = signer(&server);
     let push = |arguments: &[&str]| {
         clone.push(&server.url(), &[&["--signed=true", "-o", "x y"], arguments].concat())

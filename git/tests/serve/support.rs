@@ -31,7 +31,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(arguments: &[&str]) -> Self {
-        let git = versions().pop().unwrap();
+        Self::for_git(versions().pop().unwrap(), arguments)
+    }
+
+    /// A server that is to be used with this git.
+    pub fn for_git(git: Git, arguments: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut process = Command::new(program())
             .args(["--listen", "127.0.0.1:0", "--root"])
