@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! http       route, credentials → Remote::open
-//! command    the commands, read to their flush
+//! command    the commands, read to their flush, or a certificate with them
 //! receive    rules that need no objects → Repository::announced
 //! firewall   the pack is measured while it streams in …
 //! index        … and becomes an indexed pack in a quarantine; meanwhile

@@ -202,23 +202,17 @@ impl<'a, const N: usize> Closure<'a, N> {
         levels: &Levels,
         store: &gix_odb::Handle,
     ) -> Result<(), String> {
-        let limit = match special {
-            Special::Modules => MAX_GITMODULES,
-            Special::Attributes => fsck::MAX_ATTRIBUTES,
-        };
         // What is missing is told as such.
         let Ok(header) = store.header(id) else { return Ok(()) };
         let mut buffer = Vec::new();
-        let small = header.size() <= limit;
+        let small = header.size() <= fsck::MAX_FILE;
         let blob = if small { store.try_find(&id, &mut buffer).ok().flatten() } else { None };
         let mut warn = |line| self.warn(line);
         let mut report = Report::new(levels, &id, &mut warn);
-        match (special, blob) {
-            (Special::Modules, Some(blob)) => fsck::modules(blob.data, &mut report),
-            (Special::Modules, None) => Ok(()),
-            (Special::Attributes, blob) => {
-                fsck::attributes(blob.map(|blob| blob.data), &mut report)
-            }
+        let content = blob.map(|blob| blob.data);
+        match special {
+            Special::Modules => fsck::modules(content, &mut report),
+            Special::Attributes => fsck::attributes(content, &mut report),
         }
     }
 

@@ -139,6 +139,44 @@ fn a_configuration_that_cannot_be_followed_is_said() {
 }
 
 #[test]
+fn what_a_killed_server_leaves_is_removed_by_the_next() {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+        time::Duration,
+    };
+    let server = Server::with(&[]);
+    // The beginning of a push, and then nothing.
+    let command = format!("{} {} refs/heads/main\0report-status", "0".repeat(40), "1".repeat(40));
+    let body = format!("{:04x}{command}0000PACK\0\0\0\x02\0\0\0\x01", command.len() + 4);
+    let mut half = TcpStream::connect(&server.address).unwrap();
+    let request = format!(
+        "POST /repo.git/git-receive-pack HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\
+         Content-Type: application/x-git-receive-pack-request\r\n\r\n{body}"
+    );
+    half.write_all(request.as_bytes()).unwrap();
+    let waits = |wanted: usize| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            server.quarantines() == wanted
+        })
+    };
+    assert!(waits(1));
+    // A client that goes away takes its quarantine with it.
+    drop(half);
+    assert!(waits(0));
+
+    let mut half = TcpStream::connect(&server.address).unwrap();
+    half.write_all(request.as_bytes()).unwrap();
+    assert!(waits(1));
+    let server = server.killed_and_started_again();
+    assert_eq!(half.read(&mut [0; 10]).unwrap_or(0), 0);
+    assert_eq!(server.quarantines(), 1);
+    work(&server).push(&server.url(), &["main"]).succeeds();
+    server.sound();
+}
+
+#[test]
 fn the_end_is_said_in_time() {
     let server = Server::start(&[]);
     let stopped = Command::new("kill").args(["-INT", &server.id_of_process()]).status().unwrap();

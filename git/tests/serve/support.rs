@@ -36,7 +36,10 @@ impl Server {
 
     /// A server that is to be used with this git.
     pub fn for_git(git: Git, arguments: &[&str]) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        Self::over(tempfile::tempdir().unwrap(), git, arguments)
+    }
+
+    fn over(root: tempfile::TempDir, git: Git, arguments: &[&str]) -> Self {
         let mut process = Command::new(program())
             .args(["--listen", "127.0.0.1:0", "--root"])
             .arg(root.path())
@@ -174,5 +177,20 @@ impl Server {
     pub fn sound_but_odd(&self) {
         let left = leftovers(&self.folder());
         assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+impl Server {
+    /// Kills the process, as a crash would, and starts another one over the same folder.
+    pub fn killed_and_started_again(mut self) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let root = std::mem::replace(&mut self.root, tempfile::tempdir().unwrap());
+        Self::over(root, self.git.clone(), &[])
+    }
+
+    /// Folders in which a push waits until it is known to be good.
+    pub fn quarantines(&self) -> usize {
+        leftovers(&self.folder().join("objects")).len()
     }
 }

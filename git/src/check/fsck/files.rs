@@ -6,11 +6,14 @@ use crate::check::{Oddity, gitmodules};
 /// Git stops reading a longer line of attributes.
 const MAX_LINE: usize = 2048;
 
-/// Git does not read more attributes.
-pub(crate) const MAX_ATTRIBUTES: u64 = 100 << 20;
+/// Git does not read more attributes, and more submodules than fit there nobody has.
+pub(crate) const MAX_FILE: u64 = 100 << 20;
 
-/// Checks the content of a `.gitmodules`.
-pub(crate) fn modules(data: &[u8], report: &mut Report<'_>) -> Result<(), Refused> {
+/// Checks the content of a `.gitmodules`; `None` is one that is larger than [`MAX_FILE`].
+pub(crate) fn modules(data: Option<&[u8]>, report: &mut Report<'_>) -> Result<(), Refused> {
+    let Some(data) = data else {
+        return report.say(Message::GitmodulesLarge, ".gitmodules too large to parse");
+    };
     let mut refused = Ok(());
     gitmodules::read(data, |oddity, value| {
         let (message, what) = match oddity {
@@ -45,7 +48,7 @@ fn say(
     }
 }
 
-/// Checks a `.gitattributes`; `None` is one that is larger than [`MAX_ATTRIBUTES`].
+/// Checks a `.gitattributes`; `None` is one that is larger than [`MAX_FILE`].
 pub(crate) fn attributes(data: Option<&[u8]>, report: &mut Report<'_>) -> Result<(), Refused> {
     let Some(data) = data else {
         return report.say(Message::GitattributesLarge, "gitattributes too large to parse");
@@ -72,12 +75,13 @@ mod tests {
 
     #[test]
     fn modules_and_attributes() {
-        let read = |text: &str| check(|report| modules(text.as_bytes(), report));
+        let read = |text: &str| check(|report| modules(Some(text.as_bytes()), report));
         assert_eq!(read("[submodule \"a\"]\n\tpath = a\n\turl = ../a\n\tupdate = none\n"), "");
         assert!(read("[submodule \"../a\"]\n").contains("gitmodulesName"));
         assert!(read("url = -u./x\n").contains("gitmodulesUrl"));
         assert!(read("path = -x\n").contains("gitmodulesPath"));
         assert!(read("update = !rm\n").contains("gitmodulesUpdate"));
+        assert!(check(|report| modules(None, report)).contains("gitmodulesLarge"));
         assert_eq!(check(|report| attributes(Some(b"* text\n"), report)), "");
         let long = vec![b'x'; MAX_LINE];
         assert!(check(|report| attributes(Some(&long), report)).contains("LineLength"));

@@ -73,8 +73,11 @@ messages! {
     BadTreeSha1 "badTreeSha1" Error,
     BadType "badType" Error,
     DuplicateEntries "duplicateEntries" Error,
+    GitattributesBlob "gitattributesBlob" Error,
     GitattributesLarge "gitattributesLarge" Error,
     GitattributesLineLength "gitattributesLineLength" Error,
+    GitmodulesBlob "gitmodulesBlob" Error,
+    GitmodulesLarge "gitmodulesLarge" Error,
     GitmodulesName "gitmodulesName" Error,
     GitmodulesPath "gitmodulesPath" Error,
     GitmodulesSymlink "gitmodulesSymlink" Error,
@@ -113,6 +116,33 @@ messages! {
     MissingTaggerEntry "missingTaggerEntry" Info,
 }
 
+/// Messages of git that are never given here: what is missing is told as missing, refs are checked
+/// before they are written, and the rest is of newer versions. A level for one changes nothing.
+const NEVER_GIVEN: &[&str] = &[
+    "badGpgsig",
+    "badHeadTarget",
+    "badHeaderContinuation",
+    "badPackedRefEntry",
+    "badPackedRefHeader",
+    "badReferentName",
+    "badRefContent",
+    "badRefFiletype",
+    "badRefName",
+    "badRefOid",
+    "badReftableTableName",
+    "emptyPackedRefsFile",
+    "gitattributesMissing",
+    "gitmodulesMissing",
+    "gitmodulesParse",
+    "packedRefEntryNotTerminated",
+    "packedRefUnsorted",
+    "refMissingNewline",
+    "symlinkRef",
+    "symrefTargetIsNotARef",
+    "trailingRefContent",
+    "unknownType",
+];
+
 /// How severe each message is, and the objects about which there are none.
 #[derive(Debug, Clone)]
 pub struct Levels {
@@ -148,6 +178,9 @@ impl Levels {
     pub fn set(&mut self, message: &str, level: Level) -> Result<(), LevelError> {
         let wanted = message.replace('_', "");
         let at = ALL.iter().position(|(_, name, _)| name.eq_ignore_ascii_case(&wanted));
+        if NEVER_GIVEN.iter().any(|name| name.eq_ignore_ascii_case(&wanted)) {
+            return Ok(());
+        }
         let Some((at, (_, name, severity))) = at.and_then(|at| Some((at, ALL.get(at)?))) else {
             return Err(LevelError::Unknown(message.to_owned()));
         };
@@ -190,6 +223,7 @@ mod tests {
         levels.set("BAD_TAG_NAME", Level::Ignore).unwrap();
         assert_eq!(levels.of(Message::MissingEmail, &id), Level::Warn);
         assert_eq!(levels.of(Message::BadTagName, &id), Level::Ignore);
+        levels.set("gitmodulesparse", Level::Error).unwrap();
         levels.skip(id);
         assert_eq!(levels.of(Message::HasDot, &id), Level::Ignore);
     }

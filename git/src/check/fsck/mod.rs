@@ -12,7 +12,7 @@ mod message;
 mod text;
 mod tree;
 
-pub(crate) use files::{MAX_ATTRIBUTES, attributes, modules};
+pub(crate) use files::{MAX_FILE, attributes, modules};
 pub(crate) use message::Message;
 pub use message::{Level, LevelError, Levels};
 pub(crate) use tree::{Special, special};

@@ -102,6 +102,10 @@ pub(super) fn check(
         let known = matches!(entry.bits, 0o100_644 | 0o100_755 | 0o120_000 | 0o040_000 | 0o160_000);
         note(Message::BadFilemode, !known);
         note(Message::LargePathname, name.len() > MAX_NAME);
+        if entry.is_tree() {
+            note(Message::GitmodulesBlob, special(name) == Some(Special::Modules));
+            note(Message::GitattributesBlob, special(name) == Some(Special::Attributes));
+        }
         if entry.is_link() {
             let lower = name.to_ascii_lowercase();
             note(Message::GitmodulesSymlink, named(name) == Some(Named::Modules));
@@ -138,6 +142,8 @@ fn text(message: Message) -> &'static str {
         Message::DuplicateEntries => "contains duplicate file entries",
         Message::TreeNotSorted => "not properly sorted",
         Message::LargePathname => "contains excessively large pathname",
+        Message::GitmodulesBlob => "non-blob found at .gitmodules",
+        Message::GitattributesBlob => "non-blob found at .gitattributes",
         Message::GitmodulesSymlink => ".gitmodules is a symbolic link",
         Message::GitattributesSymlink => ".gitattributes is a symlink",
         Message::GitignoreSymlink => ".gitignore is a symlink",
@@ -183,6 +189,8 @@ mod tests {
             ("0100644", "a", "zeroPaddedFilemode"),
             ("100600", "a", "badFilemode"),
             ("120000", ".gitmodules", "gitmodulesSymlink"),
+            ("40000", ".gitmodules", "gitmodulesBlob"),
+            ("40000", ".gitattributes", "gitattributesBlob"),
             ("120000", ".gitignore", "gitignoreSymlink"),
             ("10064x", "a", "badTree"),
             ("100644", &"x".repeat(4097), "largePathname"),
