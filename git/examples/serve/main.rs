@@ -16,6 +16,17 @@
 //! One such server at a time may serve a folder, since it removes at its start what a killed one has
 //! left. This is an example and a test bed; the server that decides about access is sluice.
 //!
+//! Most of git's own tests of pushes and fetches pass with this server in the place of Apache, or with
+//! `url.<server>.insteadOf` for the paths in them. What differs from `git http-backend` is meant to:
+//!
+//! - A new ref may not be called `refs/heads/HEAD`, look like an object id, or have a component of more
+//!   than 255 bytes.
+//! - In version 2 of the protocol, objects that no visible ref leads to are not for everybody: see
+//!   [`settings`].
+//! - A push of all refs or none says which ref was not possible, and why.
+//! - A pack is never unpacked, and one that is sent reuses the deltas that are there: none is made.
+//! - There are no dumb clients, namespaces, packfile URIs, `proc-receive` and `updateInstead`.
+//!
 //! ```text
 //! main         arguments, connections
 //! remote       from a request to a repository
@@ -134,6 +145,8 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
             },
             _ = &mut stop => break,
         };
+        // Small answers should not wait for more.
+        let _ = socket.set_nodelay(true);
         let service = service.clone();
         connections.spawn(async move {
             let handler = service_fn(|request| {

@@ -195,6 +195,47 @@ fn objects_of_alternates_are_offered_and_used() {
     assert_eq!(copy.ask(&["rev-parse", "HEAD"]), work.ask(&["rev-parse", "HEAD"]));
 }
 
+/// Whoever takes part in git's protocol of locks loses nothing, and nothing comes back.
+#[test]
+fn git_packs_refs_while_others_push() {
+    const PUSHERS: usize = 3;
+    const ROUNDS: usize = 6;
+    let server = Server::with(&[]);
+    let work = work(&server);
+    work.push(&server.url(), &["main"]).succeeds();
+    let rounds = |number: usize| {
+        let (run, copy) = clone(&server, &server.url(), &[]);
+        run.succeeds();
+        let (kept, lost) = (format!("main:k{number}/kept"), format!("main:l{number}"));
+        let until_it_works = |arguments: &[&str]| {
+            // A lock may be held by the other for longer than anybody waits.
+            let pushed = (0..20).any(|_| copy.push(&server.url(), arguments).ok);
+            assert!(pushed, "{arguments:?}");
+        };
+        for round in 0..ROUNDS {
+            copy.commit(&format!("file-{number}-{round}"));
+            until_it_works(&[&kept, &lost]);
+            until_it_works(&[&format!(":refs/heads/l{number}")]);
+        }
+        copy.ask(&["rev-parse", "HEAD"])
+    };
+    let rounds = &rounds;
+    let tips: Vec<String> = thread::scope(|scope| {
+        let pushers: Vec<_> =
+            (0..PUSHERS).map(|number| scope.spawn(move || rounds(number))).collect();
+        while !pushers.iter().all(thread::ScopedJoinHandle::is_finished) {
+            server.git.run(&server.folder(), &["pack-refs", "--all", "--prune"]);
+        }
+        pushers.into_iter().map(|pusher| pusher.join().unwrap()).collect()
+    });
+    let names = server.ask(&["for-each-ref", "--format=%(refname:short)"]);
+    assert_eq!(names, "k0/kept\nk1/kept\nk2/kept\nmain");
+    for (number, tip) in tips.iter().enumerate() {
+        assert_eq!(*tip, server.id(&format!("k{number}/kept")));
+    }
+    server.sound();
+}
+
 #[test]
 fn git_collects_garbage_in_between() {
     let server = Server::with(&[]);
