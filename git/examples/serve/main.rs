@@ -44,11 +44,14 @@ use std::{convert::Infallible, net::SocketAddr, path::PathBuf, process::ExitCode
 
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use sluice_git::{Service, ServiceConfig};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::task::TaskTracker;
 
 mod hooks;
@@ -132,7 +135,8 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
     let listener = TcpListener::bind(arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);
     let connections = TaskTracker::new();
-    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
     loop {
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -143,7 +147,8 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
                     continue;
                 }
             },
-            _ = &mut stop => break,
+            _ = interrupted.recv() => break,
+            _ = terminated.recv() => break,
         };
         // Small answers should not wait for more.
         let _ = socket.set_nodelay(true);
@@ -154,7 +159,10 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
                 PEER.scope(peer, async move { Ok::<_, Infallible>(service.handle(request).await) })
             });
             // Both HTTP/1 and HTTP/2 without TLS, by what the client begins with.
-            let builder = auto::Builder::new(TokioExecutor::new());
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            // With a clock, a client that does not finish its headers is given up.
+            builder.http1().timer(TokioTimer::new());
+            builder.http2().timer(TokioTimer::new());
             if let Err(error) = builder.serve_connection(TokioIo::new(socket), handler).await {
                 tracing::debug!(%error, "a connection broke");
             }

@@ -183,6 +183,49 @@ fn every_limit_holds() {
 }
 
 #[test]
+fn damaged_certificates_never_break_the_parser() {
+    let good = lines(&[
+        "push-cert\0 report-status push-options",
+        "certificate version 0.1\n",
+        "pusher A <a@b> 1 +0000\n",
+        "nonce 1-a\n",
+        "push-option x\n",
+        "\n",
+        &format!("{ZERO} {B} refs/heads/main\n"),
+        "-----BEGIN PGP SIGNATURE-----\n",
+        "push-cert-end\n",
+        "",
+        "x",
+        "",
+    ]);
+    let nonces = Nonces::new("s", "r", std::time::Duration::ZERO);
+    let offered = Offered { certificates: Some(nonces), ..Offered::default() };
+    let read = |input: &[u8]| {
+        let mut parser = Parser::new(Limits::default(), offered.clone());
+        if let Ok((used, _)) = parser.feed(input) {
+            assert!(used <= input.len());
+        }
+        parser.into_request()
+    };
+    assert_eq!(read(&good).unwrap().commands.len(), 1);
+    for at in 0..good.len() {
+        for byte in [0, b'0', b'f', b' ', b'\n', b'-', 0xff] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            if let Ok(request) = read(&bad) {
+                // Whatever was changed, what is signed is what is done.
+                let payload = request.certificate.map(|it| it.payload().to_vec());
+                let payload = String::from_utf8_lossy(&payload.unwrap_or_default()).into_owned();
+                assert!(request.commands.iter().all(|it| payload.contains(&it.name)));
+            }
+        }
+        let _ = read(&good[..at]);
+    }
+    let limits = Limits { bytes: 120, ..Limits::default() };
+    assert_eq!(Parser::new(limits, offered).feed(&good), Err(Error::TooLong(120)));
+}
+
+#[test]
 fn damaged_sections_never_break_the_parser() {
     let good = lines(&[
         &format!("shallow {A}"),

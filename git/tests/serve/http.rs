@@ -178,8 +178,10 @@ fn what_a_killed_server_leaves_is_removed_by_the_next() {
 
 #[test]
 fn the_end_is_said_in_time() {
-    let server = Server::start(&[]);
-    let stopped = Command::new("kill").args(["-INT", &server.id_of_process()]).status().unwrap();
-    assert!(stopped.success());
-    assert!(server.ended());
+    for signal in ["-INT", "-TERM"] {
+        let server = Server::start(&[]);
+        let id = server.id_of_process();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert!(server.ended(), "{signal}");
+    }
 }
