@@ -4,11 +4,13 @@
 //! 2. The refs are read, and the rules of [`sluice_git::refs::plan`] decide: compare and swap, names
 //!    that are in each other's way, all or nothing. Under the locks nobody else changes these refs,
 //!    and whoever creates `a` meets our lock for `a/b` in the file system.
-//! 3. Deletions: out of `packed-refs`, in one rewrite, and then the file.
-//! 4. Updates: each lock is renamed to its ref.
+//! 3. The new values are written into the locks, and then what is deleted goes out of `packed-refs`, in
+//!    one rewrite.
+//! 4. Deletions: the files are removed.
+//! 5. Updates: each lock is renamed to its ref.
 //!
-//! A push of all refs or none stops before step 3 if anything is not possible. What can go wrong
-//! later is the disk.
+//! A push of all refs or none ends without a change if anything is not possible up to step 3. What can
+//! go wrong later is a disk that fails between two renames.
 
 use std::{collections::BTreeSet, fs, io, path::Path, time::Duration};
 
@@ -67,14 +69,21 @@ impl Update<'_> {
         }
         let current = refs::all(self.folder, self.hash)?;
         let mut decisions = plan(&current, &meant, &rejected, atomic);
+        self.prepare(&meant, &mut decisions, &mut locks, atomic);
+        if atomic && decisions.iter().any(|decision| decision.rejection().is_some()) {
+            for decision in &mut decisions {
+                if decision.rejection().is_none() {
+                    *decision = Decision::Reject(reason::ATOMIC);
+                }
+            }
+            return Ok(decisions);
+        }
         self.delete(&meant, &mut decisions, &mut locks);
         for ((command, decision), lock) in meant.iter().zip(&mut decisions).zip(locks) {
-            if *decision != Decision::Write {
-                continue;
-            }
-            if let Err(error) = self.write(command, lock) {
-                tracing::error!(name = command.name, %error, "a ref could not be written");
-                *decision = Decision::Reject(reason::FAILED);
+            if *decision == Decision::Write
+                && let Err(error) = self.write(command, lock)
+            {
+                failed(command, decision, &error);
             }
         }
         for (command, decision) in meant.iter().zip(&decisions) {
@@ -96,49 +105,69 @@ impl Update<'_> {
         Lock::acquire(self.folder, name, REF_PATIENCE)
     }
 
-    fn write(&self, command: &Command, lock: Option<Lock>) -> io::Result<()> {
-        let mut lock = match lock {
-            Some(lock) => lock,
-            // Only now is there room for it.
-            None => self.lock(&command.name)?,
-        };
-        lock.write(format!("{}\n", command.new).as_bytes())?;
-        lock.commit()
-    }
-
-    fn delete(&self, commands: &[Command], decisions: &mut [Decision], locks: &mut [Option<Lock>]) {
+    /// What is most likely to fail, before any ref is at another place: the new values go into the
+    /// locks, and what is deleted goes out of `packed-refs`, where its file still counts.
+    fn prepare(
+        &self,
+        commands: &[Command],
+        decisions: &mut [Decision],
+        locks: &mut [Option<Lock>],
+        atomic: bool,
+    ) {
+        for ((command, decision), lock) in commands.iter().zip(&mut *decisions).zip(locks) {
+            if let (Decision::Write, Some(lock)) = (*decision, lock)
+                && let Err(error) = lock.write(format!("{}\n", command.new).as_bytes())
+            {
+                failed(command, decision, &error);
+            }
+        }
+        if atomic && decisions.iter().any(|decision| decision.rejection().is_some()) {
+            return;
+        }
         let deleted = |(command, decision): (&Command, &Decision)| {
             (*decision == Decision::Delete).then(|| command.name.clone())
         };
         let names: BTreeSet<String> =
             commands.iter().zip(decisions.iter()).filter_map(deleted).collect();
-        if names.is_empty() {
-            return;
+        if !names.is_empty()
+            && let Err(error) = self.unpack(&names)
+        {
+            for (command, decision) in commands.iter().zip(decisions) {
+                if *decision == Decision::Delete {
+                    failed(command, decision, &error);
+                }
+            }
         }
-        let unpacked = self.unpack(&names);
-        if let Err(error) = &unpacked {
-            tracing::error!(%error, "packed-refs could not be rewritten");
+    }
+
+    fn write(&self, command: &Command, lock: Option<Lock>) -> io::Result<()> {
+        match lock {
+            Some(lock) => lock.commit(),
+            // Only now is there room for it.
+            None => {
+                let mut lock = self.lock(&command.name)?;
+                lock.write(format!("{}\n", command.new).as_bytes())?;
+                lock.commit()
+            }
         }
+    }
+
+    fn delete(&self, commands: &[Command], decisions: &mut [Decision], locks: &mut [Option<Lock>]) {
         for ((command, decision), lock) in commands.iter().zip(decisions).zip(locks) {
             if *decision != Decision::Delete {
                 continue;
             }
             let path = self.folder.join(&command.name);
-            let removed = match fs::remove_file(&path) {
-                _ if unpacked.is_err() => false,
-                Ok(()) => true,
-                Err(error) => {
-                    matches!(
-                        error.kind(),
-                        // It was in `packed-refs` only; a folder may be there for a ref of this push.
-                        io::ErrorKind::NotFound
-                            | io::ErrorKind::NotADirectory
-                            | io::ErrorKind::IsADirectory
-                    )
-                }
-            };
-            if !removed {
-                *decision = Decision::Reject(reason::FAILED);
+            if let Err(error) = fs::remove_file(&path)
+                && !matches!(
+                    error.kind(),
+                    // It was in `packed-refs` only; a folder may be there for a ref of this push.
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::NotADirectory
+                        | io::ErrorKind::IsADirectory
+                )
+            {
+                failed(command, decision, &error);
             }
             // The lock goes at once: its folder may be where another ref of this push goes.
             lock.take();
@@ -171,4 +200,9 @@ impl Update<'_> {
         lock.write(&new)?;
         lock.commit()
     }
+}
+
+fn failed(command: &Command, decision: &mut Decision, error: &io::Error) {
+    tracing::error!(name = command.name, %error, "a ref could not be changed");
+    *decision = Decision::Reject(reason::FAILED);
 }

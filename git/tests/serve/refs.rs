@@ -78,6 +78,15 @@ fn an_atomic_push_moves_all_refs_or_none() {
     assert_eq!(server.id("main"), work.ask(&["rev-parse", "HEAD"]));
     assert_eq!(server.id("side"), old);
     fs::remove_file(server.folder().join("refs/heads/side.lock")).unwrap();
+    // The file of all packed refs, too, may be held by somebody else.
+    server.ask(&["pack-refs", "--all"]);
+    let packed_lock = server.folder().join("packed-refs.lock");
+    fs::write(&packed_lock, "").unwrap();
+    work.push(&server.url(), &["--atomic", ":side", "main:new"]).fails();
+    assert_eq!(server.id("new"), "");
+    work.push(&server.url(), &[":side", "main:newer"]).fails().says("failed to update ref");
+    assert_eq!((server.id("side"), server.id("newer")), (old, server.id("main")));
+    fs::remove_file(packed_lock).unwrap();
     work.push(&server.url(), &["--atomic", "main:side", ":main", "main:new"]).fails();
     work.push(&server.url(), &["--atomic", "main:side", "main:new"]).succeeds();
     assert_eq!(server.id("side"), server.id("new"));
