@@ -3,6 +3,7 @@
 //! ```text
 //! 001f# service=git-receive-pack\n 0000
 //! [version 1\n]                                    only if the client asked for it
+//! <oid> .have\n                                   what alternates have; never for most
 //! <oid> <ref>\0<capabilities>\n                    refs in byte order
 //! <oid> <ref>\n
 //! [shallow <oid>]                                  one for each commit without its parents
@@ -16,23 +17,32 @@
 use bytes::{Bytes, BytesMut};
 use gix_hash::ObjectId;
 
-use crate::{pkt, refs::Ref};
+use crate::{command::Offered, pkt, refs::Ref};
 
 /// Who we are in `agent=`: printable, without spaces.
 pub const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
 
 /// Every capability here is kept: what is advertised is what the tests prove.
 /// `no-thin` is left out on purpose, so clients send thin packs, which are completed here.
-pub(crate) fn capabilities(session: &str) -> String {
+pub(crate) fn capabilities(offered: &Offered, session: &str) -> String {
+    let atomic = if offered.atomic { " atomic" } else { "" };
+    let options = if offered.push_options { " push-options" } else { "" };
+    let certificates = offered.certificates.as_ref();
+    let certificates =
+        certificates.map(|nonces| format!(" push-cert={}", nonces.current())).unwrap_or_default();
     format!(
-        "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta \
-         push-options object-format=sha1 agent={AGENT} session-id={session}"
+        "report-status report-status-v2 delete-refs side-band-64k quiet{atomic} ofs-delta\
+         {options}{certificates} object-format={} agent={AGENT} session-id={session}",
+        offered.hash
     )
 }
 
-/// The body of `GET info/refs?service=git-receive-pack`. `refs` must be sorted by name.
+/// The body of `GET info/refs?service=git-receive-pack`. `refs` must be sorted by name; `haves` are
+/// objects that need not be sent although no ref here points to them.
 pub(crate) fn receive_pack(
+    offered: &Offered,
     refs: &[Ref],
+    haves: &[ObjectId],
     shallow: &[ObjectId],
     version_1: bool,
     session: &str,
@@ -44,15 +54,18 @@ pub(crate) fn receive_pack(
     if version_1 {
         pkt::line(&mut out, b"version 1\n");
     }
-    let capabilities = capabilities(session);
+    let capabilities = capabilities(offered, session);
     let mut payload = Vec::with_capacity(512);
-    let mut hex = [0; 40];
-    for (position, reference) in refs.iter().enumerate() {
+    let mut hex = [0; 64];
+    // Git lists what is here by other names first.
+    let lines = haves.iter().map(|id| (id, ".have"));
+    let lines = lines.chain(refs.iter().map(|reference| (&reference.id, reference.name.as_str())));
+    for (position, (id, name)) in lines.enumerate() {
         payload.clear();
-        let _ = reference.id.hex_to_buf(&mut hex);
-        payload.extend_from_slice(&hex);
+        let digits = id.hex_to_buf(&mut hex).len();
+        payload.extend_from_slice(hex.get(..digits).unwrap_or_default());
         payload.push(b' ');
-        payload.extend_from_slice(reference.name.as_bytes());
+        payload.extend_from_slice(name.as_bytes());
         if position == 0 {
             payload.push(0);
             payload.extend_from_slice(capabilities.as_bytes());
@@ -60,8 +73,8 @@ pub(crate) fn receive_pack(
         payload.push(b'\n');
         pkt::line(&mut out, &payload);
     }
-    if refs.is_empty() {
-        let zero = ObjectId::null(gix_hash::Kind::Sha1);
+    if refs.is_empty() && haves.is_empty() {
+        let zero = ObjectId::null(offered.hash);
         pkt::line(&mut out, format!("{zero} capabilities^{{}}\0{capabilities}\n").as_bytes());
     }
     for root in shallow {
@@ -77,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_empty_repository_says_capabilities() {
-        let body = receive_pack(&[], &[], false, "s");
+        let body = receive_pack(&Offered::default(), &[], &[], &[], false, "s");
         let text = String::from_utf8(body.to_vec()).unwrap();
         assert!(text.starts_with("001f# service=git-receive-pack\n0000"), "{text}");
         let zero = "0".repeat(40);
@@ -90,11 +103,29 @@ mod tests {
         let id = ObjectId::from_hex(&[b'a'; 40]).unwrap();
         let reference = |name: &str| Ref { name: name.into(), id };
         let refs = [reference("refs/heads/a"), reference("refs/heads/b")];
-        let body = receive_pack(&refs, &[id], true, "s");
+        let body = receive_pack(&Offered::default(), &refs, &[], &[id], true, "s");
         let text = String::from_utf8(body.to_vec()).unwrap();
         let a = "a".repeat(40);
         assert!(text.contains("0000000eversion 1\n"));
         assert!(text.contains(&format!("{a} refs/heads/a\0report-status")));
         assert!(text.ends_with(&format!("003a{a} refs/heads/b\n0034shallow {a}0000")), "{text}");
+    }
+
+    #[test]
+    fn what_is_offered_is_said() {
+        let nonces = crate::certificate::Nonces::new("s", "r", std::time::Duration::ZERO);
+        let offered = Offered {
+            hash: gix_hash::Kind::Sha256,
+            atomic: false,
+            push_options: false,
+            certificates: Some(nonces),
+            ..Offered::default()
+        };
+        let id = ObjectId::null(offered.hash);
+        let body = receive_pack(&offered, &[], &[id], &[], false, "s");
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains(&format!("{} .have\0report-status", "0".repeat(64))), "{text}");
+        assert!(text.contains(" object-format=sha256 ") && text.contains(" push-cert=1"));
+        assert!(!text.contains("atomic") && !text.contains("push-options"));
     }
 }

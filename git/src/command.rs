@@ -10,15 +10,23 @@
 //! PACK...                                        only if a command does not delete
 //! ```
 //!
+//! A signed push has its commands inside a [`crate::certificate`], whose lines stand between
+//! `push-cert\0<capabilities>` and `push-cert-end`.
+//!
 //! The section is found by reading pkt-lines to their flush, never by searching for `PACK`. It is
 //! collected before anything is done, so its size is bounded by [`Limits`]: number of commands,
 //! of shallow lines, of options, and bytes in all. Clients differ in small things that are all
 //! accepted: a space before the capabilities or none, a newline after a line or none.
 //! ([gitprotocol-pack](https://git-scm.com/docs/gitprotocol-pack#_reference_update_request_and_packfile_transfer))
 
+use std::time::Duration;
+
 use gix_hash::ObjectId;
 
-use crate::pkt::{self, Packet};
+use crate::{
+    certificate::{self, Certificate, Nonces},
+    pkt::{self, Packet},
+};
 
 /// How much a client may say before its pack. Exceeding any of these ends the push with a sentence.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +46,42 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { commands: 10_000, shallow: 10_000, options: 64, option_bytes: 1024, bytes: 4 << 20 }
+    }
+}
+
+/// What the advertisement offered. A client that asks for what was not offered is not understood.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// The hash function of all ids.
+    pub hash: gix_hash::Kind,
+    /// All commands or none.
+    pub atomic: bool,
+    /// A section of options.
+    pub push_options: bool,
+    /// Signed pushes, whose nonces these are.
+    pub certificates: Option<Nonces>,
+    /// Nobody knows what was offered, and nothing will come of the push: whatever makes sense is read,
+    /// so that its refs can be named in the refusal.
+    pub(crate) anything: bool,
+}
+
+impl Offered {
+    /// For a push that is refused without a look at its repository.
+    pub(crate) fn anything() -> Self {
+        let certificates = Some(Nonces::new("", "", Duration::ZERO));
+        Self { certificates, anything: true, ..Self::default() }
+    }
+}
+
+impl Default for Offered {
+    fn default() -> Self {
+        Self {
+            hash: gix_hash::Kind::Sha1,
+            atomic: true,
+            push_options: true,
+            certificates: None,
+            anything: false,
+        }
     }
 }
 
@@ -129,6 +173,8 @@ pub struct Request {
     pub capabilities: Capabilities,
     /// The push options, in the order of the client.
     pub options: Vec<String>,
+    /// The certificate, if the push is signed.
+    pub certificate: Option<Certificate>,
 }
 
 impl Request {
@@ -151,12 +197,18 @@ pub enum Error {
     #[error("protocol error: the first command has no list of capabilities")]
     NoCapabilities,
     #[error(
-        "object format {0} is not offered here: this remote takes sha1 repositories \
-         (create one with `git init --object-format=sha1`)"
+        "object format {client} is not offered here: this remote takes {server} repositories \
+         (create one with `git init --object-format={server}`)"
     )]
-    ObjectFormat(String),
+    ObjectFormat { client: String, server: gix_hash::Kind },
     #[error("signed pushes are not offered here; push without --signed")]
     PushCertificate,
+    #[error("malformed push certificate")]
+    MalformedCertificate,
+    #[error("protocol error: got both push certificate and unsigned commands")]
+    CertificateAndCommands,
+    #[error("inconsistent push options: those in the certificate are others")]
+    InconsistentOptions,
     #[error("more than {0} refs in one push; push them in several goes")]
     TooManyCommands(usize),
     #[error("more than {0} shallow commits in one push")]
@@ -175,6 +227,7 @@ pub enum Error {
 
 enum Section {
     Commands,
+    Certificate,
     Options,
     Done,
 }
@@ -182,6 +235,9 @@ enum Section {
 /// Collects the command section as its bytes arrive.
 pub struct Parser {
     limits: Limits,
+    offered: Offered,
+    certificate: Vec<u8>,
+    certified_options: Vec<String>,
     request: Request,
     section: Section,
     taken: usize,
@@ -189,8 +245,16 @@ pub struct Parser {
 
 impl Parser {
     /// A parser for one push.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, request: Request::default(), section: Section::Commands, taken: 0 }
+    pub fn new(limits: Limits, offered: Offered) -> Self {
+        Self {
+            limits,
+            offered,
+            certificate: Vec::new(),
+            certified_options: Vec::new(),
+            request: Request::default(),
+            section: Section::Commands,
+            taken: 0,
+        }
     }
 
     /// What is known so far. After an error it tells how the client can be answered.
@@ -206,6 +270,12 @@ impl Parser {
     /// Ends the parsing; an error if the section was not finished.
     pub fn into_request(self) -> Result<Request, Error> {
         match self.section {
+            Section::Done
+                if self.request.certificate.is_some()
+                    && self.certified_options != self.request.options =>
+            {
+                Err(Error::InconsistentOptions)
+            }
             Section::Done => Ok(self.request),
             _ => Err(Error::Unfinished),
         }
@@ -233,7 +303,15 @@ impl Parser {
                     self.section = if more { Section::Options } else { Section::Done };
                 }
                 (Section::Options, Packet::Flush) => self.section = Section::Done,
-                (Section::Commands, Packet::Line(line)) => self.command(line)?,
+                (Section::Commands, Packet::Line(line)) => self.line(line)?,
+                (Section::Certificate, Packet::Line(b"push-cert-end\n" | b"push-cert-end")) => {
+                    self.certified()?;
+                    self.section = Section::Commands;
+                }
+                (Section::Certificate, Packet::Line(line)) => {
+                    self.certificate.extend_from_slice(line);
+                }
+                (Section::Certificate, Packet::Flush) => return Err(Error::MalformedCertificate),
                 (Section::Options, Packet::Line(line)) => self.option(line)?,
                 (Section::Done, _) => break,
             }
@@ -241,21 +319,18 @@ impl Parser {
         Ok((used, matches!(self.section, Section::Done)))
     }
 
-    fn command(&mut self, line: &[u8]) -> Result<(), Error> {
+    fn line(&mut self, line: &[u8]) -> Result<(), Error> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         if let Some(id) = line.strip_prefix(b"shallow ") {
             if self.request.shallow.len() >= self.limits.shallow {
                 return Err(Error::TooManyShallow(self.limits.shallow));
             }
-            let id = object_id(id).ok_or(Error::MalformedShallow)?;
+            let id = object_id(id, self.offered.hash).ok_or(Error::MalformedShallow)?;
             self.request.shallow.push(id);
             return Ok(());
         }
-        if line.starts_with(b"push-cert") {
-            return Err(Error::PushCertificate);
-        }
-        if self.request.commands.len() >= self.limits.commands {
-            return Err(Error::TooManyCommands(self.limits.commands));
+        if self.request.certificate.is_some() {
+            return Err(Error::CertificateAndCommands);
         }
         let (command, capabilities) = match line.iter().position(|byte| *byte == 0) {
             Some(nul) => (&line[..nul], Some(&line[nul + 1..])),
@@ -265,15 +340,56 @@ impl Parser {
         // the client reads.
         if self.request.commands.is_empty() {
             let list = String::from_utf8_lossy(capabilities.ok_or(Error::NoCapabilities)?);
-            self.request.capabilities = Capabilities::parse(&list);
-            if let Some(format) = &self.request.capabilities.object_format
-                && format != "sha1"
+            let mut wished = Capabilities::parse(&list);
+            wished.atomic &= self.offered.atomic;
+            wished.push_options &= self.offered.push_options;
+            let client = wished.object_format.clone().unwrap_or_else(|| "sha1".to_owned());
+            self.request.capabilities = wished;
+            if self.offered.anything
+                && let Ok(kind) = client.parse()
             {
-                return Err(Error::ObjectFormat(format.clone()));
+                self.offered.hash = kind;
+            }
+            let server = self.offered.hash;
+            if client != server.to_string() {
+                return Err(Error::ObjectFormat { client, server });
             }
         }
-        let command = parse_command(command).ok_or(Error::Malformed)?;
+        if command == b"push-cert" {
+            if !self.request.commands.is_empty() {
+                return Err(Error::CertificateAndCommands);
+            }
+            if self.offered.certificates.is_none() {
+                return Err(Error::PushCertificate);
+            }
+            self.section = Section::Certificate;
+            return Ok(());
+        }
+        self.command(command)
+    }
+
+    fn command(&mut self, line: &[u8]) -> Result<(), Error> {
+        if self.request.commands.len() >= self.limits.commands {
+            return Err(Error::TooManyCommands(self.limits.commands));
+        }
+        let command = parse_command(line, self.offered.hash).ok_or(Error::Malformed)?;
         self.request.commands.push(command);
+        Ok(())
+    }
+
+    /// The certificate is complete: its commands are those of the push.
+    fn certified(&mut self) -> Result<(), Error> {
+        let nonces = self.offered.certificates.as_ref().ok_or(Error::PushCertificate)?;
+        let bytes = std::mem::take(&mut self.certificate);
+        let parsed = certificate::parse(bytes, nonces).ok_or(Error::MalformedCertificate)?;
+        if parsed.options.len() > self.limits.options {
+            return Err(Error::TooManyOptions(self.limits.options));
+        }
+        for line in &parsed.commands {
+            self.command(line)?;
+        }
+        self.certified_options = parsed.options;
+        self.request.certificate = Some(parsed.certificate);
         Ok(())
     }
 
@@ -291,170 +407,23 @@ impl Parser {
     }
 }
 
-fn parse_command(line: &[u8]) -> Option<Command> {
-    let (old, rest) = line.split_at_checked(40)?;
-    let (new, name) = rest.strip_prefix(b" ")?.split_at_checked(40)?;
+fn parse_command(line: &[u8], hash: gix_hash::Kind) -> Option<Command> {
+    let (old, rest) = line.split_at_checked(hash.len_in_hex())?;
+    let (new, name) = rest.strip_prefix(b" ")?.split_at_checked(hash.len_in_hex())?;
     let name = name.strip_prefix(b" ")?;
     if name.is_empty() {
         return None;
     }
     Some(Command {
-        old: object_id(old)?,
-        new: object_id(new)?,
+        old: object_id(old, hash)?,
+        new: object_id(new, hash)?,
         name: String::from_utf8_lossy(name).into_owned(),
     })
 }
 
-fn object_id(hex: &[u8]) -> Option<ObjectId> {
-    (hex.len() == 40).then(|| ObjectId::from_hex(hex).ok()).flatten()
+fn object_id(hex: &[u8], hash: gix_hash::Kind) -> Option<ObjectId> {
+    (hex.len() == hash.len_in_hex()).then(|| ObjectId::from_hex(hex).ok()).flatten()
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-
-    use super::*;
-
-    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-    const ZERO: &str = "0000000000000000000000000000000000000000";
-
-    fn lines(lines: &[&str]) -> BytesMut {
-        let mut out = BytesMut::new();
-        for text in lines {
-            if text.is_empty() {
-                pkt::flush(&mut out);
-            } else {
-                pkt::line(&mut out, text.as_bytes());
-            }
-        }
-        out
-    }
-
-    fn parse(input: &[u8]) -> Result<(Request, usize), Error> {
-        let mut parser = Parser::new(Limits::default());
-        let (used, _) = parser.feed(input)?;
-        Ok((parser.into_request()?, used))
-    }
-
-    #[test]
-    fn capabilities_are_read_with_and_without_a_leading_space() {
-        for space in ["", " "] {
-            let input = lines(&[
-                &format!(
-                    "{A} {B} refs/heads/main\0{space}report-status side-band-64k agent=git/2.47.3"
-                ),
-                "",
-            ]);
-            let (request, used) = parse(&input).unwrap();
-            assert_eq!(used, input.len());
-            assert_eq!(request.commands[0].name, "refs/heads/main");
-            assert!(request.capabilities.report_status && request.capabilities.side_band);
-            assert!(!request.capabilities.atomic);
-            assert_eq!(request.capabilities.agent.as_deref(), Some("git/2.47.3"));
-        }
-    }
-
-    #[test]
-    fn the_pack_begins_behind_the_flush_even_if_a_ref_is_called_pack() {
-        let mut input = lines(&[
-            &format!("{ZERO} {A} refs/heads/PACKAGE\0report-status\n"),
-            &format!("{A} {ZERO} refs/heads/old\n"),
-            "",
-        ]);
-        let section = input.len();
-        input.extend_from_slice(b"PACK\0\0\0\x02");
-        // Byte by byte, as a hostile network would deliver it.
-        let mut parser = Parser::new(Limits::default());
-        let (mut start, mut done) = (0, false);
-        for end in 0..=input.len() {
-            let (used, finished) = parser.feed(&input[start..end]).unwrap();
-            start += used;
-            done |= finished;
-        }
-        assert!(done);
-        assert_eq!(start, section);
-        let request = parser.into_request().unwrap();
-        assert_eq!(request.commands.len(), 2);
-        assert!(request.commands[0].creates());
-        assert!(request.commands[1].deletes());
-        assert!(request.expects_pack());
-    }
-
-    #[test]
-    fn shallow_lines_and_options_are_collected() {
-        let input = lines(&[
-            &format!("shallow {A}"),
-            &format!("{ZERO} {B} refs/heads/main\0 push-options atomic quiet report-status-v2"),
-            "",
-            "wait",
-            "project=a b",
-            "",
-        ]);
-        let (request, used) = parse(&input).unwrap();
-        assert_eq!(used, input.len());
-        assert_eq!(request.shallow.len(), 1);
-        assert_eq!(request.options, ["wait", "project=a b"]);
-        assert!(request.capabilities.atomic && request.capabilities.quiet);
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        let first = format!("{ZERO} {A} refs/heads/a\0report-status");
-        for (bad, error) in [
-            (vec!["hello\0report-status", ""], Error::Malformed),
-            (vec![&format!("{A} {B} refs/heads/a"), ""], Error::NoCapabilities),
-            (vec![&first, &format!("{A}  {B} x"), ""], Error::Malformed),
-            (vec![&first, &format!("{A} {B} "), ""], Error::Malformed),
-            (vec!["shallow abc", ""], Error::MalformedShallow),
-            (vec!["push-cert\0report-status", ""], Error::PushCertificate),
-            (vec![&first], Error::Unfinished),
-            (
-                vec![&format!("{ZERO} {A} refs/heads/a\0object-format=sha256"), ""],
-                Error::ObjectFormat("sha256".into()),
-            ),
-        ] {
-            assert_eq!(parse(&lines(&bad)), Err(error), "{bad:?}");
-        }
-        assert_eq!(parse(b"0004"), Err(Error::Packet(pkt::Error::BadLength(4))));
-    }
-
-    #[test]
-    fn every_limit_holds() {
-        let limits = Limits { commands: 1, shallow: 1, options: 1, option_bytes: 4, bytes: 400 };
-        let first = format!("{ZERO} {A} refs/heads/a\0push-options");
-        let shallow = format!("shallow {A}");
-        for (bad, error) in [
-            (vec![first.as_str(), &format!("{ZERO} {A} refs/heads/b")], Error::TooManyCommands(1)),
-            (vec![&shallow, &shallow], Error::TooManyShallow(1)),
-            (vec![&first, "", "a", "b"], Error::TooManyOptions(1)),
-            (vec![&first, "", "abcde"], Error::OptionTooLong(4)),
-            (vec![&format!("{ZERO} {A} refs/heads/{}\0", "x".repeat(400))], Error::TooLong(400)),
-        ] {
-            assert_eq!(Parser::new(limits).feed(&lines(&bad)), Err(error), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn damaged_sections_never_break_the_parser() {
-        let good = lines(&[
-            &format!("shallow {A}"),
-            &format!("{ZERO} {B} refs/heads/main\0 push-options atomic"),
-            &format!("{A} {ZERO} refs/heads/old"),
-            "",
-            "wait",
-            "",
-        ]);
-        for at in 0..good.len() {
-            for byte in [0, b'0', b'f', b' ', b'\n', 0xff] {
-                let mut bad = good.clone();
-                bad[at] = byte;
-                let mut parser = Parser::new(Limits::default());
-                if let Ok((used, _)) = parser.feed(&bad) {
-                    assert!(used <= bad.len());
-                }
-                let _ = parser.into_request();
-            }
-        }
-    }
-}
+mod tests;

@@ -19,10 +19,7 @@ use gix_hash::ObjectId;
 use tokio::sync::mpsc;
 
 use crate::{
-    check::{
-        Observation,
-        closure::{Closure, Unsound},
-    },
+    check::{Observation, closure::Closure, fsck::Fsck},
     firewall::{Chunk, Counters, Limits, PackReader},
     index,
 };
@@ -91,10 +88,10 @@ pub fn import(
     let mut imported = Imported::default();
     let mut pending = Vec::new();
     for source in sources {
-        let closure = Closure::new(&grafts, room, cancel);
+        let closure = Closure::new(&grafts, room, &Fsck::Record, cancel);
         let indexed = write(source, &target, &closure, limits);
-        if let Some(Unsound { id, kind, flaw }) = closure.unsound() {
-            return Err(Error::Refused(format!("{kind} {id} {flaw}")));
+        if let Some(sentence) = closure.unsound() {
+            return Err(Error::Refused(sentence));
         }
         let Some(index::Indexed { written, table }) = indexed? else { continue };
         if imported.packs.iter().any(|pack| pack.name == written.name) {
@@ -139,7 +136,7 @@ fn announced(sources: &[PathBuf]) -> io::Result<u64> {
 fn write(
     source: &Path,
     target: &index::Target<'_>,
-    closure: &Closure<'_>,
+    closure: &Closure<'_, 20>,
     limits: &Limits,
 ) -> Result<Option<index::Indexed>, Error> {
     let inspector = closure.inspector(index::open(target.store, HASH)?);

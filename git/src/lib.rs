@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! http       route, credentials → Remote::open
-//! command    the commands, read to their flush
+//! command    the commands, read to their flush, or a certificate with them
 //! receive    rules that need no objects → Repository::announced
 //! firewall   the pack is measured while it streams in …
 //! index        … and becomes an indexed pack in a quarantine; meanwhile
@@ -45,9 +45,11 @@
 //! # }
 //! ```
 //!
-//! Object ids are SHA-1; a client that asks for another format is told so.
+//! A repository's object ids are SHA-1 or SHA-256, as it says itself; a client whose ids are of the
+//! other kind is told so.
 
 mod advertise;
+pub mod certificate;
 mod check;
 pub mod command;
 pub mod firewall;
@@ -55,6 +57,7 @@ mod http;
 pub mod import;
 mod index;
 pub mod pkt;
+mod policy;
 pub mod quarantine;
 mod receive;
 pub mod refs;
@@ -65,15 +68,16 @@ mod upload;
 
 pub use self::{
     advertise::AGENT,
-    check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity},
+    certificate::{Certificate, NonceStatus, Nonces},
+    check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, fsck},
     command::Command,
     http::{Service, ServiceConfig, respond::ResponseBody, route::credentials},
+    policy::{FetchLimits, FetchPolicy, Filters, Policy, Unborn, Wants},
     quarantine::QuarantinedPack,
     refs::Ref,
     remote::{
-        Access, Announced, CheckedPush, CommandOutcome, Credentials, Direction, FetchFigures,
-        FetchLimits, FetchPolicy, Head, Policy, ReceiveProgress, Refusal, RefusalKind, RefusedBy,
-        Remote, Repository, Wants,
+        Access, Announced, CheckedPush, CommandOutcome, Credentials, Direction, FetchFigures, Head,
+        ReceiveProgress, Refusal, RefusalKind, RefusedBy, Remote, Repository,
     },
     stream::Messages,
 };

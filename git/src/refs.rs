@@ -38,6 +38,7 @@ pub mod reason {
     pub const ATOMIC: &str = "atomic push failure";
     pub const UNPACKER: &str = "unpacker error";
     pub const TOO_MANY: &str = "too many refs";
+    pub const SHALLOW: &str = "shallow update not allowed";
 }
 
 /// Whether `name` may be the name of a ref here.
@@ -65,12 +66,28 @@ pub fn valid_name(name: &str) -> bool {
     short != "HEAD" && !looks_like_id
 }
 
-/// Whether `name` stands under one of the prefixes, each of which ends in a slash or is a full name.
-pub fn hidden(name: &str, prefixes: &[String]) -> bool {
-    prefixes.iter().any(|prefix| {
-        let prefix = prefix.trim_end_matches('/');
+/// Whether a ref of this name may be deleted: what came in another way than by a push may have a name
+/// that [`valid_name`] does not allow.
+pub fn deletable_name(name: &str) -> bool {
+    name.starts_with("refs/")
+        && name.len() <= 1024
+        && !name.contains('\u{fffd}')
+        && gix_validate::reference::name(name.into()).is_ok()
+}
+
+/// Whether the rules hide a ref. A rule is a prefix that ends where a component of the name does;
+/// with `!` in front it shows what an earlier rule hides, since the last one that fits decides. A
+/// `^` may follow, which makes a difference to git only where there are namespaces.
+pub fn hidden(name: &str, rules: &[String]) -> bool {
+    let fits = |rule: &str| {
+        let prefix = rule.strip_prefix('^').unwrap_or(rule).trim_end_matches('/');
         name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
+    };
+    let decided = rules.iter().rev().find_map(|rule| match rule.strip_prefix('!') {
+        Some(shown) => fits(shown).then_some(false),
+        None => fits(rule).then_some(true),
+    });
+    decided.unwrap_or(false)
 }
 
 /// What [`plan`] decided about one command.
@@ -299,6 +316,10 @@ mod tests {
         ] {
             assert!(!valid_name(bad), "{bad}");
         }
+        assert!(deletable_name("refs/stash") && deletable_name(&id));
+        for bad in ["HEAD", "refs/heads/../../x", "refs/heads/a.lock", "refs/"] {
+            assert!(!deletable_name(bad), "{bad}");
+        }
     }
 
     #[test]
@@ -307,6 +328,22 @@ mod tests {
         assert!(hidden("refs/_internal/x", &prefixes));
         assert!(hidden("refs/_internal", &prefixes));
         assert!(!hidden("refs/_internals/x", &prefixes));
+    }
+
+    #[test]
+    fn the_last_rule_that_fits_hides_or_shows() {
+        let rules = ["refs", "!refs/heads", "^refs/heads/secret", "!^refs/heads/secret/not"];
+        let rules = rules.map(str::to_owned);
+        for (name, is) in [
+            ("refs/tags/v1", true),
+            ("refs/heads/main", false),
+            ("refs/heads/secret", true),
+            ("refs/heads/secret/x", true),
+            ("refs/heads/secret/not", false),
+            ("refs/heads/secrets", false),
+        ] {
+            assert_eq!(hidden(name, &rules), is, "{name}");
+        }
     }
 
     #[test]

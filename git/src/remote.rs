@@ -10,13 +10,11 @@ use std::{fmt, future::Future, path::PathBuf, time::Duration};
 use gix_hash::ObjectId;
 
 use crate::{
-    check::Observation,
-    command::{self, Command},
-    firewall,
-    quarantine::QuarantinedPack,
-    refs::Ref,
-    stream::Messages,
+    certificate::Certificate, check::Observation, command::Command, quarantine::QuarantinedPack,
+    refs::Ref, stream::Messages,
 };
+
+pub use crate::policy::{FetchPolicy, Filters, Policy, Unborn, Wants};
 
 /// Decides about requests: finds the repository behind a path and checks the credentials.
 pub trait Remote: Clone + Send + Sync + 'static {
@@ -35,6 +33,13 @@ pub trait Remote: Clone + Send + Sync + 'static {
 pub trait Repository: Send + Sync + 'static {
     /// All refs as they are now, in any order.
     fn refs(&self) -> impl Future<Output = Result<Vec<Ref>, Refusal>> + Send;
+
+    /// Objects that the repository has by way of another one, though none of its own refs points to
+    /// them: a client that has them too need not send what they lead to. They are shown to everybody
+    /// who may push.
+    fn haves(&self) -> impl Future<Output = Result<Vec<ObjectId>, Refusal>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// The commits whose parents the repository does not have.
     fn shallow(&self) -> impl Future<Output = Result<Vec<ObjectId>, Refusal>> + Send;
@@ -218,43 +223,6 @@ impl Refusal {
     }
 }
 
-/// What a repository allows and how much of it.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// What the pack may cost.
-    pub limits: firewall::Limits,
-    /// How much may stand before the pack.
-    pub commands: command::Limits,
-    /// A refused push is read to its end, so that the client reads the reason; but not beyond this
-    /// many bytes more than the pack limit.
-    pub drain_bytes: u64,
-    /// Refs may not be deleted.
-    pub deny_deletes: bool,
-    /// Branches may only move forward.
-    pub deny_non_fast_forwards: bool,
-    /// The full name of a branch that may not be deleted, because `HEAD` points to it.
-    pub current_branch: Option<String>,
-    /// Prefixes of refs that are neither shown nor changed.
-    pub hidden_refs: Vec<String>,
-    /// Refs that the repository may have after the push.
-    pub max_refs: usize,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            limits: firewall::Limits::default(),
-            commands: command::Limits::default(),
-            drain_bytes: 1 << 30,
-            deny_deletes: false,
-            deny_non_fast_forwards: false,
-            current_branch: None,
-            hidden_refs: vec!["refs/_internal/".into()],
-            max_refs: 100_000,
-        }
-    }
-}
-
 /// Where `HEAD` points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Head {
@@ -262,77 +230,6 @@ pub enum Head {
     Branch(String),
     /// To an object.
     Detached(ObjectId),
-}
-
-/// Which objects a client may ask for by their id.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Wants {
-    /// What visible refs point to, and the commits that they lead to, since a ref may have moved
-    /// between two requests.
-    Tips,
-    /// Everything that visible refs lead to. Partial clones need it to fetch what they left out.
-    #[default]
-    Reachable,
-    /// Everything that is stored, hidden or forgotten as it may be.
-    Any,
-}
-
-/// What may be fetched from a repository and how.
-#[derive(Debug, Clone)]
-pub struct FetchPolicy {
-    /// Which objects may be asked for.
-    pub wants: Wants,
-    /// Partial clones are offered.
-    pub filter: bool,
-    /// Refs may be asked for by name, so that a ref that moves meanwhile is no error.
-    pub ref_in_want: bool,
-    /// The branch of `HEAD` is told while it does not exist, so that a clone of an empty repository
-    /// begins with it.
-    pub unborn: bool,
-    /// Prefixes of refs that are neither shown nor followed.
-    pub hidden_refs: Vec<String>,
-    /// What one request may cost.
-    pub limits: FetchLimits,
-}
-
-impl Default for FetchPolicy {
-    fn default() -> Self {
-        Self {
-            wants: Wants::default(),
-            filter: true,
-            ref_in_want: true,
-            unborn: true,
-            hidden_refs: vec!["refs/_internal/".into()],
-            limits: FetchLimits::default(),
-        }
-    }
-}
-
-/// Limits of one request of a fetch.
-#[derive(Debug, Clone)]
-pub struct FetchLimits {
-    /// Bytes of the request, inflated. It is held in memory.
-    pub request_bytes: usize,
-    /// Objects or refs asked for.
-    pub wants: usize,
-    /// Objects that the client says it has.
-    pub haves: usize,
-    /// Commits that the client says are shallow.
-    pub shallow: usize,
-    /// From the first byte of the request to the last of the pack.
-    pub wall_time: Duration,
-}
-
-impl Default for FetchLimits {
-    fn default() -> Self {
-        Self {
-            request_bytes: 16 << 20,
-            wants: 200_000,
-            haves: 200_000,
-            shallow: 100_000,
-            wall_time: Duration::from_hours(1),
-        }
-    }
 }
 
 /// A pack that was sent.
@@ -372,6 +269,8 @@ pub struct Announced<'a> {
     pub quiet: bool,
     /// The client's program, such as `git/2.47.3`.
     pub agent: Option<&'a str>,
+    /// The certificate of a signed push, whose signature nobody has looked at yet.
+    pub certificate: Option<&'a Certificate>,
 }
 
 /// How far a pack has come.
@@ -405,6 +304,8 @@ pub struct CheckedPush {
     pub observations: Vec<Observation>,
     /// The client's program, such as `git/2.47.3`.
     pub agent: Option<String>,
+    /// The certificate of a signed push, whose signature nobody has looked at yet.
+    pub certificate: Option<Certificate>,
     /// Our name for this push.
     pub session: String,
     /// Bytes of the request's body.

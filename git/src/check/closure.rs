@@ -20,7 +20,11 @@ use gix_hash::{ObjectId, oid};
 use gix_object::{Find as _, Kind};
 use gix_odb::HeaderExt as _;
 
-use super::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, gitmodules, object, tree};
+use super::{
+    Flaw, MAX_OBSERVATIONS, Observation, Oddity,
+    fsck::{self, Fsck, Levels, Report, Special},
+    gitmodules, object, tree,
+};
 use crate::index::{Table, Visit};
 
 /// What was learned from all objects of a pack.
@@ -28,37 +32,37 @@ use crate::index::{Table, Visit};
 pub(crate) struct Findings {
     /// An object that is linked to and is nowhere, or is not of the kind that the link needs.
     pub missing: Option<ObjectId>,
+    /// Why a file that git itself reads refuses the pack.
+    pub refused: Option<String>,
     /// Commits of the pack whose parents are missing and may be.
     pub new_shallow: Vec<ObjectId>,
     pub observations: Vec<Observation>,
-}
-
-/// An object for which the pack as a whole is refused.
-#[derive(Debug)]
-pub(crate) struct Unsound {
-    pub id: ObjectId,
-    pub kind: Kind,
-    pub flaw: Flaw,
+    /// Lines for the person who pushed.
+    pub warnings: Vec<String>,
 }
 
 /// Collects what the objects of one pack say.
-pub(crate) struct Closure<'a> {
+/// `N` is the width of an id in bytes.
+pub(crate) struct Closure<'a, const N: usize> {
     shallow: &'a HashSet<ObjectId>,
     interrupt: &'a AtomicBool,
     /// How many objects there are that links can lead to beside those of the repository.
     room: u64,
     /// The kinds that all links to an object accept. The hash is seeded at random, since the ids in
     /// a tree are chosen by whoever wrote it.
-    links: Vec<Mutex<HashMap<[u8; 20], u8>>>,
+    links: Vec<Mutex<HashMap<[u8; N], u8>>>,
     /// Links that were remembered without a look into the repository.
     trusted: AtomicU64,
     /// Links of which it is known that they do not lead into the repository.
     strange: AtomicU64,
     /// Shallow commits of the pack and their parents.
     grafts: Mutex<Vec<(ObjectId, Vec<ObjectId>)>>,
-    gitmodules: Mutex<HashSet<ObjectId>>,
+    /// Files that git itself reads.
+    files: Mutex<HashSet<(ObjectId, Special)>>,
     observations: Mutex<Vec<Observation>>,
-    flaw: Mutex<Option<Unsound>>,
+    fsck: &'a Fsck,
+    warnings: Mutex<Vec<String>>,
+    unsound: Mutex<Option<String>>,
 }
 
 /// The kind of an object of the pack or the repository.
@@ -93,13 +97,23 @@ const TRUSTED: u64 = 1 << 18;
 
 /// A `.gitmodules` larger than this is not looked into; git's own limit is of the same size.
 const MAX_GITMODULES: u64 = 1 << 20;
-const MAX_GITMODULES_FILES: usize = 1000;
 
-impl<'a> Closure<'a> {
+/// So many files that git itself reads are looked into.
+const MAX_FILES: usize = 1000;
+
+/// So many warnings are told; the rest would say the same.
+const MAX_WARNINGS: usize = 100;
+
+impl<'a, const N: usize> Closure<'a, N> {
     /// `shallow` are the commits whose parents may be missing. `room` is how many objects come: those
     /// of this pack, and of others that are indexed before [`Self::finish`]. The flag is set at the
     /// first object that is unsound, since that refuses the pack.
-    pub fn new(shallow: &'a HashSet<ObjectId>, room: u64, interrupt: &'a AtomicBool) -> Self {
+    pub fn new(
+        shallow: &'a HashSet<ObjectId>,
+        room: u64,
+        fsck: &'a Fsck,
+        interrupt: &'a AtomicBool,
+    ) -> Self {
         Self {
             shallow,
             interrupt,
@@ -108,21 +122,23 @@ impl<'a> Closure<'a> {
             trusted: AtomicU64::new(0),
             strange: AtomicU64::new(0),
             grafts: Mutex::default(),
-            gitmodules: Mutex::default(),
+            files: Mutex::default(),
             observations: Mutex::default(),
-            flaw: Mutex::default(),
+            fsck,
+            warnings: Mutex::default(),
+            unsound: Mutex::default(),
         }
     }
 
     /// To be shown all commits, trees and tags of the pack. `store` is the repository as it was
     /// before.
-    pub fn inspector(&self, store: gix_odb::Handle) -> Inspector<'_> {
+    pub fn inspector(&self, store: gix_odb::Handle) -> Inspector<'_, N> {
         Inspector { shared: self, store, recent: Vec::new() }
     }
 
-    /// The first object that was unsound.
-    pub fn unsound(&self) -> Option<Unsound> {
-        lock(&self.flaw).take()
+    /// Why the first object that was unsound refuses the pack as a whole.
+    pub fn unsound(&self) -> Option<String> {
+        lock(&self.unsound).take()
     }
 
     fn observe(&self, kind: Oddity, object: ObjectId, detail: &[u8]) {
@@ -143,9 +159,8 @@ impl<'a> Closure<'a> {
         };
         findings.missing = self.links.iter().find_map(|shard| {
             let links = lock(shard);
-            let lost =
-                links.iter().find(|(id, accepted)| !leads(&ObjectId::from(**id), **accepted));
-            lost.map(|(id, _)| ObjectId::from(*id))
+            let lost = links.iter().find(|(id, accepted)| !leads(as_oid(id), **accepted));
+            lost.map(|(id, _)| as_oid(id).to_owned())
         });
         for (commit, parents) in lock(&self.grafts).iter() {
             if !parents.iter().all(|parent| leads(parent, COMMIT)) {
@@ -154,10 +169,18 @@ impl<'a> Closure<'a> {
         }
         findings.new_shallow.sort();
         findings.new_shallow.dedup();
-        let files: Vec<ObjectId> = lock(&self.gitmodules).iter().copied().collect();
-        for id in files {
-            self.read_gitmodules(id, store);
+        let files: Vec<(ObjectId, Special)> = lock(&self.files).iter().copied().collect();
+        for (id, special) in files {
+            match self.fsck {
+                Fsck::Record => self.read_gitmodules(id, store),
+                Fsck::Off => {}
+                Fsck::Levels(levels) => {
+                    let refused = self.check_file(id, special, levels, store).err();
+                    findings.refused = findings.refused.or(refused);
+                }
+            }
         }
+        findings.warnings = std::mem::take(&mut *lock(&self.warnings));
         findings.observations = std::mem::take(&mut *lock(&self.observations));
         findings
     }
@@ -171,76 +194,152 @@ impl<'a> Closure<'a> {
             gitmodules::read(blob.data, |oddity, value| self.observe(oddity, id, value));
         }
     }
+
+    fn check_file(
+        &self,
+        id: ObjectId,
+        special: Special,
+        levels: &Levels,
+        store: &gix_odb::Handle,
+    ) -> Result<(), String> {
+        // What is missing is told as such.
+        let Ok(header) = store.header(id) else { return Ok(()) };
+        let mut buffer = Vec::new();
+        let small = header.size() <= fsck::MAX_FILE;
+        let blob = if small { store.try_find(&id, &mut buffer).ok().flatten() } else { None };
+        let mut warn = |line| self.warn(line);
+        let mut report = Report::new(levels, &id, &mut warn);
+        let content = blob.map(|blob| blob.data);
+        match special {
+            Special::Modules => fsck::modules(content, &mut report),
+            Special::Attributes => fsck::attributes(content, &mut report),
+        }
+    }
+
+    fn warn(&self, line: String) {
+        let mut warnings = lock(&self.warnings);
+        if warnings.len() < MAX_WARNINGS {
+            warnings.push(line);
+        }
+    }
 }
 
 /// One thread's view: what it met lately, and what all share.
-pub(crate) struct Inspector<'a> {
-    shared: &'a Closure<'a>,
+pub(crate) struct Inspector<'a, const N: usize> {
+    shared: &'a Closure<'a, N>,
     store: gix_odb::Handle,
     /// Empty until the first link, since a small push has few.
-    recent: Vec<([u8; 20], u8)>,
+    recent: Vec<([u8; N], u8)>,
 }
 
-impl Clone for Inspector<'_> {
+impl<const N: usize> Clone for Inspector<'_, N> {
     fn clone(&self) -> Self {
         Self { shared: self.shared, store: self.store.clone(), recent: Vec::new() }
     }
 }
 
-impl Visit for Inspector<'_> {
+impl<const N: usize> Visit for Inspector<'_, N> {
     fn visit(&mut self, kind: Kind, content: &[u8], id: &oid) {
-        let result = match kind {
-            Kind::Blob => Ok(()),
-            Kind::Tree => self.tree(content, id),
-            Kind::Commit => self.commit(content, id),
-            Kind::Tag => object::tag(content).map(|tag| self.link(tag.target, bit(tag.kind))),
+        let unsound = |flaw| format!("{kind} {id} {flaw}");
+        let result = match self.shared.fsck {
+            Fsck::Record => self.record(kind, content, id).map_err(unsound),
+            Fsck::Off => self.follow(kind, content, id).map_err(unsound),
+            Fsck::Levels(levels) => {
+                let shared = self.shared;
+                let mut warn = |line| shared.warn(line);
+                fsck::object(kind, content, id.kind(), &mut Report::new(levels, id, &mut warn))
+                    .and_then(|()| self.follow(kind, content, id).map_err(unsound))
+            }
         };
-        if let Err(flaw) = result {
-            lock(&self.shared.flaw).get_or_insert(Unsound { id: id.to_owned(), kind, flaw });
+        if let Err(sentence) = result {
+            lock(&self.shared.unsound).get_or_insert(sentence);
             // One bad object refuses the pack; the others need not be looked at.
             self.shared.interrupt.store(true, Ordering::Relaxed);
         }
     }
 }
 
-impl Inspector<'_> {
-    fn commit(&mut self, data: &[u8], id: &oid) -> Result<(), Flaw> {
-        let commit = object::commit(data)?;
-        for oddity in commit.oddities {
-            self.shared.observe(oddity, id.to_owned(), b"");
-        }
-        self.link(commit.tree, TREE);
-        if self.shared.shallow.contains(id) {
-            lock(&self.shared.grafts).push((id.to_owned(), commit.parents));
-        } else {
-            for parent in commit.parents {
-                self.link(parent, COMMIT);
+impl<const N: usize> Inspector<'_, N> {
+    /// Reads an object as sluice does: strict about structure, and what is odd is recorded.
+    fn record(&mut self, kind: Kind, data: &[u8], id: &oid) -> Result<(), Flaw> {
+        match kind {
+            Kind::Blob => {}
+            Kind::Tree => self.tree(data, id)?,
+            Kind::Commit => {
+                let commit = object::commit(data, id.kind())?;
+                for oddity in commit.oddities {
+                    self.shared.observe(oddity, id.to_owned(), b"");
+                }
+                self.commit(commit.tree, commit.parents, id);
+            }
+            Kind::Tag => {
+                let tag = object::tag(data, id.kind())?;
+                self.link(tag.target, bit(tag.kind));
             }
         }
         Ok(())
     }
 
+    /// Reads nothing but the links of an object.
+    fn follow(&mut self, kind: Kind, data: &[u8], id: &oid) -> Result<(), Flaw> {
+        match kind {
+            Kind::Blob => {}
+            Kind::Tree => tree::links::<N>(data, |entry| self.entry(entry, fsck::special))?,
+            Kind::Commit => {
+                let (tree, parents) = object::commit_links(data, id.kind())?;
+                self.commit(tree, parents, id);
+            }
+            Kind::Tag => {
+                let tag = object::tag_link(data, id.kind())?;
+                self.link(tag.target, bit(tag.kind));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, tree: ObjectId, parents: Vec<ObjectId>, id: &oid) {
+        self.link(tree, TREE);
+        if self.shared.shallow.contains(id) {
+            lock(&self.shared.grafts).push((id.to_owned(), parents));
+        } else {
+            for parent in parents {
+                self.link(parent, COMMIT);
+            }
+        }
+    }
+
     fn tree(&mut self, data: &[u8], id: &oid) -> Result<(), Flaw> {
         let shared = self.shared;
-        tree::read(
+        tree::read::<N>(
             data,
             |entry| {
-                let accepted = match entry.kind {
-                    tree::EntryKind::Tree => TREE,
-                    tree::EntryKind::Blob | tree::EntryKind::Link => BLOB,
-                    // A submodule's commit lives in another repository.
-                    tree::EntryKind::Submodule => return,
-                };
-                if entry.kind == tree::EntryKind::Blob && entry.name == b".gitmodules" {
-                    let mut files = lock(&shared.gitmodules);
-                    if files.len() < MAX_GITMODULES_FILES {
-                        files.insert(ObjectId::from(entry.id));
-                    }
-                }
-                self.link_bytes(entry.id, accepted);
+                let modules = |name: &[u8]| (name == b".gitmodules").then_some(Special::Modules);
+                self.entry(entry, modules);
             },
             |oddity, name| shared.observe(oddity, id.to_owned(), name),
         )
+    }
+
+    fn entry(
+        &mut self,
+        entry: &tree::Entry<'_, N>,
+        special: impl FnOnce(&[u8]) -> Option<Special>,
+    ) {
+        let accepted = match entry.kind {
+            tree::EntryKind::Tree => TREE,
+            tree::EntryKind::Blob | tree::EntryKind::Link => BLOB,
+            // A submodule's commit lives in another repository.
+            tree::EntryKind::Submodule => return,
+        };
+        if entry.kind == tree::EntryKind::Blob
+            && let Some(special) = special(entry.name)
+        {
+            let mut files = lock(&self.shared.files);
+            if files.len() < MAX_FILES {
+                files.insert((as_oid(&entry.id).to_owned(), special));
+            }
+        }
+        self.link_bytes(entry.id, accepted);
     }
 
     fn link(&mut self, id: ObjectId, accepted: u8) {
@@ -249,10 +348,10 @@ impl Inspector<'_> {
         }
     }
 
-    fn link_bytes(&mut self, id: [u8; 20], accepted: u8) {
+    fn link_bytes(&mut self, id: [u8; N], accepted: u8) {
         if self.recent.is_empty() {
             let slots = self.shared.room.clamp(16, RECENT).next_power_of_two();
-            self.recent = vec![([0; 20], 0); slots as usize];
+            self.recent = vec![([0; N], 0); slots as usize];
         }
         let mask = self.recent.len() - 1;
         if let Some(slot) =
@@ -274,11 +373,16 @@ impl Inspector<'_> {
             shared.trusted.fetch_add(1, Ordering::Relaxed);
         } else if shared.strange.load(Ordering::Relaxed) > shared.room {
             return;
-        } else if kind_of(&self.store, &ObjectId::from(id)).is_none() {
+        } else if kind_of(&self.store, as_oid(&id)).is_none() {
             shared.strange.fetch_add(1, Ordering::Relaxed);
         }
         *lock(shard).entry(id).or_insert(accepted) &= accepted;
     }
+}
+
+/// An id of `N` bytes, which is the width of one that exists.
+fn as_oid<const N: usize>(id: &[u8; N]) -> &oid {
+    oid::try_from_bytes(id).unwrap_or(gix_hash::Kind::Sha1.null_ref())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -10,6 +10,7 @@
 use gix_hash::ObjectId;
 
 pub(crate) mod closure;
+pub mod fsck;
 mod gitmodules;
 pub(crate) mod object;
 pub(crate) mod tree;

@@ -4,7 +4,9 @@
 //! history is scanned as it is, and many an old one has a commit without an e-mail address. What is
 //! odd is recorded as an [`Oddity`] and accepted.
 
-use gix_hash::ObjectId;
+use std::{iter::Peekable, slice::Split};
+
+use gix_hash::{Kind as Hash, ObjectId};
 use gix_object::Kind;
 
 use super::{Flaw, Oddity};
@@ -24,15 +26,42 @@ pub(crate) struct Tag {
     pub kind: Kind,
 }
 
-pub(crate) fn commit(data: &[u8]) -> Result<Commit, Flaw> {
-    let header = header(data)?;
-    let mut lines = header.split(|byte| *byte == b'\n').peekable();
-    let tree = lines.next().and_then(|line| id_after(b"tree ", line)).ok_or(Flaw::BadCommit)?;
+type Lines<'a> = Peekable<Split<'a, u8, fn(&u8) -> bool>>;
+
+fn lines(data: &[u8]) -> Lines<'_> {
+    let newline: fn(&u8) -> bool = |byte| *byte == b'\n';
+    data.split(newline).peekable()
+}
+
+/// Tree and parents, which come first.
+fn links(lines: &mut Lines<'_>, hash: Hash) -> Result<(ObjectId, Vec<ObjectId>), Flaw> {
+    let id = |key, line| id_after(key, line, hash).ok_or(Flaw::BadCommit);
+    let tree = id(b"tree ", lines.next().unwrap_or_default())?;
     let mut parents = Vec::new();
-    while let Some(line) = lines.peek().filter(|line| line.starts_with(b"parent ")) {
-        parents.push(id_after(b"parent ", line).ok_or(Flaw::BadCommit)?);
-        lines.next();
+    while let Some(line) = lines.next_if(|line| line.starts_with(b"parent ")) {
+        parents.push(id(b"parent ", line)?);
     }
+    Ok((tree, parents))
+}
+
+/// The tree and the parents of a commit, whatever else is wrong with it.
+pub(crate) fn commit_links(data: &[u8], hash: Hash) -> Result<(ObjectId, Vec<ObjectId>), Flaw> {
+    links(&mut lines(data), hash)
+}
+
+/// What a tag points to, whatever else is wrong with it.
+pub(crate) fn tag_link(data: &[u8], hash: Hash) -> Result<Tag, Flaw> {
+    let mut lines = lines(data);
+    let target = lines.next().and_then(|line| id_after(b"object ", line, hash));
+    let kind = lines.next().and_then(|line| line.strip_prefix(b"type "));
+    let kind = kind.and_then(|kind| Kind::from_bytes(kind).ok());
+    target.zip(kind).map(|(target, kind)| Tag { target, kind }).ok_or(Flaw::BadTag)
+}
+
+pub(crate) fn commit(data: &[u8], hash: Hash) -> Result<Commit, Flaw> {
+    let header = header(data)?;
+    let mut lines = lines(header);
+    let (tree, parents) = links(&mut lines, hash)?;
     let mut oddities = Vec::new();
     for key in [b"author ".as_slice(), b"committer "] {
         match lines.next() {
@@ -50,10 +79,11 @@ pub(crate) fn commit(data: &[u8]) -> Result<Commit, Flaw> {
     Ok(Commit { tree, parents, oddities })
 }
 
-pub(crate) fn tag(data: &[u8]) -> Result<Tag, Flaw> {
+pub(crate) fn tag(data: &[u8], hash: Hash) -> Result<Tag, Flaw> {
     let header = header(data)?;
     let mut lines = header.split(|byte| *byte == b'\n');
-    let target = lines.next().and_then(|line| id_after(b"object ", line)).ok_or(Flaw::BadTag)?;
+    let target =
+        lines.next().and_then(|line| id_after(b"object ", line, hash)).ok_or(Flaw::BadTag)?;
     let kind = lines
         .next()
         .and_then(|line| line.strip_prefix(b"type "))
@@ -80,9 +110,9 @@ fn header(data: &[u8]) -> Result<&[u8], Flaw> {
     Ok(header)
 }
 
-fn id_after(key: &[u8], line: &[u8]) -> Option<ObjectId> {
+fn id_after(key: &[u8], line: &[u8], hash: Hash) -> Option<ObjectId> {
     let hex = line.strip_prefix(key)?;
-    (hex.len() == 40).then(|| ObjectId::from_hex(hex).ok()).flatten()
+    (hex.len() == hash.len_in_hex()).then(|| ObjectId::from_hex(hex).ok()).flatten()
 }
 
 fn has_email(line: &[u8]) -> bool {
@@ -101,7 +131,7 @@ mod tests {
     const C: &str = "committer A <a@b> 1 +0000\n";
 
     fn read(parts: &[&str]) -> Result<Commit, Flaw> {
-        commit(parts.concat().as_bytes())
+        commit(parts.concat().as_bytes(), Hash::Sha1)
     }
 
     #[test]
@@ -135,14 +165,14 @@ mod tests {
     fn tags_give_their_target() {
         let object = "object aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n";
         let good = format!("{object}type commit\ntag v1\n\nmessage");
-        assert_eq!(tag(good.as_bytes()).unwrap().kind, Kind::Commit);
+        assert_eq!(tag(good.as_bytes(), Hash::Sha1).unwrap().kind, Kind::Commit);
         for bad in ["type commit\ntag v1\n\n", "type nothing\ntag v1\n\n", "type commit\n\n"] {
             let text = if bad.starts_with("type commit\ntag") {
                 bad.to_owned()
             } else {
                 format!("{object}{bad}")
             };
-            assert_eq!(tag(text.as_bytes()), Err(Flaw::BadTag), "{text:?}");
+            assert_eq!(tag(text.as_bytes(), Hash::Sha1), Err(Flaw::BadTag), "{text:?}");
         }
     }
 }

@@ -20,23 +20,23 @@ pub(crate) enum EntryKind {
     Submodule,
 }
 
-/// One line of a tree.
-pub(crate) struct Entry<'a> {
+/// One line of a tree. `N` is the width of an id.
+pub(crate) struct Entry<'a, const N: usize> {
     pub kind: EntryKind,
     pub name: &'a [u8],
-    pub id: [u8; 20],
+    pub id: [u8; N],
 }
 
 /// Reads all entries, calls `each` for every one, and `odd` for what is odd about it.
-pub(crate) fn read<'a>(
+pub(crate) fn read<'a, const N: usize>(
     data: &'a [u8],
-    mut each: impl FnMut(&Entry<'a>),
+    mut each: impl FnMut(&Entry<'a, N>),
     mut odd: impl FnMut(Oddity, &[u8]),
 ) -> Result<(), Flaw> {
     let mut rest = data;
     let mut names = Names::default();
     while !rest.is_empty() {
-        let (mode, entry, behind) = split(rest)?;
+        let (mode, entry, behind) = split::<N>(rest)?;
         rest = behind;
         if mode.first() == Some(&b'0') {
             odd(Oddity::ZeroPaddedMode, entry.name);
@@ -47,17 +47,31 @@ pub(crate) fn read<'a>(
     }
     if !names.sorted {
         odd(Oddity::UnsortedTree, b"");
-        no_name_twice(data)?;
+        no_name_twice::<N>(data)?;
     }
     Ok(())
 }
 
-fn split(data: &[u8]) -> Result<(&[u8], Entry<'_>, &[u8]), Flaw> {
+/// Reads nothing but the links: what is odd about names is not looked at.
+pub(crate) fn links<'a, const N: usize>(
+    data: &'a [u8],
+    mut each: impl FnMut(&Entry<'a, N>),
+) -> Result<(), Flaw> {
+    let mut rest = data;
+    while !rest.is_empty() {
+        let (_, entry, behind) = split::<N>(rest)?;
+        each(&entry);
+        rest = behind;
+    }
+    Ok(())
+}
+
+fn split<const N: usize>(data: &[u8]) -> Result<(&[u8], Entry<'_, N>, &[u8]), Flaw> {
     let space = data.iter().take(8).position(|byte| *byte == b' ').ok_or(Flaw::BadTree)?;
     let (mode, rest) = (&data[..space], &data[space + 1..]);
     let nul = rest.iter().position(|byte| *byte == 0).ok_or(Flaw::BadTree)?;
     let name = &rest[..nul];
-    let (id, behind) = rest[nul + 1..].split_first_chunk::<20>().ok_or(Flaw::BadTree)?;
+    let (id, behind) = rest[nul + 1..].split_first_chunk::<N>().ok_or(Flaw::BadTree)?;
     let mut bits = 0_u32;
     for byte in mode {
         match byte {
@@ -76,7 +90,10 @@ fn split(data: &[u8]) -> Result<(&[u8], Entry<'_>, &[u8]), Flaw> {
     Ok((mode, Entry { kind, name, id: *id }, behind))
 }
 
-fn check_name(entry: &Entry<'_>, odd: &mut impl FnMut(Oddity, &[u8])) -> Result<(), Flaw> {
+fn check_name<const N: usize>(
+    entry: &Entry<'_, N>,
+    odd: &mut impl FnMut(Oddity, &[u8]),
+) -> Result<(), Flaw> {
     let name = entry.name;
     if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
         return Err(Flaw::TreeName);
@@ -122,7 +139,7 @@ impl Default for Names<'_> {
 }
 
 impl<'a> Names<'a> {
-    fn add(&mut self, entry: &Entry<'a>) -> Result<(), Flaw> {
+    fn add<const N: usize>(&mut self, entry: &Entry<'a, N>) -> Result<(), Flaw> {
         if !self.sorted {
             return Ok(());
         }
@@ -162,11 +179,11 @@ fn key(name: &[u8], tree: bool, at: usize) -> u8 {
 }
 
 /// The slow way, for the rare tree that is not in order.
-fn no_name_twice(data: &[u8]) -> Result<(), Flaw> {
+fn no_name_twice<const N: usize>(data: &[u8]) -> Result<(), Flaw> {
     let mut seen = HashSet::new();
     let mut rest = data;
     while !rest.is_empty() {
-        let (_, entry, behind) = split(rest)?;
+        let (_, entry, behind) = split::<N>(rest)?;
         if !seen.insert(entry.name) {
             return Err(Flaw::DuplicateEntry);
         }
@@ -190,7 +207,7 @@ mod tests {
 
     fn check(entries: &[(&str, &str)]) -> Result<Vec<Oddity>, Flaw> {
         let mut found = Vec::new();
-        read(&tree(entries), |_| {}, |oddity, _| found.push(oddity)).map(|()| found)
+        read::<20>(&tree(entries), |_| {}, |oddity, _| found.push(oddity)).map(|()| found)
     }
 
     #[test]
@@ -241,7 +258,7 @@ mod tests {
     fn damaged_trees_are_refused() {
         let whole = tree(&[("100644", "a")]);
         for end in 1..whole.len() {
-            assert_eq!(read(&whole[..end], |_| {}, |_, _| {}), Err(Flaw::BadTree), "{end}");
+            assert_eq!(read::<20>(&whole[..end], |_| {}, |_, _| {}), Err(Flaw::BadTree), "{end}");
         }
         assert_eq!(check(&[("100648", "a")]), Err(Flaw::BadTree));
         assert_eq!(check(&[("060000", "a")]), Err(Flaw::BadTree));

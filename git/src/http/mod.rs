@@ -167,7 +167,9 @@ impl<R: Remote> Service<R> {
             refs.retain(|reference| !crate::refs::hidden(&reference.name, &policy.hidden_refs));
             refs.sort();
             let version_1 = version == upload::Version::V1;
-            Ok(advertise::receive_pack(&refs, &shallow, version_1, &session))
+            let haves = repository.haves().await?;
+            let offered = policy.offered(repository.object_hash());
+            Ok(advertise::receive_pack(&offered, &refs, &haves, &shallow, version_1, &session))
         };
         match advertised.await {
             Ok(body) => respond::full(StatusCode::OK, offer.advertisement(), body),

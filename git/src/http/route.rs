@@ -49,7 +49,8 @@ fn service(query: Option<&str>) -> Option<String> {
 /// The decoded path of a repository, or `None` if it cannot be one.
 fn repository(path: &str) -> Option<String> {
     let path = path.trim_start_matches('/').trim_end_matches('/');
-    let path = path.strip_suffix(".git").unwrap_or(path);
+    // `/.git` is how the repository inside a working tree is often named.
+    let path = path.strip_suffix("/.git").or(path.strip_suffix(".git")).unwrap_or(path);
     let mut decoded = String::with_capacity(path.len());
     for component in path.split('/') {
         let component = percent_decode_str(component).decode_utf8().ok()?;
@@ -118,9 +119,13 @@ mod tests {
 
     #[test]
     fn a_repository_has_many_spellings() {
-        for path in
-            ["/a/b.git/info/refs", "/a/b/info/refs", "/a/b.git//info/refs", "/a/%62.git/info/refs"]
-        {
+        for path in [
+            "/a/b.git/info/refs",
+            "/a/b/info/refs",
+            "/a/b.git//info/refs",
+            "/a/%62.git/info/refs",
+            "/a/b/.git/info/refs",
+        ] {
             assert_eq!(info_refs(path).as_deref(), Some("a/b"), "{path}");
         }
     }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    command::{self, Parser, Request},
+    command::{self, Offered, Parser, Request},
     http::body::{self, BodyReader},
 };
 
@@ -11,15 +11,16 @@ use crate::{
 pub(super) enum Unreadable {
     Body(body::Error),
     /// What was understood before the error.
-    Protocol(Request, command::Error),
+    Protocol(Box<Request>, command::Error),
 }
 
 /// Reads the commands; what follows them in the last chunk is the beginning of the pack.
 pub(super) async fn read_commands(
     body: &mut BodyReader,
     limits: command::Limits,
+    offered: Offered,
 ) -> Result<(Request, Bytes), Unreadable> {
-    let mut parser = Parser::new(limits);
+    let mut parser = Parser::new(limits, offered);
     let mut buffer = BytesMut::new();
     loop {
         let chunk = body.chunk().await.map_err(Unreadable::Body)?;
@@ -32,7 +33,7 @@ pub(super) async fn read_commands(
             return parser
                 .into_request()
                 .map(|request| (request, Bytes::new()))
-                .map_err(|error| Unreadable::Protocol(known, error));
+                .map_err(|error| Unreadable::Protocol(Box::new(known), error));
         };
         buffer.extend_from_slice(&chunk);
         match parser.feed(&buffer) {
@@ -44,10 +45,13 @@ pub(super) async fn read_commands(
                     return parser
                         .into_request()
                         .map(|request| (request, rest))
-                        .map_err(|error| Unreadable::Protocol(known, error));
+                        .map_err(|error| Unreadable::Protocol(Box::new(known), error));
                 }
             }
-            Err(error) => return Err(Unreadable::Protocol(parser.request().clone(), error)),
+            Err(error) => {
+                let known = Box::new(parser.request().clone());
+                return Err(Unreadable::Protocol(known, error));
+            }
         }
     }
 }

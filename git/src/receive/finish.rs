@@ -66,6 +66,9 @@ impl<R: Repository> Push<R> {
                 match verdict(job, deadline, &cancel, &policy, &sender).await {
                     Ok(checked) => {
                         repository.receiving(progress(bytes_received, &counters));
+                        for warning in &checked.warnings {
+                            messages.say(warning).await;
+                        }
                         checked
                     }
                     Err(Stop::ClientGone) => {
@@ -109,6 +112,7 @@ impl<R: Repository> Push<R> {
             pack: checked.pack,
             observations: checked.observations,
             agent: capabilities.agent.clone(),
+            certificate: request.certificate.clone(),
             session: session.clone(),
             bytes_received,
         };

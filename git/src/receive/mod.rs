@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    command::{self, Request},
+    command::{self, Offered, Request},
     firewall::{Chunk, Counters},
     http::{
         ServiceConfig,
@@ -80,8 +80,9 @@ pub(crate) async fn receive<R: Repository>(
     let policy = repository.policy();
     let ceiling = policy.limits.pack_bytes.saturating_add(policy.drain_bytes);
     let deadline = Instant::now() + policy.limits.wall_time;
+    let offered = policy.offered(repository.object_hash());
 
-    let (request, rest) = match read_commands(&mut body, policy.commands).await {
+    let (request, rest) = match read_commands(&mut body, policy.commands, offered).await {
         Ok(read) => read,
         Err(Unreadable::Body(error)) => return broken(body, &error, ceiling, version).await,
         Err(Unreadable::Protocol(known, error)) => {
@@ -166,7 +167,8 @@ pub(crate) async fn refuse(
     refusal: &Refusal,
     ceiling: u64,
 ) -> Option<Response<ResponseBody>> {
-    let (request, _) = read_commands(&mut body, command::Limits::default()).await.ok()?;
+    let read = read_commands(&mut body, command::Limits::default(), Offered::anything()).await;
+    let (request, _) = read.ok()?;
     if request.commands.is_empty() {
         return None;
     }
@@ -200,10 +202,14 @@ async fn start<R: Repository>(
         checks: workers.checks.clone(),
         objects,
         quarantine_root: repository.quarantine_root(),
+        hash: repository.object_hash(),
         limits: policy.limits.clone(),
+        fsck: policy.fsck.clone(),
         tips: tips(request, prepared, policy),
         shallow: request.shallow.clone(),
         known_shallow: prepared.known_shallow.clone(),
+        shallow_updates: policy.shallow_updates,
+        complete: prepared.complete.clone(),
         cancel: cancel.clone(),
     };
     let handle = tokio::task::spawn_blocking(move || run_with(permit, job));

@@ -19,7 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::{
     check::{
         Observation,
-        closure::{self, Closure, Unsound},
+        closure::{self, Closure},
+        fsck::Fsck,
         object,
     },
     firewall::{Chunk, Counters, Limits, PackReader},
@@ -27,10 +28,8 @@ use crate::{
     quarantine::{Quarantine, QuarantinedPack},
     refs::reason,
     remote::RefusedBy,
+    upload::{Known, connected},
 };
-
-/// Ids of objects are made with this.
-const HASH: gix_hash::Kind = gix_hash::Kind::Sha1;
 
 /// What a command of the push wants, as far as objects matter for it.
 pub(super) struct Tip {
@@ -47,12 +46,18 @@ pub(super) struct Job {
     pub checks: Arc<Semaphore>,
     pub objects: PathBuf,
     pub quarantine_root: PathBuf,
+    pub hash: gix_hash::Kind,
     pub limits: Limits,
+    pub fsck: Fsck,
     /// One for each command; `None` if it deletes or was refused already.
     pub tips: Vec<Option<Tip>>,
     /// The client's shallow commits and the repository's.
     pub shallow: Vec<ObjectId>,
     pub known_shallow: Vec<ObjectId>,
+    /// New commits without their parents are taken.
+    pub shallow_updates: bool,
+    /// What the refs had before, if what is new has to be followed up to there.
+    pub complete: Option<Vec<ObjectId>>,
     pub cancel: Arc<AtomicBool>,
 }
 
@@ -64,6 +69,8 @@ pub(super) struct Checked {
     pub rejected: Vec<Option<&'static str>>,
     pub new_shallow: Vec<ObjectId>,
     pub observations: Vec<Observation>,
+    /// Lines for the person who pushed.
+    pub warnings: Vec<String>,
 }
 
 /// Why there is no verdict.
@@ -90,7 +97,16 @@ impl From<io::Error> for Error {
     }
 }
 
+/// Receives and judges the pack.
 pub(super) fn run(job: Job) -> Result<Checked, Error> {
+    match job.hash.len_in_bytes() {
+        20 => run_with_ids_of::<20>(job),
+        _ => run_with_ids_of::<32>(job),
+    }
+}
+
+fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
+    let hash = job.hash;
     let quarantine = Quarantine::create(&job.quarantine_root, &job.objects)?;
     // Streaming needs a thread, but resolving needs all cores: its permit is taken in between, by
     // the indexer, and kept until this function ends.
@@ -99,33 +115,37 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
         let taken = tokio::runtime::Handle::current().block_on(job.checks.acquire_owned()).ok();
         permit = taken;
     };
-    let mut reader = PackReader::new(job.source, job.limits, HASH, job.counters);
+    let mut reader = PackReader::new(job.source, job.limits, hash, job.counters);
     let declared = reader.declared_objects().map_err(|error| damaged(error.into(), &job.cancel))?;
     let shallow: HashSet<ObjectId> =
         job.shallow.iter().chain(&job.known_shallow).copied().collect();
-    let closure = Closure::new(&shallow, declared.into(), &job.cancel);
+    let closure = Closure::<N>::new(&shallow, declared.into(), &job.fsck, &job.cancel);
     let target = index::Target {
         packs: &quarantine.packs(),
         store: &job.objects,
-        hash: HASH,
+        hash,
         interrupt: &job.cancel,
     };
-    let inspector = closure.inspector(index::open(&job.objects, HASH)?);
+    let inspector = closure.inspector(index::open(&job.objects, hash)?);
     let indexed = index::receive(&mut reader, &target, inspector, resolving);
     let inflated_bytes = reader.inflated_bytes();
     drop(reader);
-    if let Some(Unsound { id, kind, flaw }) = closure.unsound() {
-        return Err(Error::Refused(RefusedBy::Content, format!("{kind} {id} {flaw}")));
+    if let Some(sentence) = closure.unsound() {
+        return Err(Error::Refused(RefusedBy::Content, sentence));
     }
     let indexed = indexed.map_err(|error| damaged(error, &job.cancel))?;
 
-    let store = index::open(quarantine.objects(), HASH)?;
+    let store = index::open(quarantine.objects(), hash)?;
     let mut checked = Checked::default();
     let mut incomplete = None;
     let mut pack = None;
     let mut written = None;
     if let Some(indexed) = indexed {
         let findings = closure.finish(&indexed.table, &store);
+        if let Some(sentence) = findings.refused {
+            return Err(Error::Refused(RefusedBy::Content, sentence));
+        }
+        checked.warnings = findings.warnings;
         let known: HashSet<&ObjectId> = job.known_shallow.iter().collect();
         checked.new_shallow = findings.new_shallow;
         checked.new_shallow.retain(|commit| !known.contains(commit));
@@ -142,6 +162,24 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
             if lost { Some(reason::MISSING_OBJECTS) } else { refuse_tip(tip, &store, &job.cancel) }
         });
         checked.rejected.push(reason);
+    }
+    if !job.shallow_updates && !checked.new_shallow.is_empty() {
+        let roots: HashSet<ObjectId> = checked.new_shallow.drain(..).collect();
+        let needs = |tip: &Tip| leads_to(&store, tip.new, &roots, &job.cancel);
+        reject(&mut checked.rejected, &job.tips, needs, reason::SHALLOW);
+    }
+    if let Some(complete) = &job.complete {
+        let shallow: Vec<ObjectId> =
+            job.known_shallow.iter().chain(&checked.new_shallow).copied().collect();
+        let known = Known { objects: quarantine.objects(), hash, shallow: &shallow, complete };
+        let open = job.tips.iter().zip(&checked.rejected);
+        let open = open.filter(|(_, rejected)| rejected.is_none());
+        let tips: Vec<ObjectId> = open.filter_map(|(tip, _)| Some(tip.as_ref()?.new)).collect();
+        // All at once, and one by one only to find out which of them it is.
+        if !connected(&known, &tips, &job.cancel) {
+            let lost = |tip: &Tip| !connected(&known, &[tip.new], &job.cancel);
+            reject(&mut checked.rejected, &job.tips, lost, reason::MISSING_OBJECTS);
+        }
     }
     if job.cancel.load(Ordering::Relaxed) {
         return Err(Error::Cancelled);
@@ -192,6 +230,20 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
     }
 }
 
+/// Rejects those tips that were not yet and for which `bad` holds.
+fn reject(
+    rejected: &mut [Option<&'static str>],
+    tips: &[Option<Tip>],
+    bad: impl Fn(&Tip) -> bool,
+    why: &'static str,
+) {
+    for (rejected, tip) in rejected.iter_mut().zip(tips) {
+        if rejected.is_none() && tip.as_ref().is_some_and(&bad) {
+            *rejected = Some(why);
+        }
+    }
+}
+
 fn refuse_tip(tip: &Tip, store: &gix_odb::Handle, cancel: &AtomicBool) -> Option<&'static str> {
     match closure::kind_of(store, &tip.new) {
         None => return Some(reason::MISSING_OBJECTS),
@@ -200,21 +252,22 @@ fn refuse_tip(tip: &Tip, store: &gix_odb::Handle, cancel: &AtomicBool) -> Option
         Some(_) => {}
     }
     let ancestor = tip.ancestor?;
-    (!descends(store, tip.new, ancestor, cancel)).then_some(reason::NON_FAST_FORWARD)
+    let ancestor = HashSet::from([ancestor]);
+    (!leads_to(store, tip.new, &ancestor, cancel)).then_some(reason::NON_FAST_FORWARD)
 }
 
-/// Whether `ancestor` is reached from `commit` by going to parents, nearest first.
-fn descends(
+/// Whether one of `ancestors` is reached from `commit` by going to parents, nearest first.
+fn leads_to(
     store: &gix_odb::Handle,
     commit: ObjectId,
-    ancestor: ObjectId,
+    ancestors: &HashSet<ObjectId>,
     cancel: &AtomicBool,
 ) -> bool {
     let mut seen = HashSet::from([commit]);
     let mut queue = VecDeque::from([commit]);
     let mut buffer = Vec::new();
     while let Some(id) = queue.pop_front() {
-        if id == ancestor {
+        if ancestors.contains(&id) {
             return true;
         }
         if cancel.load(Ordering::Relaxed) {
@@ -223,8 +276,10 @@ fn descends(
         let Ok(Some(found)) = store.try_find(&id, &mut buffer) else {
             continue;
         };
-        if let Ok(commit) = object::commit(found.data) {
-            queue.extend(commit.parents.into_iter().filter(|parent| seen.insert(*parent)));
+        if found.kind == Kind::Tag {
+            queue.extend(object::tag_link(found.data, id.kind()).map(|tag| tag.target));
+        } else if let Ok((_, parents)) = object::commit_links(found.data, id.kind()) {
+            queue.extend(parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
     }
     false

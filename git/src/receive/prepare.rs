@@ -14,6 +14,8 @@ pub(super) struct Prepared {
     /// Lines for the person who pushed.
     pub warnings: Vec<String>,
     pub known_shallow: Vec<ObjectId>,
+    /// What the refs point to, if the store may hold what is not complete.
+    pub complete: Option<Vec<ObjectId>>,
 }
 
 /// Asks the repository, and applies every rule that needs no objects.
@@ -29,10 +31,16 @@ pub(super) async fn prepare<R: Repository>(
             atomic: request.capabilities.atomic,
             quiet: request.capabilities.quiet,
             agent: request.capabilities.agent.as_deref(),
+            certificate: request.certificate.as_ref(),
         })
         .await?;
     let refs = repository.refs().await?;
     let known_shallow = repository.shallow().await?;
+    let mut complete = None;
+    if !policy.closed_store {
+        let tips = refs.iter().map(|reference| reference.id);
+        complete = Some(tips.chain(repository.haves().await?).collect());
+    }
     let creations = request.commands.iter().filter(|command| command.creates()).count();
     let deletions = request.commands.iter().filter(|command| command.deletes()).count();
     let too_many = (refs.len() + creations).saturating_sub(deletions) > policy.max_refs;
@@ -41,7 +49,8 @@ pub(super) async fn prepare<R: Repository>(
         .commands
         .iter()
         .map(|command| {
-            if !refs::valid_name(&command.name) {
+            let named = if command.deletes() { refs::deletable_name } else { refs::valid_name };
+            if !named(&command.name) {
                 Some(reason::FUNNY_NAME)
             } else if refs::hidden(&command.name, &policy.hidden_refs) {
                 Some(reason::HIDDEN)
@@ -73,5 +82,5 @@ pub(super) async fn prepare<R: Repository>(
         .map(|(command, _)| format!("warning: deleting a non-existent ref {}", command.name))
         .collect();
     let rejected = decisions.into_iter().map(Decision::rejection).collect();
-    Ok(Prepared { rejected, warnings, known_shallow })
+    Ok(Prepared { rejected, warnings, known_shallow, complete })
 }

@@ -11,7 +11,7 @@ use super::{Error, peeled::Peeler, view::View};
 use crate::{
     advertise::AGENT,
     pkt,
-    remote::{FetchPolicy, Wants},
+    remote::{FetchPolicy, Unborn, Wants},
 };
 
 /// The version of the protocol that a client asks for.
@@ -32,12 +32,17 @@ impl Version {
         });
         named.max().unwrap_or(Self::V0)
     }
+
+    /// A version that is not spoken here is answered as the oldest one.
+    pub fn at_most(self, policy: &FetchPolicy) -> Self {
+        if self as u8 <= policy.max_version { self } else { Self::V0 }
+    }
 }
 
 /// The capabilities of version 2. Only those that are kept: the tests use each.
 pub(super) fn version_2(policy: &FetchPolicy, hash: gix_hash::Kind, session: &str) -> Bytes {
     let mut out = BytesMut::new();
-    let unborn = if policy.unborn { "=unborn" } else { "" };
+    let unborn = if policy.unborn == Unborn::Advertised { "=unborn" } else { "" };
     let filter = if policy.filter { " filter" } else { "" };
     let ref_in_want = if policy.ref_in_want { " ref-in-want" } else { "" };
     for line in [
@@ -122,8 +127,11 @@ fn capabilities(view: &View, session: &str) -> String {
         "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not \
          deepen-relative no-progress include-tag multi_ack_detailed no-done",
     );
+    if view.policy.hidden_tips || view.policy.wants != Wants::Tips {
+        list.push_str(" allow-tip-sha1-in-want");
+    }
     if view.policy.wants != Wants::Tips {
-        list.push_str(" allow-tip-sha1-in-want allow-reachable-sha1-in-want");
+        list.push_str(" allow-reachable-sha1-in-want");
     }
     if let (Some(_), Some(branch)) = (view.head_id(), view.head_branch()) {
         list.push_str(&format!(" symref=HEAD:{branch}"));
@@ -145,5 +153,8 @@ mod tests {
         assert_eq!(Version::of(Some("version=1")), Version::V1);
         assert_eq!(Version::of(Some("version=3")), Version::V0);
         assert_eq!(Version::of(None), Version::V0);
+        let policy = FetchPolicy { max_version: 1, ..FetchPolicy::default() };
+        assert_eq!(Version::V2.at_most(&policy), Version::V0);
+        assert_eq!(Version::V1.at_most(&policy), Version::V1);
     }
 }

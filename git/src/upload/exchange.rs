@@ -57,7 +57,11 @@ impl<'a> Exchange<'a> {
         let allowed = view.policy.wants;
         let (tips, shallow) = (view.tips(), &view.shallow);
         let refused = policy::refused(&mut store, shallow, &tips, &request.wants, allowed, cancel)?;
-        if let Some(id) = request.wants.iter().find(|want| refused.contains(*want)) {
+        if let Some(id) = request
+            .wants
+            .iter()
+            .find(|want| refused.contains(*want) && !view.hidden_tips.contains(*want))
+        {
             return Err(Error::Protocol(format!("upload-pack: not our ref {id}")));
         }
         let mut graph = Graph::new(view.shallow.iter().copied());

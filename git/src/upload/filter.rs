@@ -9,6 +9,8 @@
 use gix_object::Kind;
 use percent_encoding::percent_decode_str;
 
+use crate::remote::Filters;
+
 /// Longest specification that is read, in bytes.
 const MAX_BYTES: usize = 4096;
 
@@ -31,20 +33,37 @@ pub(super) struct Filter {
 
 /// The filter is not offered, or is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("filter '{0}' not supported")]
-pub(super) struct Unsupported(String);
+pub(super) enum Unsupported {
+    #[error("filter '{0}' not supported")]
+    Filter(String),
+    #[error("tree filter allows max depth {limit}, but got {asked}")]
+    Depth { limit: u32, asked: u32 },
+}
 
 impl Filter {
-    pub fn parse(text: &str) -> Result<Self, Unsupported> {
+    /// Reads a specification; `offered` says which kinds there are.
+    pub fn parse(text: &str, offered: &Filters) -> Result<Self, Unsupported> {
         let mut filter = Self::default();
-        if text.len() > MAX_BYTES || filter.add(text, 0).is_none() {
+        let mut kinds = Vec::new();
+        if text.len() > MAX_BYTES || filter.add(text, 0, &mut kinds).is_none() {
             let shown = text.chars().filter(|c| !c.is_control()).take(80).collect();
-            return Err(Unsupported(shown));
+            return Err(Unsupported::Filter(shown));
         }
-        Ok(filter)
+        if let Some(kind) = kinds.into_iter().find(|kind| !offered.includes(kind)) {
+            return Err(Unsupported::Filter(kind.to_owned()));
+        }
+        match (filter.tree_depth, offered.tree_depth) {
+            (Some(asked), Some(limit)) if asked > limit => Err(Unsupported::Depth { limit, asked }),
+            _ => Ok(filter),
+        }
     }
 
-    fn add(&mut self, text: &str, nesting: usize) -> Option<()> {
+    /// Adds a filter and notes of what kinds it is, by git's names for them.
+    fn add(&mut self, text: &str, nesting: usize, kinds: &mut Vec<&'static str>) -> Option<()> {
+        let kind = ["blob:none", "blob:limit", "tree", "object:type", "combine"]
+            .into_iter()
+            .find(|kind| text.starts_with(kind));
+        kinds.extend(kind);
         if text == "blob:none" {
             self.blob_limit = Some(0);
         } else if let Some(limit) = text.strip_prefix("blob:limit=") {
@@ -60,7 +79,7 @@ impl Filter {
         } else {
             let parts = text.strip_prefix("combine:").filter(|_| nesting < MAX_NESTING)?;
             for part in parts.split('+') {
-                self.add(&percent_decode_str(part).decode_utf8().ok()?, nesting + 1)?;
+                self.add(&percent_decode_str(part).decode_utf8().ok()?, nesting + 1, kinds)?;
             }
         }
         Some(())
@@ -109,7 +128,7 @@ mod tests {
 
     #[test]
     fn filters_of_every_kind() {
-        let parse = |text| Filter::parse(text).unwrap();
+        let parse = |text| Filter::parse(text, &Filters::default()).unwrap();
         assert!(!parse("blob:none").sends(Kind::Blob));
         assert_eq!(parse("blob:limit=2k").blob_limit, Some(2048));
         assert_eq!(parse("blob:limit=3G").blob_limit, Some(3 << 30));
@@ -141,9 +160,25 @@ mod tests {
             "combine:%ff",
             &nested,
         ] {
-            assert!(Filter::parse(bad).is_err(), "{bad}");
+            assert!(Filter::parse(bad, &Filters::default()).is_err(), "{bad}");
         }
-        let error = Filter::parse("sparse:path=x").unwrap_err().to_string();
+        let error = Filter::parse("sparse:path=x", &Filters::default()).unwrap_err().to_string();
         assert_eq!(error, "filter 'sparse:path=x' not supported");
+    }
+
+    #[test]
+    fn an_operator_chooses() {
+        let offered = Filters {
+            others: false,
+            named: [("tree".to_owned(), true), ("combine".to_owned(), true)].into(),
+            tree_depth: Some(1),
+        };
+        let parse = |text| Filter::parse(text, &offered).map_err(|error| error.to_string());
+        assert!(parse("tree:1").is_ok());
+        let not = |name: &str| Err(format!("filter '{name}' not supported"));
+        assert_eq!(parse("blob:none"), not("blob:none"));
+        assert_eq!(parse("blob:limit=3"), not("blob:limit"));
+        assert_eq!(parse("combine:tree:0+blob:none"), not("blob:none"));
+        assert_eq!(parse("tree:2"), Err("tree filter allows max depth 1, but got 2".into()));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use gix_hash::ObjectId;
 
 use super::{Answer, Error, lines::Lines, peeled::Peeler, v2::unexpected, view::View};
-use crate::remote::FetchPolicy;
+use crate::remote::{FetchPolicy, Unborn};
 
 /// A client that names more prefixes than this gets all refs, as with git: prefixes only spare
 /// bytes.
@@ -27,7 +27,7 @@ impl LsRefs {
         match line {
             "peel" => self.peel = true,
             "symrefs" => self.symrefs = true,
-            "unborn" if policy.unborn => self.unborn = true,
+            "unborn" => self.unborn = policy.unborn != Unborn::Ignored,
             _ => match line.strip_prefix("ref-prefix ") {
                 Some(prefix) if self.prefixes.len() < MAX_PREFIXES => {
                     self.prefixes.push(prefix.to_owned());

@@ -11,6 +11,7 @@
 //! count               the objects that are sent: revisions, objects, filter
 //! pack                their entries, copied from stored packs where that is possible
 //! send, sink          the way to the client
+//! connected           the same walk, to see whether a push is complete
 //! store, graph, object    what is read of the repository
 //! ```
 //!
@@ -49,6 +50,7 @@ use crate::{
 };
 
 mod advertise;
+mod connected;
 mod count;
 mod exchange;
 mod filter;
@@ -73,6 +75,7 @@ mod v2;
 mod view;
 
 pub(crate) use advertise::Version;
+pub(crate) use connected::{Known, connected};
 use exchange::PackJob;
 use request::Bands;
 use send::Sending;
@@ -169,11 +172,13 @@ pub(crate) async fn advertise<R: Repository>(
     config: &ServiceConfig,
     fetches: &Arc<Semaphore>,
 ) -> Result<Bytes, Refusal> {
+    let policy = repository.fetch_policy();
+    let version = version.at_most(&policy);
     if version == Version::V2 {
-        let (policy, hash) = (repository.fetch_policy(), repository.object_hash());
+        let hash = repository.object_hash();
         return Ok(advertise::version_2(&policy, hash, session));
     }
-    let view = View::of(repository).await?;
+    let view = View::of(repository, version).await?;
     let session = session.to_owned();
     let cancel = Arc::new(AtomicBool::new(false));
     let _guard = CancelOnDrop::new(cancel.clone());
@@ -196,6 +201,7 @@ pub(crate) async fn upload<R: Repository>(
 ) -> Response<ResponseBody> {
     let Incoming { version, protocol, user_agent, session, mut body } = incoming;
     let policy = repository.fetch_policy();
+    let protocol = protocol.at_most(&policy);
     let hash = repository.object_hash();
     let deadline = Instant::now() + policy.limits.wall_time;
     let ceiling = config.refused_drain_bytes;
@@ -236,7 +242,8 @@ pub(crate) async fn upload<R: Repository>(
     // Until the answer's body takes over, dropping this future means that the client is gone.
     let guard = CancelOnDrop::new(cancel.clone());
     let is_clone = request.is_clone();
-    let prepared = timeout_at(deadline, prepare(&repository, request, &cancel, config, fetches));
+    let prepared =
+        timeout_at(deadline, prepare(&repository, request, protocol, &cancel, config, fetches));
     let (prepared, permit) = match prepared.await {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(sentence)) => return answer(lines::error(&sentence, banded)),
@@ -296,12 +303,13 @@ fn read(
 async fn prepare<R: Repository>(
     repository: &R,
     request: Request,
+    protocol: Version,
     cancel: &Arc<AtomicBool>,
     config: &ServiceConfig,
     fetches: &Arc<Semaphore>,
 ) -> Result<(Answer, OwnedSemaphorePermit), String> {
     let permit = admit(config, fetches).await.map_err(|refusal| refusal.message)?;
-    let view = View::of(repository).await.map_err(|refusal| refusal.message)?;
+    let view = View::of(repository, protocol).await.map_err(|refusal| refusal.message)?;
     let cancel = cancel.clone();
     // The permit goes with the work: a thread that has not ended yet still counts.
     let work = tokio::task::spawn_blocking(move || {

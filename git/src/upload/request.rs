@@ -102,8 +102,8 @@ impl Fetch {
                 self.depth.not.push(value.to_owned());
             }
             "filter" if policy.filter => {
-                self.filter =
-                    Filter::parse(value).map_err(|error| Error::Protocol(error.to_string()))?;
+                self.filter = Filter::parse(value, &policy.filters)
+                    .map_err(|error| Error::Protocol(error.to_string()))?;
             }
             _ => return Ok(false),
         }

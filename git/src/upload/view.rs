@@ -1,9 +1,10 @@
 //! What a client may see of a repository: its refs, `HEAD`, and where the objects are.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use gix_hash::ObjectId;
 
+use super::Version;
 use crate::{
     refs::{self, Ref},
     remote::{FetchPolicy, Head, Refusal, Repository},
@@ -20,19 +21,36 @@ pub(super) struct View {
     pub objects: PathBuf,
     pub hash: gix_hash::Kind,
     pub policy: FetchPolicy,
+    /// What hidden refs point to, if it may be had all the same.
+    pub hidden_tips: HashSet<ObjectId>,
 }
 
 impl View {
-    pub async fn of<R: Repository>(repository: &R) -> Result<Self, Refusal> {
-        let policy = repository.fetch_policy();
+    pub async fn of<R: Repository>(repository: &R, version: Version) -> Result<Self, Refusal> {
+        let mut policy = repository.fetch_policy();
+        if version == Version::V2 {
+            policy.wants = policy.wants_v2.unwrap_or(policy.wants);
+        }
         // Refs first: the objects that are found afterwards hold all that these lead to.
-        let mut refs = repository.refs().await?;
+        let refs = repository.refs().await?;
         let head = repository.head().await?;
         let shallow = repository.shallow().await?;
         let objects = repository.objects_dir().await?;
-        refs.retain(|reference| !refs::hidden(&reference.name, &policy.hidden_refs));
+        let (hidden, mut refs): (Vec<Ref>, Vec<Ref>) = refs
+            .into_iter()
+            .partition(|reference| refs::hidden(&reference.name, &policy.hidden_refs));
+        let hidden_tips = hidden.into_iter().filter(|_| policy.hidden_tips);
+        let hidden_tips = hidden_tips.map(|reference| reference.id).collect();
         refs.sort();
-        Ok(Self { refs, head, shallow, objects, hash: repository.object_hash(), policy })
+        Ok(Self {
+            refs,
+            head,
+            shallow,
+            objects,
+            hash: repository.object_hash(),
+            policy,
+            hidden_tips,
+        })
     }
 
     /// What a ref that is wanted by its name points to. Git also wants `HEAD` in this way.

@@ -65,7 +65,8 @@ fn malformed_lines_get_a_sentence() {
         ([first.clone(), b"zzzz".to_vec()].concat(), 200, "four hexadecimal digits"),
         (first.clone(), 200, "ended in the middle"),
         ([first.clone(), line("rubbish")].concat(), 200, "expected \"<old> <new> <ref>\""),
-        (line("push-cert\0report-status"), 400, "signed pushes are not offered"),
+        (line("push-cert\0side-band-64k"), 200, "signed pushes are not offered"),
+        (line("push-cert\0"), 400, "signed pushes are not offered"),
         (
             [
                 line(&format!("{ZERO} {tip} refs/heads/main\0side-band-64k object-format=sha256")),
