@@ -421,9 +421,5 @@ fn parse_command(line: &[u8], hash: gix_hash::Kind) -> Option<Command> {
     })
 }
 
-fn object_id(hex: &[u8], hash: gix_hash::Kind) -> Option<ObjectId> {
-    (hex.len() == hash.len_in_hex()).then(|| ObjectId::from_hex(hex).ok()).flatten()
-}
-
 #[cfg(test)]
 mod tests;

@@ -56,6 +56,7 @@ pub mod firewall;
 mod http;
 pub mod import;
 mod index;
+mod oid;
 pub mod pkt;
 mod policy;
 pub mod quarantine;
@@ -72,6 +73,7 @@ pub use self::{
     check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, fsck},
     command::Command,
     http::{Service, ServiceConfig, respond::ResponseBody, route::credentials},
+    oid::object_id,
     policy::{FetchLimits, FetchPolicy, Filters, Policy, Unborn, Wants},
     quarantine::QuarantinedPack,
     refs::Ref,

@@ -200,10 +200,8 @@ impl<'a> Spool<'a> {
         };
         let mut shallow: Vec<ObjectId> = Vec::new();
         for line in self.shallow.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            shallow.push(
-                ObjectId::from_hex(line)
-                    .map_err(|_| bad("its list of shallow commits is malformed"))?,
-            );
+            shallow
+                .push(sha1(line).ok_or_else(|| bad("its list of shallow commits is malformed"))?);
         }
         // Of its own: the trees of the archive's files must not complete the history.
         let store = self.folder.join("objects");
@@ -287,7 +285,7 @@ impl<'a> Spool<'a> {
             }
             match line.split_at_checked(40).and_then(|(hex, name)| {
                 let name = ref_name(name.strip_prefix(b" ")?)?;
-                Some((name, ObjectId::from_hex(hex).ok()?))
+                Some((name, sha1(hex)?))
             }) {
                 Some((name, id)) => {
                     all.insert(name, id);
@@ -302,8 +300,8 @@ impl<'a> Spool<'a> {
             if name == b"HEAD" || text.starts_with(b"ref:") {
                 continue;
             }
-            match (ref_name(name), ObjectId::from_hex(text.trim_ascii())) {
-                (Some(name), Ok(id)) => {
+            match (ref_name(name), sha1(text.trim_ascii())) {
+                (Some(name), Some(id)) => {
                     all.insert(name, id);
                 }
                 _ => odd(name),
@@ -365,7 +363,13 @@ fn loose_id(path: &[u8]) -> Option<ObjectId> {
     let rest = path.strip_prefix(b"objects/")?;
     let (first, rest) = rest.split_at_checked(2)?;
     let rest = rest.strip_prefix(b"/").filter(|rest| rest.len() == 38)?;
-    ObjectId::from_hex(&[first, rest].concat()).ok()
+    sha1(&[first, rest].concat())
+}
+
+/// Histories of the other kind are told apart by their ids alone: their HEAD then leads
+/// nowhere, and the files of the archive count.
+fn sha1(hex: &[u8]) -> Option<ObjectId> {
+    sluice_git::object_id(hex, gix_hash::Kind::Sha1)
 }
 
 /// A name that git would take, in UTF-8, since the database has no other.
@@ -380,7 +384,7 @@ fn resolve(head: &[u8], refs: &[(String, ObjectId)]) -> Option<(Option<String>, 
     let mut text = head.trim_ascii();
     for _ in 0..MAX_HOPS {
         let Some(name) = text.strip_prefix(b"ref:") else {
-            return ObjectId::from_hex(text).ok().map(|id| (None, id));
+            return sha1(text).map(|id| (None, id));
         };
         let name = ref_name(name.trim_ascii())?;
         match refs.binary_search_by(|(other, _)| other.as_str().cmp(&name)) {

@@ -28,8 +28,9 @@ use std::{
 use gix_config::{File, Source};
 use gix_object::bstr::ByteSlice as _;
 use sluice_git::{
-    Direction, FetchPolicy, Filters, Head, Nonces, ObjectId, Policy, Refusal, Unborn, Wants,
+    Direction, FetchPolicy, Filters, Head, Nonces, Policy, Refusal, Unborn, Wants,
     fsck::{Fsck, Level, LevelError, Levels},
+    object_id,
 };
 
 use crate::refs;
@@ -296,7 +297,7 @@ fn skip(levels: &mut Levels, file: &Path, name: &str, hash: gix_hash::Kind) -> R
         if line.is_empty() {
             continue;
         }
-        let id = ObjectId::from_hex(line.as_bytes()).ok().filter(|id| id.kind() == hash);
+        let id = object_id(line.as_bytes(), hash);
         levels.skip(id.ok_or_else(|| format!("invalid object name: {line}"))?);
     }
     Ok(())

@@ -112,7 +112,7 @@ fn header(data: &[u8]) -> Result<&[u8], Flaw> {
 
 fn id_after(key: &[u8], line: &[u8], hash: Hash) -> Option<ObjectId> {
     let hex = line.strip_prefix(key)?;
-    (hex.len() == hash.len_in_hex()).then(|| ObjectId::from_hex(hex).ok()).flatten()
+    crate::object_id(hex, hash)
 }
 
 fn has_email(line: &[u8]) -> bool {

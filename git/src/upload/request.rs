@@ -117,8 +117,7 @@ fn invalid(key: &str, value: &str) -> Error {
 
 /// An id in full.
 pub(super) fn object_id(hex: &str, hash: gix_hash::Kind) -> Result<ObjectId, Error> {
-    let id = (hex.len() == hash.len_in_hex()).then(|| ObjectId::from_hex(hex.as_bytes()).ok());
-    id.flatten()
+    crate::object_id(hex.as_bytes(), hash)
         .ok_or_else(|| Error::Protocol(format!("expected an object id, not '{}'", printable(hex))))
 }
 

@@ -261,7 +261,7 @@ struct Head {
 }
 
 fn commit_id(name: &str) -> Option<ObjectId> {
-    ObjectId::from_hex(name.as_bytes()).ok().filter(|_| name.len() == 40)
+    sluice_git::object_id(name.as_bytes(), gix_hash::Kind::Sha1)
 }
 
 /// Names by which a ref that a person wrote may be known, the first that exists is meant.

@@ -112,7 +112,8 @@ fn text(line: &[u8]) -> String {
 }
 
 fn id(hex: &str) -> Result<ObjectId, FetchError> {
-    ObjectId::from_hex(hex.as_bytes()).map_err(|_| FetchError::Protocol("it names no object id"))
+    sluice_git::object_id(hex.as_bytes(), gix_hash::Kind::Sha1)
+        .ok_or(FetchError::Protocol("it names no object id"))
 }
 
 /// A ref as the server tells it.

@@ -1,6 +1,5 @@
 //! Commits and tags: lines of text with a blank line behind them.
 
-use gix_hash::ObjectId;
 use gix_object::Kind;
 
 use super::{Message, Refused, Report};
@@ -22,7 +21,7 @@ impl<'a> Lines<'a> {
 }
 
 fn is_id(hex: &[u8], hash: gix_hash::Kind) -> bool {
-    hex.len() == hash.len_in_hex() && ObjectId::from_hex(hex).is_ok()
+    crate::object_id(hex, hash).is_some()
 }
 
 /// A header ends with a blank line, or at the end of the object with a newline.
@@ -188,6 +187,8 @@ fn wrong(line: &[u8]) -> Option<(Message, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use gix_hash::ObjectId;
+
     use super::super::{Levels, object};
     use super::*;
 
