@@ -60,7 +60,7 @@ pub(super) async fn run(flags: ConfigArgs, args: DemoArgs) -> anyhow::Result<Exi
     repository::check_git().await?;
     let stop = CancellationToken::new();
     let folder = Folder::new(stop.clone())?;
-    super::init_log(&config(folder.path(), &flags)?);
+    super::log::init(&config(folder.path(), &flags)?);
     let outcome = in_folder(&folder, &flags, args.exit, &stop).await;
     folder.remove().await;
     match outcome {

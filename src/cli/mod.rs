@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod demo;
+mod log;
 mod migrate;
 pub mod scan;
 mod serve;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, LogFormat, Sources};
+use crate::config::{Config, ConfigError, Sources};
 
 /// A self-hosted server that takes source code by git push, by URL or as an archive, and
 /// tells what is dangerous in it.
@@ -130,6 +131,7 @@ pub fn main() -> ExitCode {
     // Blocking threads that still run have nothing to lose: what they write becomes
     // visible only by a transaction that they no longer reach.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    log::flush();
     outcome.unwrap_or_else(|error| {
         eprintln!("sluice: {error:#}");
         ExitCode::from(2)
@@ -140,12 +142,12 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => {
             let config = flags.read()?;
-            init_log(&config);
+            log::init(&config);
             serve::run(config, args).await
         }
         Command::Worker => {
             let config = flags.read()?;
-            init_log(&config);
+            log::init(&config);
             serve::run_worker(config).await
         }
         Command::Scan(args) => Ok(scan::run(args)),
@@ -166,28 +168,4 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Log lines go to standard error: standard output belongs to what was asked for.
-///
-/// Libraries are heard from `info` up whatever the filter says: below it they log
-/// what they carry, and that may be a header or a body with a secret in it.
-fn init_log(config: &Config) {
-    use std::io::IsTerminal as _;
-    use tracing_subscriber::filter::{EnvFilter, filter_fn};
-    use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::util::SubscriberInitExt as _;
-    use tracing_subscriber::{Layer as _, fmt};
-
-    // Both are filters of the whole subscriber: those of one layer, combined, lose lines.
-    let careful = filter_fn(|line| {
-        *line.level() <= tracing::Level::INFO || line.target().starts_with("sluice")
-    });
-    let layer = fmt::layer().with_writer(std::io::stderr);
-    let layer = match config.log_format {
-        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
-    let filter = EnvFilter::new(&config.log);
-    tracing_subscriber::registry().with(layer).with(filter).with(careful).init();
 }

@@ -216,11 +216,15 @@ impl Db {
             .pragma("trusted_schema", "OFF");
         let write = SqlitePoolOptions::new()
             .max_connections(1)
+            // A file does not hang up: asking it before each use only costs a change of
+            // threads there and back.
+            .test_before_acquire(false)
             .acquire_timeout(Duration::from_secs(30))
             .connect_with(options.clone())
             .await?;
         let read = SqlitePoolOptions::new()
             .max_connections(8)
+            .test_before_acquire(false)
             .acquire_timeout(ACQUIRE)
             .connect_with(options.pragma("query_only", "ON"))
             .await?;

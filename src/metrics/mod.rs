@@ -13,6 +13,7 @@ mod process;
 use std::fmt;
 use std::time::Duration;
 
+use axum::http::{Method, StatusCode};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -303,13 +304,13 @@ pub struct InFlight<'a> {
 
 impl InFlight<'_> {
     /// The answer begins. `route` is a template, or [`OTHER`].
-    pub fn answered(self, method: &axum::http::Method, route: &str, status: u16) {
+    pub fn answered(self, method: &Method, route: &str, status: StatusCode) {
         let method = match method.as_str() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
             _ => OTHER,
         };
         let metrics = self.metrics;
-        metrics.requests.with_label_values(&[method, route, &status.to_string()]).inc();
+        metrics.requests.with_label_values(&[method, route, status.as_str()]).inc();
         metrics
             .request_seconds
             .with_label_values(&[method, route])

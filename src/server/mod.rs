@@ -29,6 +29,7 @@ use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
 
 pub use lock::DataLock;
+pub use route::ACCESS;
 
 /// What every handler and job shares. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::Router;
@@ -14,7 +15,6 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use futures::FutureExt as _;
 use tower::{Service, ServiceExt as _, service_fn};
@@ -24,6 +24,9 @@ use super::App;
 use crate::api::error::{ApiError, REQUEST_ID};
 use crate::api::rate::Slot;
 use crate::metrics::{self, Metrics};
+
+/// Target of the log line of each request.
+pub const ACCESS: &str = "sluice::access";
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -47,34 +50,47 @@ pub fn service(
                 ),
             )
         })
-        .layer(axum::middleware::from_fn_with_state(app.clone(), crate::api::idempotency::layer))
-        .layer(axum::middleware::from_fn(note_route))
-        .layer(DefaultBodyLimit::max(
-            usize::try_from(app.config.limits.request_bytes).unwrap_or(usize::MAX),
-        ))
+        // Together: each layer of a router costs every request an allocation or two.
+        .layer(
+            tower::ServiceBuilder::new()
+                .map_request(note_route)
+                .layer(DefaultBodyLimit::max(
+                    usize::try_from(app.config.limits.request_bytes).unwrap_or(usize::MAX),
+                ))
+                .layer(axum::middleware::from_fn_with_state(
+                    app.clone(),
+                    crate::api::idempotency::layer,
+                )),
+        )
         .with_state(app.clone());
-    let remote = crate::remote::Remote::new(app.clone());
-    let app = app.clone();
+    let rooms = Arc::new((app.clone(), api, crate::remote::Remote::new(app.clone())));
     service_fn(move |request: Request<Body>| {
-        let (app, api, remote) = (app.clone(), api.clone(), remote.clone());
-        async move { Ok(observed(&app.metrics, api, remote, request).await) }
+        let rooms = Arc::clone(&rooms);
+        async move {
+            let (app, api, remote) = &*rooms;
+            Ok(observed(&app.metrics, api, remote, request).await)
+        }
     })
 }
 
-/// Hands the template of the route to whoever counts the answer.
-async fn note_route(request: axum::extract::Request, next: Next) -> Response<Body> {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
-    if let Some(route) = route {
-        response.extensions_mut().insert(route);
+/// Where the template of the route is left for whoever counts the answer.
+#[derive(Clone, Default)]
+struct Route(Arc<OnceLock<MatchedPath>>);
+
+fn note_route(request: Request<Body>) -> Request<Body> {
+    let extensions = request.extensions();
+    if let (Some(note), Some(route)) = (extensions.get::<Route>(), extensions.get::<MatchedPath>())
+    {
+        // Empty before: a request takes one route.
+        let _ = note.0.set(route.clone());
     }
-    response
+    request
 }
 
 async fn observed(
     metrics: &Metrics,
-    api: Router,
-    remote: crate::remote::Remote,
+    api: &Router,
+    remote: &crate::remote::Remote,
     mut request: Request<Body>,
 ) -> Response<Body> {
     let started = Instant::now();
@@ -85,20 +101,23 @@ async fn observed(
     }
     let rate = Slot::default();
     request.extensions_mut().insert(rate.clone());
+    let route = Route::default();
+    request.extensions_mut().insert(route.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", request_id = id, %method, path);
     let git = path.starts_with("/git/").then(|| metrics::git_route(&path));
     let answer = async {
         if path.starts_with("/git/") {
-            remote.answer(request).await
+            // Boxed: a push is a large thing to carry through every request.
+            Box::pin(remote.answer(request)).await
         } else if path.contains("%00") {
             // No name has a NUL, and not every database could look for one.
             ApiError::not_found("address").into_response()
         } else {
             normalise(&mut request);
             // A router never fails: its error is uninhabited.
-            let Ok(response) = api.oneshot(request).await;
+            let Ok(response) = api.clone().oneshot(request).await;
             response
         }
     };
@@ -122,11 +141,11 @@ async fn observed(
         .headers_mut()
         .entry(header::X_CONTENT_TYPE_OPTIONS)
         .or_insert(HeaderValue::from_static("nosniff"));
-    let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let route = git.or(route).unwrap_or(metrics::OTHER);
-    in_flight.answered(&method, route, response.status().as_u16());
+    let route = git.or(route.0.get().map(MatchedPath::as_str)).unwrap_or(metrics::OTHER);
+    in_flight.answered(&method, route, response.status());
     span.in_scope(|| {
         tracing::info!(
+            target: ACCESS,
             status = response.status().as_u16(),
             ms = started.elapsed().as_millis() as u64,
             "answered"

@@ -1,16 +1,19 @@
 """Starts a server, seeds it for two accounts, lets schemathesis loose on it.
 
 The server is the real one on an empty folder. Each account gets a project, a pushed
-and scanned repository, an upload and a key, so that paths can name objects that are
-there (of the one who asks, and of the other). Ends with schemathesis' own status.
+and scanned repository, one by URL, an upload, a key, a webhook with a message, and an
+older session, so that paths can name objects that are there (of the one who asks, and
+of the other). Ends with schemathesis' own status.
 """
 
+import io
 import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.request
@@ -23,14 +26,14 @@ SEED = os.environ.get("OPENAPI_SEED", "2026")
 PASSWORD = "correct horse battery staple"
 
 
-def call(base, method, path, token=None, body=None):
+def call(base, method, path, token=None, body=None, media="application/json"):
     request = urllib.request.Request(base + path, method=method)
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     data = None
     if body is not None:
-        request.add_header("Content-Type", "application/json")
-        data = json.dumps(body).encode()
+        request.add_header("Content-Type", media)
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
     with urllib.request.urlopen(request, data, timeout=120) as answer:
         text = answer.read()
         return json.loads(text) if text else None
@@ -50,6 +53,21 @@ def repository(folder):
     (folder / "yarn.lock").write_text('lodash@^4.17.0:\n  version "4.17.20"\n')
     subprocess.run([*git, "add", "-A"], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+
+
+def session(base, token):
+    """An older session: an archive in a form."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("README.md")
+        entry.size = 4
+        tar.addfile(entry, io.BytesIO(b"text"))
+    form = (
+        b'--form\r\nContent-Disposition: form-data; name="file"; filename="a.tar.gz"\r\n\r\n'
+        + archive.getvalue()
+        + b"\r\n--form--\r\n"
+    )
+    return call(base, "POST", "/v1/sessions/", token, form, "multipart/form-data; boundary=form")
 
 
 def seed(base, email, work):
@@ -73,13 +91,23 @@ def seed(base, email, work):
             break
     findings = call(base, "GET", f"{repo}/findings", token)["items"]
     assert findings, "the seeded repository has findings"
+    # Names that never resolve (RFC 6761): nothing leaves this machine.
+    source = {"name": "fetched", "source_type": "git", "source_url": "https://code.invalid/shop"}
+    fetched = call(base, "POST", f"/v1/projects/{project['id']}/repositories", token, source)
+    hook = {"url": "https://receiver.invalid/hook", "events": ["scan.completed"]}
+    webhook = call(base, "POST", f"/v1/projects/{project['id']}/webhooks", token, hook)
+    call(base, "POST", f"/v1/webhooks/{webhook['id']}/ping", token)
+    deliveries = call(base, "GET", f"/v1/webhooks/{webhook['id']}/deliveries", token)["items"]
     return key["key"], {
         "project_id": [project["id"]],
         "upload_id": [upload["id"]],
-        "repo_id": [upload["repository_id"]],
+        "repo_id": [upload["repository_id"], fetched["id"]],
         "scan_id": [scan["id"]],
         "finding_id": [finding["id"] for finding in findings],
         "key_id": [spare["id"]],
+        "webhook_id": [webhook["id"]],
+        "delivery_id": [delivery["id"] for delivery in deliveries],
+        "session_id": [session(base, token)["id"]],
         "name": ["results.sarif", "sbom.cdx.json", "findings.json", "log.txt"],
         "path": ["README.md", "app.py", "yarn.lock"],
     }
