@@ -19,7 +19,7 @@ use crate::config::{Config, ConfigError, Sources};
 /// A self-hosted server that takes source code by git push, by URL or as an archive, and
 /// tells what is dangerous in it.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, after_help = after_help())]
+#[command(name = "sluice", version, after_help = after_help(), after_long_help = after_long_help())]
 struct Cli {
     #[command(flatten)]
     config: ConfigArgs,
@@ -107,7 +107,17 @@ fn after_help() -> String {
     for key in crate::config::KEYS {
         let _ = writeln!(text, "  {:<27} {} [{}]", key.env, key.meaning, key.default);
     }
-    text.push_str("  SLUICE_LIMIT_…              quotas, see the README");
+    text.push_str("  SLUICE_LIMIT_…              quotas: see --help, or /v1/ops/limits");
+    text
+}
+
+fn after_long_help() -> String {
+    use std::fmt::Write as _;
+    let mut text = after_help() + "\n\nQuotas:\n";
+    for limit in crate::config::LIMITS {
+        let meaning = limit.meaning.trim();
+        let _ = writeln!(text, "  {}\n    {meaning} [{} {}]", limit.env, limit.default, limit.unit);
+    }
     text
 }
 

@@ -93,6 +93,7 @@ def seed(base, email, work):
     assert findings, "the seeded repository has findings"
     # Names that never resolve (RFC 6761): nothing leaves this machine.
     source = {"name": "fetched", "source_type": "git", "source_url": "https://code.invalid/shop"}
+    source["credentials"] = {"token": "a-token-that-opens-nothing"}
     fetched = call(base, "POST", f"/v1/projects/{project['id']}/repositories", token, source)
     hook = {"url": "https://receiver.invalid/hook", "events": ["scan.completed"]}
     webhook = call(base, "POST", f"/v1/projects/{project['id']}/webhooks", token, hook)
@@ -146,9 +147,10 @@ def main():
             "SLUICE_ALLOW_PRIVATE_URLS": "false",
         }
         log = open(folder / "log", "w+")
-        for email in ["ada@example.org", "eve@example.org"]:
+        # One of them operates the server too.
+        for email, groups in [("ada@example.org", ["--group", "ops"]), ("eve@example.org", [])]:
             subprocess.run(
-                [SLUICE, "user", "add", email, "--password-stdin"],
+                [SLUICE, "user", "add", email, *groups, "--password-stdin"],
                 input=PASSWORD + "\n", text=True, check=True, env=environment,
                 stdout=subprocess.DEVNULL,
             )

@@ -97,6 +97,9 @@ def body(operation, fields):
     # What ends, ends in the future.
     if fields.get("expires_at"):
         fields["expires_at"] = AHEAD
+    # A cursor comes from the answer before.
+    if operation == "cleanup":
+        fields.pop("cursor", None)
     # Ids in bodies name objects of the account; the seeded ones are in the paths.
     if operation in ("create_git_upload", "create_repository"):
         for name in ("project_id", "repository_id", "upload_id"):
