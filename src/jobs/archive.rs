@@ -1,10 +1,12 @@
 //! From an archive in storage to a repository that can be read and scanned.
 //!
 //! The archive lies under its key until its ingest ended, well or not; a worker that
-//! dies in between leaves it to the next try. What is unpacked of it lives in a scratch
-//! folder of this process, and of that only the snapshot stays, and the packs of a
-//! `.git` if there was one: they are recorded as those of a remote that never answered
-//! ([`uploads::replace_internal`]), so that the history is scanned as after a push.
+//! dies in between leaves it to the next try, which does not fetch it a second time.
+//! What a death behind the end leaves is found by the clean-up. What is unpacked of the
+//! archive lives in a scratch folder of this process, and of that only the snapshot
+//! stays, and the packs of a `.git` if there was one: they are recorded as those of a
+//! remote that never answered ([`uploads::replace_internal`]), so that the history is
+//! scanned as after a push.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::fetch::credentials::Credentials;
-use super::ingest;
+use super::{ingest, sentence};
 use crate::archive::{self, ArchiveError, Imported};
 use crate::config;
 use crate::db::events::{self, NewEvent};
@@ -32,6 +34,7 @@ use crate::net::{Answer, Bounds, NetError};
 use crate::queue::{JobContext, JobError};
 use crate::scan::{Level, ScanConfig};
 use crate::server::App;
+use crate::storage::StorageError;
 
 /// What the job is about, if it is about an archive.
 pub(super) fn came(context: &JobContext) -> Option<Result<ArchiveCame, JobError>> {
@@ -45,26 +48,46 @@ pub(super) async fn run(context: &JobContext, came: &ArchiveCame) -> Result<(), 
     jobs::hold(&mut tx, job.id, job.fence).await?;
     let begun = repositories::begin_ingest(&mut tx, job.subject_id, None).await?;
     tx.commit().await?;
-    let Some(begun) = begun else { return ingest::end(context).await };
-    if came.fetch && !download(context, &begun, &came.key).await? {
-        return Ok(());
+    match begun {
+        None => ingest::end(context).await?,
+        Some(begun) => {
+            if !came.fetch || download(context, &begun, &came.key).await? {
+                ingest_archive(context, &begun, came).await?;
+            }
+        }
     }
-    ingest_archive(context, &begun, came).await?;
-    // Only now: whoever takes the job over needs it. What a crash leaves here is found
-    // by its prefix, as all that is stored.
-    app.storage.delete(&came.key).await.map_err(anyhow::Error::from)?;
+    // Only now: whoever takes the job over needs it.
+    forget(context).await;
     Ok(())
 }
 
+/// Drops the archive of a job that has ended, if it is about one: nobody will ask for it
+/// again. What stays is found by the clean-up.
+pub(super) async fn forget(context: &JobContext) {
+    let Some(Ok(came)) = came(context) else { return };
+    if let Err(error) = context.app.storage.delete(&came.key).await {
+        tracing::warn!("an archive that nobody needs stays until the clean-up: {error}");
+    }
+}
+
 /// Brings the archive from the repository's URL to storage, through the guard and with
-/// a running limit. False if that failed for good, which is then told; what was stored
-/// of it is dropped.
+/// a running limit, unless an earlier try did. False if that failed for good, which is
+/// then told.
 async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<bool, JobError> {
     let (app, job) = (&context.app, &context.job);
     let Some(repository) = repositories::by_id(&app.db, begun.repository_id).await? else {
         ingest::end(context).await?;
         return Ok(false);
     };
+    // An object is there as a whole or not at all.
+    match app.storage.size(key).await {
+        Ok(bytes) => {
+            arrived(context, &repository, bytes).await;
+            return Ok(true);
+        }
+        Err(StorageError::NotFound { .. }) => {}
+        Err(error) => return Err(JobError::Transient(error.into())),
+    }
     let url = repository.source_url.as_deref().unwrap_or_default();
     // The query of a signed URL opens it: it is nobody's to read here.
     let shown = url.split(['?', '#']).next().unwrap_or_default();
@@ -72,9 +95,8 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
     ingest::progress(context, &repository, "Fetching the archive.", data).await;
     let error = match fetch_to_storage(context, &repository, url, key).await? {
         Ok(bytes) => {
-            let data = json!({ "bytes": bytes });
-            let message = "The archive is here.";
-            ingest::progress(context, &repository, message, data).await;
+            app.metrics.fetched_by_url("archive", bytes);
+            arrived(context, &repository, bytes).await;
             return Ok(true);
         }
         // A server that was too slow once is not given the same time again.
@@ -91,6 +113,11 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
     let end = if error.is_theirs() { End::Refused } else { End::Failed };
     fail(context, begun, Failure::new(error.code(), sentence(&error.to_string())), end).await?;
     Ok(false)
+}
+
+async fn arrived(context: &JobContext, repository: &Repository, bytes: u64) {
+    let data = json!({ "bytes": bytes });
+    ingest::progress(context, repository, "The archive is here.", data).await;
 }
 
 /// Ends the job as one that cannot succeed, and says why where the user looks.
@@ -258,13 +285,6 @@ pub(super) async fn ingest_archive(
     // Many files, perhaps.
     tokio::task::spawn_blocking(move || drop(scratch)).await.map_err(anyhow::Error::from)?;
     Ok(())
-}
-
-/// With a capital and a full stop.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }
 
 /// The limits of an archive, by the quotas of the server.

@@ -48,9 +48,7 @@ pub async fn cancelled(context: &JobContext) -> Result<(), DbError> {
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Cancelled).await?;
     tx.commit().await?;
-    if job.kind == JobKind::Scan {
-        context.app.metrics.scan_ended("cancelled");
-    }
+    ended(context, "cancelled").await;
     Ok(())
 }
 
@@ -69,10 +67,26 @@ pub async fn failed(context: &JobContext, code: &str, message: &str) -> Result<(
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Failed(format!("{code}: {message}"))).await?;
     tx.commit().await?;
-    if job.kind == JobKind::Scan {
-        context.app.metrics.scan_ended("failed");
-    }
+    ended(context, "failed").await;
     Ok(())
+}
+
+/// What follows once the end of a job that did not succeed is committed.
+async fn ended(context: &JobContext, status: &'static str) {
+    match context.job.kind {
+        JobKind::Scan => context.app.metrics.scan_ended(status),
+        JobKind::Ingest => archive::forget(context).await,
+        JobKind::DeleteObjects | JobKind::Webhook | JobKind::Cleanup => {}
+    }
+}
+
+/// With a capital and a full stop, unless there is one.
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
 }
 
 /// Whether a job failed because of the server that the user named. The user is told of
@@ -97,4 +111,21 @@ pub async fn sweep(app: &App) -> Result<(), DbError> {
         jobs::schedule_cleanup(&app.db, 6 * HOUR).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn a_sentence_has_one_full_stop() {
+        for (text, expected) in [
+            ("the archive is empty", "The archive is empty."),
+            ("The host a.example was not found.", "The host a.example was not found."),
+            ("what now? ", "What now?"),
+            ("éclat", "Éclat."),
+        ] {
+            assert_eq!(sentence(text), expected);
+        }
+    }
 }
