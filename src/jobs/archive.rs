@@ -9,14 +9,14 @@
 //! scanned as after a push.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::fetch::credentials::Credentials;
-use super::{ingest, sentence};
+use super::{ingest, quota, sentence, too_slow};
 use crate::archive::{self, ArchiveError, Imported};
 use crate::config;
 use crate::db::events::{self, NewEvent};
@@ -93,6 +93,7 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
     let shown = url.split(['?', '#']).next().unwrap_or_default();
     let data = json!({ "source_url": shown });
     ingest::progress(context, &repository, "Fetching the archive.", data).await;
+    let started = Instant::now();
     let error = match fetch_to_storage(context, &repository, url, key).await? {
         Ok(bytes) => {
             app.metrics.fetched_by_url("archive", bytes);
@@ -110,6 +111,14 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
         Err(error) => error,
     };
     tracing::info!(code = error.code(), "the archive was not fetched: {error}");
+    let quota = match &error {
+        NetError::TooLarge { .. } => Some("archive_bytes"),
+        NetError::Timeout { .. } => too_slow(&app.config.limits, started.elapsed()),
+        _ => None,
+    };
+    if let Some(quota) = quota {
+        app.metrics.limit_hit(quota);
+    }
     let end = if error.is_theirs() { End::Refused } else { End::Failed };
     fail(context, begun, Failure::new(error.code(), sentence(&error.to_string())), end).await?;
     Ok(false)
@@ -277,6 +286,9 @@ pub(super) async fn ingest_archive(
         }
         Err(stop) => {
             tracing::info!(code = stop.code(), "the archive was refused");
+            if let Some(quota) = quota(stop.code()) {
+                app.metrics.limit_hit(quota);
+            }
             let failure = Failure::new(stop.code(), sentence(&stop.to_string()));
             let end = if stop.is_refusal() { End::Refused } else { End::Failed };
             fail(context, begun, failure, end).await?;

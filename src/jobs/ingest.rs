@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::{archive, fetch, sentence};
+use super::{archive, fetch, quota, sentence};
 use crate::bare;
 use crate::db::jobs::{self, End, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
@@ -159,6 +159,9 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
         }
         Err(error) if error.is_temporary() => Err(JobError::Transient(error.into())),
         Err(error) => {
+            if let Some(quota) = quota(error.code()) {
+                app.metrics.limit_hit(quota);
+            }
             let failure = Failure::new(error.code(), sentence(&error.to_string()));
             let end = if error.is_refusal() { End::Refused } else { End::Failed };
             fail(context, &begun, Some(stored.upload_id), failure, end).await

@@ -260,8 +260,13 @@ impl Metrics {
 
     /// A quota, by its name in [`crate::config::LIMITS`], refused something.
     pub fn limit_hit(&self, limit: &'static str) {
+        self.limit_hits(limit, 1);
+    }
+
+    /// The same so many times.
+    pub fn limit_hits(&self, limit: &'static str, times: u64) {
         debug_assert!(crate::config::LIMITS.iter().any(|known| known.name == limit), "{limit}");
-        self.limits.with_label_values(&[limit]).inc();
+        self.limits.with_label_values(&[limit]).inc_by(times);
     }
 
     /// A scan was completed.
@@ -312,6 +317,12 @@ impl Metrics {
         Ok(())
     }
 }
+
+/// The quota that refused a request, by its name: an extension of the answer. It is for
+/// refusals that are made where the figures are out of reach, and is counted where the
+/// answer goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitHit(pub &'static str);
 
 /// A request whose answer has not begun.
 #[derive(Debug)]
