@@ -32,6 +32,7 @@ use crate::db::{DbError, Tx, new_id};
 use crate::ingest::{IngestError, Ingested};
 use crate::net::{Answer, Bounds, NetError};
 use crate::queue::{JobContext, JobError};
+use crate::remote;
 use crate::scan::{Level, ScanConfig};
 use crate::server::App;
 use crate::storage::StorageError;
@@ -218,6 +219,14 @@ impl Stop {
         }
     }
 
+    /// The quota that is in the way, if one is.
+    fn quota(&self) -> Option<&'static str> {
+        match self {
+            Self::Archive(ArchiveError::Packs { limit, .. }) => remote::quota(limit),
+            other => quota(other.code()),
+        }
+    }
+
     fn is_temporary(&self) -> bool {
         match self {
             Self::Archive(error) => error.is_temporary(),
@@ -227,7 +236,9 @@ impl Stop {
 
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Archive(error) => matches!(error, ArchiveError::Refused { .. }),
+            Self::Archive(error) => {
+                matches!(error, ArchiveError::Refused { .. } | ArchiveError::Packs { .. })
+            }
             Self::Ingest(error) => error.is_refusal(),
         }
     }
@@ -286,7 +297,7 @@ pub(super) async fn ingest_archive(
         }
         Err(stop) => {
             tracing::info!(code = stop.code(), "the archive was refused");
-            if let Some(quota) = quota(stop.code()) {
+            if let Some(quota) = stop.quota() {
                 app.metrics.limit_hit(quota);
             }
             let failure = Failure::new(stop.code(), sentence(&stop.to_string()));
@@ -478,3 +489,6 @@ async fn ask_for_scan(
         .collect();
     events::append(tx, id, &notes).await
 }
+
+#[cfg(test)]
+mod tests;

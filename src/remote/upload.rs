@@ -194,7 +194,7 @@ impl Repository for UploadRepository {
     }
 
     fn fetch_limited(&self, limit: &'static str) {
-        if let Some(limit) = quota(limit, false) {
+        if let Some(limit) = quota(limit) {
             self.app.metrics.limit_hit(limit);
         }
     }
@@ -255,7 +255,9 @@ impl Repository for UploadRepository {
         match by {
             RefusedBy::Limit(name) => {
                 self.count_refused("limit");
-                if let Some(limit) = quota(name, self.brought.is_some()) {
+                // The time of a fetch is counted where the fetch ends.
+                let late = ["wall_time", "idle_timeout"].contains(&name);
+                if let Some(limit) = quota(name).filter(|_| self.brought.is_none() || !late) {
                     self.app.metrics.limit_hit(limit);
                 }
             }
@@ -379,8 +381,8 @@ impl Drop for UploadRepository {
 }
 
 /// The quota behind a limit of `sluice-git`, by which the operator knows it; none if the
-/// limit cannot be set. A job that brings code in has the time of a fetch.
-fn quota(limit: &'static str, brought: bool) -> Option<&'static str> {
+/// limit cannot be set.
+pub(crate) fn quota(limit: &'static str) -> Option<&'static str> {
     Some(match limit {
         "objects" => "push_objects",
         "pack_bytes" => "push_bytes",
@@ -389,7 +391,6 @@ fn quota(limit: &'static str, brought: bool) -> Option<&'static str> {
         "object_bytes" | "delta_depth" => limit,
         "commands" => "push_commands",
         "max_refs" => "upload_refs",
-        "wall_time" | "idle_timeout" if brought => "fetch_seconds",
         "wall_time" => "push_seconds",
         "idle_timeout" => "push_idle_seconds",
         "concurrent_receives" | "concurrent_fetches" => "pushes_at_once",

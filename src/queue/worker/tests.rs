@@ -159,6 +159,8 @@ async fn what_the_user_gave_is_no_fault_of_the_server() {
             })
             .await;
             assert_eq!(failed["ingest_error"]["code"], code, "{name}: {source}: {failed}");
+            let message = failed["ingest_error"]["message"].as_str().unwrap();
+            assert!(message.ends_with('.') && !message.ends_with(".."), "{name}: {message}");
         }
         assert_eq!(slow.load(Ordering::Relaxed), 1, "{name}: the same time is not given again");
         assert_eq!(jobs::dead(db).await.unwrap(), [], "{name}");
@@ -168,6 +170,8 @@ async fn what_the_user_gave_is_no_fault_of_the_server() {
         assert!(figures.contains(r#"sluice_jobs_dead{kind="ingest"} 0"#), "{name}: {figures}");
         let tries = r#"sluice_jobs_total{kind="ingest",outcome="unreachable"} 8"#;
         assert!(figures.contains(tries), "{name}: {figures}");
+        let late = r#"sluice_limit_hits_total{limit="fetch_seconds"} 1"#;
+        assert!(figures.contains(late), "{name}: {figures}");
         stop(&server, workers).await;
         let log = log.text();
         assert!(log.contains("the job is tried again"), "{name}: {log}");
