@@ -88,7 +88,7 @@ async fn killed_after_a_push_on_postgres() {
 }
 
 /// The head of a push and of its pack, then nothing more.
-async fn begin_a_push(server: &Server, made: &Value) -> tokio::net::TcpStream {
+pub(crate) async fn begin_a_push(server: &Server, made: &Value) -> tokio::net::TcpStream {
     use base64::Engine as _;
     let host = server.address.strip_prefix("http://").expect("http");
     let mut stream = tokio::net::TcpStream::connect(host).await.expect("a connection");
@@ -141,7 +141,7 @@ async fn killed_during_a_push(place: Place) {
 }
 
 /// Bytes that nothing compresses.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;
