@@ -15,7 +15,8 @@ use crate::db::testing::{TestDb, both};
 use crate::db::{Sql, args};
 use crate::queue::Workers;
 
-/// A server of others with one archive; how often it was asked for.
+/// A server of others with one archive that is packed anew each time and grows; how often
+/// it was asked for.
 async fn others() -> (String, Arc<AtomicUsize>) {
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -25,8 +26,8 @@ async fn others() -> (String, Arc<AtomicUsize>) {
     let archive = archive.into_inner().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let serve = async move |State(asked): State<Arc<AtomicUsize>>| {
-        asked.fetch_add(1, Ordering::Relaxed);
-        archive.clone()
+        let times = asked.fetch_add(1, Ordering::Relaxed);
+        [archive.clone(), vec![0; times * 512]].concat()
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/tree.tar", listener.local_addr().unwrap());
@@ -73,17 +74,21 @@ async fn stored(server: &TestServer) -> usize {
     server.app.storage.list("archives/", None, 100).await.unwrap().items.len()
 }
 
-/// Tries of the ingest that waits, and makes the next one due.
-async fn hurry(server: &TestServer) -> Option<i64> {
+/// The tries so far of the ingest that waits for another one.
+async fn waits(server: &TestServer) -> Option<i64> {
     const WAITING: Sql =
         Sql::both("SELECT attempt FROM jobs WHERE kind = 'ingest' AND status = 'queued'");
+    let row: Option<(i64,)> = server.app.db.conn().fetch_optional(WAITING, args![]).await.unwrap();
+    row.map(|row| row.0)
+}
+
+/// Makes the next try due.
+async fn hurry(server: &TestServer) {
     const HURRY: Sql = Sql::both("UPDATE jobs SET run_at = 0 WHERE status = 'queued'");
     let mut tx = server.app.db.begin().await.unwrap();
-    let attempt: Option<(i64,)> = tx.fetch_optional(WAITING, args![]).await.unwrap();
     tx.execute(HURRY, args![]).await.unwrap();
     tx.wake_workers();
     tx.commit().await.unwrap();
-    attempt.map(|row| row.0)
 }
 
 /// Lets every try fail behind the fetch, as a full or broken disk does: nothing can be
@@ -108,7 +113,8 @@ async fn a_second_try_goes_on_with_what_the_first_one_fetched() {
         let path = made(&server, ada.project, &token, &url).await;
         let workers = Workers::start(&server.app);
         until("the first try has failed", async || {
-            (stored(&server).await == 1 && hurry(&server).await == Some(1)).then_some(())
+            let here = stored(&server).await == 1;
+            (here && waits(&server).await.is_some_and(|tries| tries > 0)).then_some(())
         })
         .await;
         std::fs::remove_file(broken).unwrap();
