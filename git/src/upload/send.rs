@@ -84,6 +84,9 @@ impl<R: Repository> Sending<R> {
                 too_slow(limit)
             }
             Ok(Err(error @ (Error::Cancelled | Error::Stalled))) => {
+                if let Error::Stalled = error {
+                    self.repository.fetch_limited("idle_timeout");
+                }
                 tracing::info!(session, %error, "fetch abandoned");
                 return;
             }
