@@ -47,7 +47,7 @@ const OF_SILENCE: &[&str] = &["push_seconds", "push_idle_seconds"];
 /// Quotas of archives and of what comes by URL.
 const OF_SOURCES: &[&str] = &["fetch_seconds", "push_idle_seconds", "archive_seconds"];
 
-/// Whoever meets it waits for a minute first.
+/// Whoever meets it waits for a minute first; the tests of `sluice-git` do not.
 const NOT_MET: &[&str] = &["pushes_at_once"];
 
 #[test]
