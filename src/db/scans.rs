@@ -253,8 +253,8 @@ statements! {
     PROGRESS = "UPDATE scans SET progress = $2, version = version + 1 \
                 WHERE id = $1 AND status = 'running'";
     FINISH = "UPDATE scans SET status = $2, summary = $3, error = $4, finished_at = $5, \
-              progress = $6, version = version + 1 WHERE id = $1 AND status IN ('queued', 'running') \
-              RETURNING repository_id";
+              progress = $6, version = version + 1 \
+              WHERE id = $1 AND status IN ('queued', 'running') RETURNING repository_id";
 }
 
 /// Creates a scan, its job and its first event.
