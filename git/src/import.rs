@@ -33,6 +33,10 @@ pub enum Error {
     /// They are at fault; a sentence for whoever sent them.
     #[error("{0}")]
     Refused(String),
+    /// They are larger than they may be: the limit, by the name of its field in [`Limits`], and a
+    /// sentence.
+    #[error("{1}")]
+    Limit(&'static str, String),
     /// The flag was set.
     #[error("cancelled")]
     Cancelled,
@@ -181,7 +185,11 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
             Error::Refused("a pack cannot be decoded".into())
         }
         index::Error::Violation(violation) => {
-            Error::Refused(format!("a pack is not taken: {violation}"))
+            let why = format!("a pack is not taken: {violation}");
+            match violation.limit() {
+                Some(limit) => Error::Limit(limit, why),
+                None => Error::Refused(why),
+            }
         }
         // The feeder ended before its time.
         index::Error::ClientGone | index::Error::Interrupted => Error::Cancelled,

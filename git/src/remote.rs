@@ -66,7 +66,7 @@ pub trait Repository: Send + Sync + 'static {
         let _ = progress;
     }
 
-    /// Hears that a push was refused for its pack, and by what; for figures only.
+    /// Hears that a push was refused for its pack or by a limit, and by what; for figures only.
     fn refused(&self, by: RefusedBy) {
         let _ = by;
     }
@@ -87,6 +87,12 @@ pub trait Repository: Send + Sync + 'static {
     /// Hears that a pack was sent; for figures only.
     fn fetched(&self, figures: FetchFigures) {
         let _ = figures;
+    }
+
+    /// Hears that a limit ended a fetch, by the name of its field in [`crate::FetchLimits`] or
+    /// [`crate::ServiceConfig`]; for figures only.
+    fn fetch_limited(&self, limit: &'static str) {
+        let _ = limit;
     }
 
     /// Everything was received and checked: make it durable and move the refs.
@@ -245,10 +251,11 @@ pub struct FetchFigures {
     pub clone: bool,
 }
 
-/// What a pack was refused by.
+/// What a push was refused by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedBy {
-    /// A limit, by the name of its field in [`firewall::Limits`].
+    /// A limit, by the name of its field in [`firewall::Limits`], [`crate::command::Limits`],
+    /// [`Policy`] or [`crate::ServiceConfig`].
     Limit(&'static str),
     /// What is in it.
     Content,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::DbError;
+use crate::metrics::LimitHit;
 
 /// What every handler answers.
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
@@ -26,6 +27,7 @@ struct Inner {
     errors: Vec<FieldError>,
     headers: HeaderMap,
     cause: Option<anyhow::Error>,
+    limit: Option<LimitHit>,
 }
 
 /// One field of a request that is not as it should be.
@@ -54,6 +56,7 @@ impl ApiError {
             errors: Vec::new(),
             headers: HeaderMap::new(),
             cause: None,
+            limit: None,
         }))
     }
 
@@ -142,6 +145,12 @@ impl ApiError {
     /// Adds a header to the answer.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.append(name, value);
+        self
+    }
+
+    /// Names the quota that refused the request, for the figures: see [`LimitHit`].
+    pub fn by_limit(mut self, limit: &'static str) -> Self {
+        self.0.limit = Some(LimitHit(limit));
         self
     }
 
@@ -241,6 +250,9 @@ impl IntoResponse for ApiError {
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().extend(inner.headers);
+        if let Some(limit) = inner.limit {
+            response.extensions_mut().insert(limit);
+        }
         response
     }
 }

@@ -108,6 +108,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
                 "payload_too_large",
                 "The body is larger than this server takes.",
             )
+            .by_limit("request_bytes")
         } else {
             ApiError::bad_request("The body could not be read to its end.")
         }

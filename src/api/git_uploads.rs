@@ -181,6 +181,9 @@ async fn create(
         body.expires_in.unwrap_or_else(|| DEFAULT_EXPIRES_IN.min(limits.upload_seconds));
     if !(1..=limits.upload_seconds).contains(&expires_in) {
         check.refuse("expires_in", format!("must be 1 to {} seconds", limits.upload_seconds));
+        if expires_in > 0 {
+            app.metrics.limit_hit("upload_seconds");
+        }
     }
     check.done()?;
 

@@ -210,7 +210,8 @@ fn unreadable(error: &axum::Error) -> ApiError {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "payload_too_large",
                 "The body is larger than this server takes.",
-            );
+            )
+            .by_limit("request_bytes");
         }
         source = inner.source();
     }

@@ -130,6 +130,7 @@ impl Left {
             ),
             self.seconds,
         )
+        .by_limit("requests_per_minute")
     }
 }
 

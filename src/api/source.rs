@@ -404,7 +404,8 @@ async fn excerpt(
         return Err(ApiError::invalid_field(
             "lines",
             format!("the file has more than {max} bytes; read a part of it with `Range`"),
-        ));
+        )
+        .by_limit("scan_file_bytes"));
     }
     let bytes = snapshot.read(entry, max).await.map_err(unreadable)?;
     let (path, oid) = (String::from_utf8_lossy(&entry.path).into_owned(), entry.id.to_string());

@@ -223,6 +223,9 @@ impl<'a> Spool<'a> {
         );
         let imported = imported.map_err(|error| match error {
             sluice_git::import::Error::Refused(why) => bad(&why),
+            sluice_git::import::Error::Limit(limit, why) => {
+                ArchiveError::Packs { limit, message: bad(&why).to_string() }
+            }
             sluice_git::import::Error::Cancelled => ArchiveError::Cancelled,
             sluice_git::import::Error::Io(error) => ArchiveError::Io(error),
         })?;

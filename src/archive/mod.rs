@@ -130,6 +130,14 @@ pub enum ArchiveError {
         /// A sentence.
         message: String,
     },
+    /// The packs of its `.git` go beyond a limit.
+    #[error("{message}")]
+    Packs {
+        /// The limit, by the name of its field in [`sluice_git::firewall::Limits`].
+        limit: &'static str,
+        /// A sentence.
+        message: String,
+    },
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
@@ -155,6 +163,7 @@ impl ArchiveError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused { code, .. } => code,
+            Self::Packs { .. } => "bad_history",
             Self::Cancelled => "cancelled",
             Self::Io(error) if error.kind() == io::ErrorKind::StorageFull => "storage_full",
             Self::Io(_) => "storage_unavailable",

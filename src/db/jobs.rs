@@ -128,7 +128,9 @@ fn max_attempts(kind: JobKind) -> i64 {
 statements! {
     INSERT = "INSERT INTO jobs (id, owner_id, kind, subject_id, payload, status, run_at, \
               max_attempts, cancel_requested, created_at, lane, serial_id) \
-              VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $6, $9, $10)";
+              VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $11, $9, $10)";
+    POSTPONE = "UPDATE jobs SET run_at = $2 \
+                WHERE serial_id = $1 AND status = 'queued' AND run_at < $2";
     WAITING = pair(
         "SELECT id, payload FROM jobs WHERE subject_id = $1 AND kind = $2 AND status = 'queued' \
          ORDER BY id LIMIT 1",
@@ -207,14 +209,16 @@ impl TryFrom<Row> for Job {
 
 /// Inserts a job that may run at once, and wakes a worker when `tx` commits.
 pub async fn insert(tx: &mut Tx, job: &NewJob) -> Result<Uuid> {
-    insert_serial(tx, job, None).await
+    insert_serial(tx, job, None, now()).await
 }
 
-/// The same for a job that never runs beside another one of the same series.
+/// The same for a job that never runs beside another one of the same series, and not
+/// before `run_at` (microseconds).
 pub(crate) async fn insert_serial(
     tx: &mut Tx,
     job: &NewJob,
     serial_id: Option<Uuid>,
+    run_at: i64,
 ) -> Result<Uuid> {
     let id = new_id();
     tx.execute(
@@ -225,16 +229,23 @@ pub(crate) async fn insert_serial(
             job.kind.as_str(),
             job.subject_id,
             Value::json(&job.payload),
-            now(),
+            run_at,
             max_attempts(job.kind),
             false,
             Lane::of(job.kind, &job.payload).as_str(),
-            serial_id
+            serial_id,
+            now()
         ],
     )
     .await?;
     tx.wake_workers();
     Ok(id)
+}
+
+/// Lets no waiting job of a series run before a time (microseconds).
+pub(crate) async fn postpone(tx: &mut Tx, serial_id: Uuid, until: i64) -> Result<()> {
+    tx.execute(POSTPONE, args![serial_id, until]).await?;
+    Ok(())
 }
 
 /// Inserts a job, or hands its payload to the one of its kind that still waits for

@@ -19,8 +19,8 @@
 //! | type | when | `data` |
 //! |---|---|---|
 //! | `repository.created`, `repository.deleted` | with the row | `name`, `source_type` |
-//! | `ingest.started`, `ingest.progress`, `ingest.completed`, `ingest.failed` | the source is read | `commit`, `error` … |
-//! | `upload.pushed`, `upload.ready`, `upload.failed` | a git upload | `upload_id`, `ref`, `commit`, `error` … |
+//! | `ingest.started`, `ingest.progress`, `ingest.completed`, `ingest.failed` | the source is read | `commit`, `unchanged`, `error` … |
+//! | `upload.pushed`, `upload.ready`, `upload.failed` | a git upload, and nothing else | `upload_id`, `ref`, `commit`, `error` … |
 //! | `scan.queued`, `scan.started`, `scan.phase` | a scan goes on | `trigger`, `phase` |
 //! | `findings.triaged` | people decide | `count`, `status`, `reason`, `by` |
 //! | `scan.completed`, `scan.failed`, `scan.cancelled` | a scan ends | `summary`, `error` |

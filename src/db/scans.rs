@@ -237,8 +237,8 @@ statements! {
     OF_PROJECT = concat("SELECT ", columns!(), " FROM scans WHERE project_id = $1 \
                          AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
     STATUS = pair(
-        "SELECT status, project_id FROM scans WHERE id = $1",
-        "SELECT status, project_id FROM scans WHERE id = $1 FOR NO KEY UPDATE"
+        "SELECT status, project_id, progress FROM scans WHERE id = $1",
+        "SELECT status, project_id, progress FROM scans WHERE id = $1 FOR NO KEY UPDATE"
     );
     PLACE = "SELECT project_id, repository_id FROM scans WHERE id = $1";
     START = "UPDATE scans SET status = 'running', worker_id = $2, version = version + 1, \
@@ -246,11 +246,15 @@ statements! {
              WHERE id = $1 AND status IN ('queued', 'running') RETURNING repository_id";
     SOURCE = "UPDATE scans SET commit_id = $2, snapshot_id = $3, version = version + 1 \
               WHERE id = $1 AND status = 'running'";
+    /// Newest first.
+    OF_COMMIT = "SELECT config FROM scans WHERE repository_id = $1 AND commit_id = $2 \
+                 AND created_at >= $3 AND status IN ('queued', 'running', 'completed') \
+                 ORDER BY id DESC LIMIT 100";
     PROGRESS = "UPDATE scans SET progress = $2, version = version + 1 \
                 WHERE id = $1 AND status = 'running'";
     FINISH = "UPDATE scans SET status = $2, summary = $3, error = $4, finished_at = $5, \
-              version = version + 1 WHERE id = $1 AND status IN ('queued', 'running') \
-              RETURNING repository_id";
+              progress = $6, version = version + 1 \
+              WHERE id = $1 AND status IN ('queued', 'running') RETURNING repository_id";
 }
 
 /// Creates a scan, its job and its first event.
@@ -331,10 +335,24 @@ pub async fn list(
     conn.into().fetch_all(sql, args![of, owner_id, before, limit]).await
 }
 
+/// True if the commit of a repository was scanned with its history and nothing left out,
+/// or is going to be, by a scan that was asked for at `since` or later.
+pub async fn history_scanned(
+    conn: impl Into<Conn<'_>>,
+    repository_id: Uuid,
+    commit: &str,
+    since: i64,
+) -> Result<bool> {
+    let rows: Vec<(Json<Settings>,)> =
+        conn.into().fetch_all(OF_COMMIT, args![repository_id, commit, since]).await?;
+    let whole = ScanConfig { history: true, ..ScanConfig::default() };
+    Ok(rows.iter().any(|(settings,)| settings.config == whole))
+}
+
 /// Marks a scan as running. False: it has ended meanwhile, and there is nothing to
 /// do. The caller holds the job (see [`jobs::hold`]), here and in all that follows.
 pub async fn start(tx: &mut Tx, id: Uuid, worker: &str) -> Result<bool> {
-    let Some((before, project)) = status(tx, id).await? else { return Ok(false) };
+    let Some((before, project, _)) = status(tx, id).await? else { return Ok(false) };
     let row: Option<(Uuid,)> = tx.fetch_optional(START, args![id, worker, now()]).await?;
     let Some((repository,)) = row else { return Ok(false) };
     tx.wake(id);
@@ -384,16 +402,27 @@ pub async fn set_progress(tx: &mut Tx, id: Uuid, progress: &Progress) -> Result<
 
 /// Ends a scan with its last event. False: it had ended before, and stays as it is.
 pub async fn finish(tx: &mut Tx, id: Uuid, ending: &Ending) -> Result<bool> {
-    let Some((before, project)) = status(tx, id).await? else { return Ok(false) };
+    let Some((before, project, mut progress)) = status(tx, id).await? else {
+        return Ok(false);
+    };
     let (status, summary, error) = match ending {
         Ending::Completed(summary) => (ScanStatus::Completed, *summary, None),
         Ending::Failed(failure) => (ScanStatus::Failed, Summary::default(), Some(failure)),
         Ending::Cancelled => (ScanStatus::Cancelled, Summary::default(), None),
     };
+    // Nothing is under way any more; how far it came stays.
+    status.as_str().clone_into(&mut progress.phase);
     let row: Option<(Uuid,)> = tx
         .fetch_optional(
             FINISH,
-            args![id, status.as_str(), Value::json(&summary), Value::json_opt(error), now()],
+            args![
+                id,
+                status.as_str(),
+                Value::json(&summary),
+                Value::json_opt(error),
+                now(),
+                Value::json(&progress)
+            ],
         )
         .await?;
     let Some((repository,)) = row else { return Ok(false) };
@@ -452,9 +481,10 @@ pub async fn cancel(tx: &mut Tx, owner_id: Uuid, repository_id: Uuid, id: Uuid) 
 }
 
 /// Locks a scan; answers its status and its project.
-async fn status(tx: &mut Tx, id: Uuid) -> Result<Option<(ScanStatus, Uuid)>> {
-    let row: Option<(String, Uuid)> = tx.fetch_optional(STATUS, args![id]).await?;
-    Ok(row.and_then(|(status, project)| Some((status.parse().ok()?, project))))
+async fn status(tx: &mut Tx, id: Uuid) -> Result<Option<(ScanStatus, Uuid, Progress)>> {
+    let row: Option<(String, Uuid, Json<Progress>)> = tx.fetch_optional(STATUS, args![id]).await?;
+    Ok(row
+        .and_then(|(status, project, progress)| Some((status.parse().ok()?, project, progress.0))))
 }
 
 /// A repository shows its last scan, so it changes with it.

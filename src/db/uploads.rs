@@ -29,7 +29,7 @@ macro_rules! columns {
         "id, owner_id, project_id, repository_id, scan_id, name, wanted_ref, scan, status, \
          receiving_until, receiving_bytes, receiving_objects, head_commit, head_ref, pushes, \
          bytes_received, objects_received, error, version, created_at, pushed_at, expires_at, \
-         deleted_at"
+         deleted_at, internal"
     };
 }
 use columns;
@@ -136,6 +136,8 @@ pub struct Upload {
     pub expires_at: i64,
     /// Deleted; the row stays while the repository needs its packs.
     pub deleted_at: Option<i64>,
+    /// The store of a repository whose code is not pushed: see [`internal`].
+    pub internal: bool,
 }
 
 /// The status that is shown.
@@ -472,6 +474,10 @@ pub async fn set_status(tx: &mut Tx, id: Uuid, outcome: &Ingested) -> Result<()>
     };
     tx.wake(id);
     let Some(upload) = by_id(&mut *tx, id).await? else { return Ok(()) };
+    // Nobody has pushed anything: the ingest tells of itself.
+    if upload.internal {
+        return Ok(());
+    }
     let Some(repository_id) = upload.repository_id else { return Ok(()) };
     let event = match outcome {
         Ingested::Ready { scan_id } => {

@@ -31,6 +31,9 @@ words! {
 
 /// Pauses between the tries of a delivery, in seconds; after the last one it has failed.
 pub const RETRIES: [i64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+/// The longest pause that a receiver may ask for, microseconds: no longer than the last of
+/// [`RETRIES`], or a number written carelessly would hold messages back for ever.
+pub const MAX_RETRY_AFTER: i64 = 24 * 3_600_000_000;
 /// A webhook that takes nothing for so long is disabled, microseconds.
 pub const PATIENCE: i64 = 5 * 24 * 3_600_000_000;
 /// How long the secret before a rotation still signs, microseconds.
@@ -49,7 +52,7 @@ pub const MAX_FINDINGS: u32 = 50;
 macro_rules! columns {
     () => {
         "id, project_id, owner_id, url, description, events, enabled, disabled_reason, secret, \
-         previous_secret, previous_until, failing_since, created_at, updated_at"
+         previous_secret, previous_until, failing_since, paused_until, created_at, updated_at"
     };
 }
 macro_rules! delivery {
@@ -73,28 +76,32 @@ statements! {
     LIST = concat("SELECT ", columns!(), " FROM webhooks WHERE project_id = $1 \
                    AND owner_id = $2 AND id < $3 ORDER BY id DESC LIMIT $4");
     ENABLED = pair(
-        "SELECT id, owner_id, events FROM webhooks WHERE project_id = $1 AND enabled = $2 \
-         ORDER BY id",
+        "SELECT id, owner_id, events, paused_until FROM webhooks WHERE project_id = $1 \
+         AND enabled = $2 ORDER BY id",
         // One that is being deleted meanwhile is waited for and is not told; one that is
         // told is deleted afterwards. A message to one that is gone would break the
         // transaction of what it tells.
-        "SELECT id, owner_id, events FROM webhooks WHERE project_id = $1 AND enabled = $2 \
-         ORDER BY id FOR KEY SHARE"
+        "SELECT id, owner_id, events, paused_until FROM webhooks WHERE project_id = $1 \
+         AND enabled = $2 ORDER BY id FOR KEY SHARE"
     );
     UPDATE = "UPDATE webhooks SET url = $3, description = $4, events = $5, enabled = $6, \
-              disabled_reason = NULL, failing_since = NULL, updated_at = $7 \
+              disabled_reason = NULL, failing_since = NULL, paused_until = NULL, \
+              updated_at = $7 \
               WHERE id = $1 AND owner_id = $2";
     ROTATE = "UPDATE webhooks SET previous_secret = secret, previous_until = $4, secret = $3, \
               updated_at = $5 WHERE id = $1 AND owner_id = $2";
     DELETE = "DELETE FROM webhooks WHERE id = $1 AND owner_id = $2";
     DISABLE = "UPDATE webhooks SET enabled = $2, disabled_reason = $3, updated_at = $4 \
                WHERE id = $1";
-    TOOK = "UPDATE webhooks SET failing_since = NULL \
-            WHERE id = $1 AND failing_since IS NOT NULL";
+    TOOK = "UPDATE webhooks SET failing_since = NULL, paused_until = NULL \
+            WHERE id = $1 AND (failing_since IS NOT NULL OR paused_until IS NOT NULL)";
+    PAUSE = "UPDATE webhooks SET paused_until = $2 WHERE id = $1";
+    POSTPONE = "UPDATE webhook_deliveries SET next_attempt_at = $2 \
+                WHERE webhook_id = $1 AND status = 'pending' AND next_attempt_at < $2";
     FAILING = "UPDATE webhooks SET failing_since = COALESCE(failing_since, $2) WHERE id = $1 \
                RETURNING failing_since";
     ADD = "INSERT INTO webhook_deliveries (id, webhook_id, owner_id, message_id, event, payload, \
-           status, next_attempt_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $7)";
+           status, next_attempt_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'pending', $8, $7)";
     PENDING = "SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries \
                WHERE webhook_id = $1 AND status = 'pending' LIMIT $2) AS waiting";
     DELIVERY = concat("SELECT ", delivery!(), " FROM webhook_deliveries \
@@ -140,6 +147,8 @@ pub struct Webhook {
     pub previous_until: Option<i64>,
     /// Since when every try has failed, microseconds.
     pub failing_since: Option<i64>,
+    /// Until when the receiver wants no message, microseconds.
+    pub paused_until: Option<i64>,
     /// Microseconds.
     pub created_at: i64,
     /// Microseconds.
@@ -209,6 +218,8 @@ pub struct Attempt {
     pub hopeless: bool,
     /// The receiver wants no more messages.
     pub gone: bool,
+    /// For how long the receiver wants no message, microseconds.
+    pub retry_after: Option<i64>,
 }
 
 /// Makes a webhook with an encrypted secret. `None`: this owner has no such project;
@@ -313,21 +324,26 @@ async fn add(
     message_id: Uuid,
     event: &str,
     payload: &str,
+    not_before: Option<i64>,
 ) -> Result<Uuid> {
-    let id = new_id();
-    tx.execute(ADD, args![id, webhook, owner, message_id, event, payload, now()]).await?;
+    let (id, at) = (new_id(), now());
+    let due = not_before.map_or(at, |time| time.max(at));
+    tx.execute(ADD, args![id, webhook, owner, message_id, event, payload, at, due]).await?;
     let job = NewJob {
         kind: JobKind::Webhook,
         subject_id: id,
         owner_id: Some(owner),
         payload: json!({}),
     };
-    jobs::insert_serial(tx, &job, Some(webhook)).await?;
+    jobs::insert_serial(tx, &job, Some(webhook), due).await?;
     Ok(id)
 }
 
-/// The webhooks of a project that want an event.
-async fn listeners(tx: &mut Tx, project_id: Uuid) -> Result<Vec<(Uuid, Uuid, Json<Vec<Event>>)>> {
+/// An enabled webhook: its id, its owner, what it wants, and until when it wants nothing.
+type Listener = (Uuid, Uuid, Json<Vec<Event>>, Option<i64>);
+
+/// The enabled webhooks of a project.
+async fn listeners(tx: &mut Tx, project_id: Uuid) -> Result<Vec<Listener>> {
     tx.fetch_all(ENABLED, args![project_id, true]).await
 }
 
@@ -335,13 +351,13 @@ async fn listeners(tx: &mut Tx, project_id: Uuid) -> Result<Vec<(Uuid, Uuid, Jso
 async fn emit(tx: &mut Tx, project_id: Uuid, event: Event, data: &JsonValue) -> Result<()> {
     let listeners = listeners(tx, project_id).await?;
     let payload = message(event.as_str(), data);
-    for (webhook, owner, _) in listeners.iter().filter(|l| l.2.contains(&event)) {
+    for (webhook, owner, _, paused) in listeners.iter().filter(|l| l.2.contains(&event)) {
         if pending(&mut *tx, *webhook, MAX_WAITING).await? {
             let reason = "Too many messages wait for the receiver. It takes fewer than come in.";
             tx.execute(DISABLE, args![*webhook, false, reason, now()]).await?;
             continue;
         }
-        add(tx, *webhook, *owner, new_id(), event.as_str(), &payload).await?;
+        add(tx, *webhook, *owner, new_id(), event.as_str(), &payload, *paused).await?;
     }
     Ok(())
 }
@@ -417,7 +433,8 @@ pub(super) async fn scan_completed(tx: &mut Tx, scan: &ScanRow, summary: &Summar
 pub async fn ping(tx: &mut Tx, webhook: &Webhook) -> Result<Option<Delivery>> {
     let data = json!({ "webhook_id": webhook.id, "project_id": webhook.project_id });
     let payload = message("ping", &data);
-    let id = add(tx, webhook.id, webhook.owner_id, new_id(), "ping", &payload).await?;
+    // Somebody asked for it: it is sent at once.
+    let id = add(tx, webhook.id, webhook.owner_id, new_id(), "ping", &payload, None).await?;
     tx.fetch_optional(DELIVERY_BY_ID, args![id]).await
 }
 
@@ -435,7 +452,8 @@ async fn pending(conn: impl Into<Conn<'_>>, webhook_id: Uuid, most: u32) -> Resu
 /// Sends a message again, as a new delivery with the same `webhook-id`, so that a
 /// receiver that has it already notices.
 pub async fn redeliver(tx: &mut Tx, of: &Delivery) -> Result<Option<Delivery>> {
-    let id = add(tx, of.webhook_id, of.owner_id, of.message_id, &of.event, &of.payload).await?;
+    let (message, payload) = (of.message_id, &of.payload);
+    let id = add(tx, of.webhook_id, of.owner_id, message, &of.event, payload, None).await?;
     tx.fetch_optional(DELIVERY_BY_ID, args![id]).await
 }
 
@@ -468,6 +486,10 @@ pub async fn deliveries(
 
 /// Notes a try; answers the pause before the next one in microseconds, or `None` if
 /// there will be none. With the job held.
+///
+/// A receiver that names a time is tried no earlier, up to [`MAX_RETRY_AFTER`], with this
+/// message or with another one. A time that is shorter than the pause that is due anyway
+/// changes nothing about this message.
 pub async fn tried(tx: &mut Tx, delivery: &Delivery, attempt: &Attempt) -> Result<Option<i64>> {
     let at = now();
     let pause = match &attempt.error {
@@ -478,6 +500,8 @@ pub async fn tried(tx: &mut Tx, delivery: &Delivery, attempt: &Attempt) -> Resul
             .and_then(|tries| RETRIES.get(tries))
             .map(|seconds| seconds * 1_000_000),
     };
+    let wish = attempt.retry_after.map(|wish| wish.clamp(0, MAX_RETRY_AFTER));
+    let pause = pause.map(|pause| pause.max(wish.unwrap_or(0)));
     let status = match (&attempt.error, pause) {
         (None, _) => "delivered",
         (Some(_), Some(_)) => "pending",
@@ -498,6 +522,12 @@ pub async fn tried(tx: &mut Tx, delivery: &Delivery, attempt: &Attempt) -> Resul
         };
         if let Some(reason) = reason {
             tx.execute(DISABLE, args![delivery.webhook_id, false, reason, at]).await?;
+        }
+        if let Some(wish) = wish {
+            let until = args![delivery.webhook_id, at + wish];
+            tx.execute(PAUSE, until).await?;
+            tx.execute(POSTPONE, args![delivery.webhook_id, at + wish]).await?;
+            jobs::postpone(tx, delivery.webhook_id, at + wish).await?;
         }
     }
     tx.execute(

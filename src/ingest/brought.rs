@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use gix_hash::{ObjectId, oid};
@@ -34,6 +35,8 @@ pub struct Brought {
     max_files: usize,
     /// Largest blob that is read, in bytes.
     max_file: u64,
+    /// There were more files.
+    too_large: AtomicBool,
 }
 
 impl Brought {
@@ -54,7 +57,13 @@ impl Brought {
         // What is missing there now stays missing as long as this lives.
         before.refresh_never();
         let objects = ObjectPool::open(all)?;
-        Ok(Self { objects, before: Mutex::new(before), tips, max_files, max_file })
+        let too_large = AtomicBool::new(false);
+        Ok(Self { objects, before: Mutex::new(before), tips, max_files, max_file, too_large })
+    }
+
+    /// True once it turned out that the push brings more than the files that are listed.
+    pub fn is_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
     }
 
     fn is_new(&self, id: &oid) -> bool {
@@ -126,6 +135,7 @@ impl Source for Brought {
                 }
                 // A tree may hold another a million times over without being large.
                 if files.len().max(seen.len()) > self.max_files {
+                    self.too_large.store(true, Ordering::Relaxed);
                     return Err(SourceError(format!(
                         "it brings more than {} files or folders",
                         self.max_files

@@ -1,20 +1,22 @@
 //! From an archive in storage to a repository that can be read and scanned.
 //!
 //! The archive lies under its key until its ingest ended, well or not; a worker that
-//! dies in between leaves it to the next try. What is unpacked of it lives in a scratch
-//! folder of this process, and of that only the snapshot stays, and the packs of a
-//! `.git` if there was one: they are recorded as those of a remote that never answered
-//! ([`uploads::replace_internal`]), so that the history is scanned as after a push.
+//! dies in between leaves it to the next try, which does not fetch it a second time.
+//! What a death behind the end leaves is found by the clean-up. What is unpacked of the
+//! archive lives in a scratch folder of this process, and of that only the snapshot
+//! stays, and the packs of a `.git` if there was one: they are recorded as those of a
+//! remote that never answered ([`uploads::replace_internal`]), so that the history is
+//! scanned as after a push.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::fetch::credentials::Credentials;
-use super::ingest;
+use super::{ingest, quota, sentence, too_slow};
 use crate::archive::{self, ArchiveError, Imported};
 use crate::config;
 use crate::db::events::{self, NewEvent};
@@ -30,8 +32,10 @@ use crate::db::{DbError, Tx, new_id};
 use crate::ingest::{IngestError, Ingested};
 use crate::net::{Answer, Bounds, NetError};
 use crate::queue::{JobContext, JobError};
+use crate::remote;
 use crate::scan::{Level, ScanConfig};
 use crate::server::App;
+use crate::storage::StorageError;
 
 /// What the job is about, if it is about an archive.
 pub(super) fn came(context: &JobContext) -> Option<Result<ArchiveCame, JobError>> {
@@ -45,36 +49,56 @@ pub(super) async fn run(context: &JobContext, came: &ArchiveCame) -> Result<(), 
     jobs::hold(&mut tx, job.id, job.fence).await?;
     let begun = repositories::begin_ingest(&mut tx, job.subject_id, None).await?;
     tx.commit().await?;
-    let Some(begun) = begun else { return ingest::end(context).await };
-    if came.fetch && !download(context, &begun, &came.key).await? {
-        return Ok(());
+    match begun {
+        None => ingest::end(context).await?,
+        Some(begun) => {
+            if !came.fetch || download(context, &begun, &came.key).await? {
+                ingest_archive(context, &begun, came).await?;
+            }
+        }
     }
-    ingest_archive(context, &begun, came).await?;
-    // Only now: whoever takes the job over needs it. What a crash leaves here is found
-    // by its prefix, as all that is stored.
-    app.storage.delete(&came.key).await.map_err(anyhow::Error::from)?;
+    // Only now: whoever takes the job over needs it.
+    forget(context).await;
     Ok(())
 }
 
+/// Drops the archive of a job that has ended, if it is about one: nobody will ask for it
+/// again. What stays is found by the clean-up.
+pub(super) async fn forget(context: &JobContext) {
+    let Some(Ok(came)) = came(context) else { return };
+    if let Err(error) = context.app.storage.delete(&came.key).await {
+        tracing::warn!("an archive that nobody needs stays until the clean-up: {error}");
+    }
+}
+
 /// Brings the archive from the repository's URL to storage, through the guard and with
-/// a running limit. False if that failed for good, which is then told; what was stored
-/// of it is dropped.
+/// a running limit, unless an earlier try did. False if that failed for good, which is
+/// then told.
 async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<bool, JobError> {
     let (app, job) = (&context.app, &context.job);
     let Some(repository) = repositories::by_id(&app.db, begun.repository_id).await? else {
         ingest::end(context).await?;
         return Ok(false);
     };
+    // An object is there as a whole or not at all.
+    match app.storage.size(key).await {
+        Ok(bytes) => {
+            arrived(context, &repository, bytes).await;
+            return Ok(true);
+        }
+        Err(StorageError::NotFound { .. }) => {}
+        Err(error) => return Err(JobError::Transient(error.into())),
+    }
     let url = repository.source_url.as_deref().unwrap_or_default();
     // The query of a signed URL opens it: it is nobody's to read here.
     let shown = url.split(['?', '#']).next().unwrap_or_default();
     let data = json!({ "source_url": shown });
     ingest::progress(context, &repository, "Fetching the archive.", data).await;
+    let started = Instant::now();
     let error = match fetch_to_storage(context, &repository, url, key).await? {
         Ok(bytes) => {
-            let data = json!({ "bytes": bytes });
-            let message = "The archive is here.";
-            ingest::progress(context, &repository, message, data).await;
+            app.metrics.fetched_by_url("archive", bytes);
+            arrived(context, &repository, bytes).await;
             return Ok(true);
         }
         // A server that was too slow once is not given the same time again.
@@ -88,9 +112,22 @@ async fn download(context: &JobContext, begun: &Ingest, key: &str) -> Result<boo
         Err(error) => error,
     };
     tracing::info!(code = error.code(), "the archive was not fetched: {error}");
+    let quota = match &error {
+        NetError::TooLarge { .. } => Some("archive_bytes"),
+        NetError::Timeout { .. } => too_slow(&app.config.limits, started.elapsed()),
+        _ => None,
+    };
+    if let Some(quota) = quota {
+        app.metrics.limit_hit(quota);
+    }
     let end = if error.is_theirs() { End::Refused } else { End::Failed };
     fail(context, begun, Failure::new(error.code(), sentence(&error.to_string())), end).await?;
     Ok(false)
+}
+
+async fn arrived(context: &JobContext, repository: &Repository, bytes: u64) {
+    let data = json!({ "bytes": bytes });
+    ingest::progress(context, repository, "The archive is here.", data).await;
 }
 
 /// Ends the job as one that cannot succeed, and says why where the user looks.
@@ -182,6 +219,14 @@ impl Stop {
         }
     }
 
+    /// The quota that is in the way, if one is.
+    fn quota(&self) -> Option<&'static str> {
+        match self {
+            Self::Archive(ArchiveError::Packs { limit, .. }) => remote::quota(limit),
+            other => quota(other.code()),
+        }
+    }
+
     fn is_temporary(&self) -> bool {
         match self {
             Self::Archive(error) => error.is_temporary(),
@@ -191,7 +236,9 @@ impl Stop {
 
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Archive(error) => matches!(error, ArchiveError::Refused { .. }),
+            Self::Archive(error) => {
+                matches!(error, ArchiveError::Refused { .. } | ArchiveError::Packs { .. })
+            }
             Self::Ingest(error) => error.is_refusal(),
         }
     }
@@ -250,6 +297,9 @@ pub(super) async fn ingest_archive(
         }
         Err(stop) => {
             tracing::info!(code = stop.code(), "the archive was refused");
+            if let Some(quota) = stop.quota() {
+                app.metrics.limit_hit(quota);
+            }
             let failure = Failure::new(stop.code(), sentence(&stop.to_string()));
             let end = if stop.is_refusal() { End::Refused } else { End::Failed };
             fail(context, begun, failure, end).await?;
@@ -258,13 +308,6 @@ pub(super) async fn ingest_archive(
     // Many files, perhaps.
     tokio::task::spawn_blocking(move || drop(scratch)).await.map_err(anyhow::Error::from)?;
     Ok(())
-}
-
-/// With a capital and a full stop.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }
 
 /// The limits of an archive, by the quotas of the server.
@@ -446,3 +489,6 @@ async fn ask_for_scan(
         .collect();
     events::append(tx, id, &notes).await
 }
+
+#[cfg(test)]
+mod tests;

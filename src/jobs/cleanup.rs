@@ -19,6 +19,9 @@
 //! * A snapshot without a row is left alone while its repository has an ingest that
 //!   waits or runs, however long that takes. A worker that lost its lease may still
 //!   write, but its transaction fails for its fence.
+//! * An archive is read by the job that brought it in and by no other, which names it in
+//!   its payload; so it is left alone while its repository has an ingest that waits or
+//!   runs, and not longer.
 //! * Artefacts without a row go only once their scan has ended: a scan that has ended
 //!   takes no more of them, by the condition on its status in the statement that ends
 //!   it.
@@ -84,7 +87,7 @@ pub struct Report {
     pub orphaned_snapshots: Removed,
     /// Artefacts of scans that are gone or ended otherwise.
     pub orphaned_artifacts: Removed,
-    /// Archives of repositories that are gone.
+    /// Archives whose ingest ended, or whose repository is gone.
     pub orphaned_archives: Removed,
     /// Probes of readiness whose process died.
     pub stale_probes: Removed,
@@ -205,7 +208,7 @@ enum Key {
     Pack { upload: Uuid, push: Option<Uuid> },
     Snapshot { repository: Uuid, snapshot: Uuid },
     Artifact { scan: Uuid },
-    Archive { repository: Uuid },
+    Archive { repository: Uuid, archive: Option<Uuid> },
     Probe,
 }
 
@@ -234,7 +237,9 @@ impl Key {
                 Self::Snapshot { repository: owner, snapshot: Uuid::try_parse(second).ok()? }
             }
             "artifacts" => Self::Artifact { scan: owner },
-            "archives" => Self::Archive { repository: owner },
+            "archives" => {
+                Self::Archive { repository: owner, archive: Uuid::try_parse(second).ok() }
+            }
             _ => return None,
         })
     }
@@ -245,7 +250,7 @@ impl Key {
             Self::Pack { upload, push } => push.unwrap_or(*upload),
             Self::Snapshot { snapshot, .. } => *snapshot,
             Self::Artifact { scan } => *scan,
-            Self::Archive { repository } => *repository,
+            Self::Archive { repository, archive } => archive.unwrap_or(*repository),
             Self::Probe => return 0,
         };
         id.get_timestamp().map_or(0, |at| {
@@ -320,7 +325,7 @@ async fn orphans(
         _ => None,
     });
     let repositories = ids(|key| match key {
-        Key::Snapshot { repository, .. } | Key::Archive { repository } => Some(*repository),
+        Key::Snapshot { repository, .. } | Key::Archive { repository, .. } => Some(*repository),
         _ => None,
     });
     let snapshots = ids(|key| match key {
@@ -359,8 +364,9 @@ async fn orphans(
                 let orphan = !active.contains(&scan) && !artifacts.contains(&object.key);
                 orphan.then_some(&mut report.orphaned_artifacts)
             }
-            Key::Archive { repository } => {
-                let orphan = !repositories_there.contains(&repository);
+            Key::Archive { repository, .. } => {
+                let orphan =
+                    !repositories_there.contains(&repository) || !ingesting.contains(&repository);
                 orphan.then_some(&mut report.orphaned_archives)
             }
             Key::Probe => Some(&mut report.stale_probes),

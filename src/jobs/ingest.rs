@@ -11,8 +11,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::archive;
-use super::fetch;
+use super::{archive, fetch, quota, sentence};
 use crate::bare;
 use crate::db::jobs::{self, End, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
@@ -129,7 +128,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
                 .head_ref
                 .map(|name| name.strip_prefix("refs/heads/").unwrap_or(&name).to_owned()),
         },
-        Source::Git => match bring(context, &begun, store).await? {
+        Source::Git => match bring(context, &begun, &payload, store).await? {
             Some(stored) => stored,
             None => return Ok(()),
         },
@@ -160,7 +159,10 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
         }
         Err(error) if error.is_temporary() => Err(JobError::Transient(error.into())),
         Err(error) => {
-            let failure = Failure::new(error.code(), error.to_string());
+            if let Some(quota) = quota(error.code()) {
+                app.metrics.limit_hit(quota);
+            }
+            let failure = Failure::new(error.code(), sentence(&error.to_string()));
             let end = if error.is_refusal() { End::Refused } else { End::Failed };
             fail(context, &begun, Some(stored.upload_id), failure, end).await
         }
@@ -172,10 +174,11 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
 async fn bring(
     context: &JobContext,
     begun: &Ingest,
+    payload: &Payload,
     store: Upload,
 ) -> Result<Option<Stored>, JobError> {
-    let (app, job) = (&context.app, &context.job);
-    let Some(repository) = repositories::by_id(&app.db, begun.repository_id).await? else {
+    let job = &context.job;
+    let Some(repository) = repositories::by_id(&context.app.db, begun.repository_id).await? else {
         end(context).await?;
         return Ok(None);
     };
@@ -188,7 +191,7 @@ async fn bring(
             return Err(JobError::Transient(error.into()));
         }
         Err(error) => {
-            let failure = Failure::new(error.code(), error.to_string());
+            let failure = Failure::new(error.code(), sentence(&error.to_string()));
             let end = if error.is_theirs() { End::Refused } else { End::Failed };
             fail(context, begun, None, failure, end).await?;
             return Ok(None);
@@ -198,10 +201,7 @@ async fn bring(
     let data = json!({ "commit": commit, "ref": fetched.store.head_ref });
     progress(context, &repository, &format!("{commit} is here."), data).await;
     if repository.snapshot().is_some_and(|snapshot| snapshot.commit.as_ref() == Some(&commit)) {
-        let mut tx = app.db.begin().await?;
-        repositories::unchanged(&mut tx, begun).await?;
-        jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
-        tx.commit().await?;
+        unchanged(context, begun, payload, &fetched.store, &commit).await?;
         return Ok(None);
     }
     Ok(Some(Stored {
@@ -209,6 +209,34 @@ async fn bring(
         head: Some(fetched.commit),
         default_branch: fetched.branch,
     }))
+}
+
+/// Ends the ingest of a head whose snapshot is there already. Its history may not have
+/// been scanned yet, since it was not asked for until now; then it is.
+async fn unchanged(
+    context: &JobContext,
+    begun: &Ingest,
+    payload: &Payload,
+    store: &Upload,
+    commit: &str,
+) -> Result<(), JobError> {
+    let job = &context.job;
+    let mut tx = context.app.db.begin().await?;
+    if repositories::unchanged(&mut tx, begun, commit).await? {
+        // A scan from before the store changed saw less of the history.
+        let since = store.pushed_at.unwrap_or(0);
+        let wanted = payload.scan && payload.history;
+        let scan_id = if wanted
+            && !scans::history_scanned(&mut tx, begun.repository_id, commit, since).await?
+        {
+            Some(ask_for_scan(&mut tx, begun, payload, store.id, commit).await?)
+        } else {
+            store.scan_id
+        };
+        uploads::set_status(&mut tx, store.id, &Shown::Ready { scan_id }).await?;
+    }
+    jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Ends the job as one that cannot succeed, and says why where the user looks.

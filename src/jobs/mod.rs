@@ -17,7 +17,9 @@ pub mod source;
 mod webhook;
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
+use crate::config::Limits;
 use crate::db::jobs::{self, End, JobKind};
 use crate::db::scans::{self, Ending, Failure};
 use crate::db::{DbError, findings, now, webhooks};
@@ -25,6 +27,7 @@ use crate::net::NetError;
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
 use fetch::error::FetchError;
+pub(crate) use observer::quota as quota_of_event;
 pub(crate) use results::KeptResults;
 pub(crate) use scan::profiled;
 
@@ -48,9 +51,7 @@ pub async fn cancelled(context: &JobContext) -> Result<(), DbError> {
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Cancelled).await?;
     tx.commit().await?;
-    if job.kind == JobKind::Scan {
-        context.app.metrics.scan_ended("cancelled");
-    }
+    ended(context, "cancelled").await;
     Ok(())
 }
 
@@ -69,10 +70,49 @@ pub async fn failed(context: &JobContext, code: &str, message: &str) -> Result<(
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Failed(format!("{code}: {message}"))).await?;
     tx.commit().await?;
-    if job.kind == JobKind::Scan {
-        context.app.metrics.scan_ended("failed");
-    }
+    ended(context, "failed").await;
     Ok(())
+}
+
+/// What follows once the end of a job that did not succeed is committed.
+async fn ended(context: &JobContext, status: &'static str) {
+    match context.job.kind {
+        JobKind::Scan => context.app.metrics.scan_ended(status),
+        JobKind::Ingest => archive::forget(context).await,
+        JobKind::DeleteObjects | JobKind::Webhook | JobKind::Cleanup => {}
+    }
+}
+
+/// With a capital and a full stop, unless there is one.
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
+}
+
+/// The quota that refused an archive or a tree, by the code of the error, if one did.
+fn quota(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "archive_too_large" | "too_large" => "snapshot_bytes",
+        "too_many_files" => "snapshot_files",
+        "file_too_large" => "object_bytes",
+        "archive_too_slow" => "archive_seconds",
+        _ => return None,
+    })
+}
+
+/// The quota that a server of others was too slow for, if it was one: to look up a name
+/// and to connect have bounds of their own.
+fn too_slow(limits: &Limits, took: Duration) -> Option<&'static str> {
+    if took >= Duration::from_secs(limits.fetch_seconds) {
+        Some("fetch_seconds")
+    } else if took >= Duration::from_secs(limits.push_idle_seconds) {
+        Some("push_idle_seconds")
+    } else {
+        None
+    }
 }
 
 /// Whether a job failed because of the server that the user named. The user is told of
@@ -97,4 +137,21 @@ pub async fn sweep(app: &App) -> Result<(), DbError> {
         jobs::schedule_cleanup(&app.db, 6 * HOUR).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn a_sentence_has_one_full_stop() {
+        for (text, expected) in [
+            ("the archive is empty", "The archive is empty."),
+            ("The host a.example was not found.", "The host a.example was not found."),
+            ("what now? ", "What now?"),
+            ("éclat", "Éclat."),
+        ] {
+            assert_eq!(sentence(text), expected);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Takes what the engine says, and writes it to the database in steps.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value as JsonValue;
@@ -28,6 +28,16 @@ struct State {
     log: String,
     truncated: bool,
     skipped: HashSet<String>,
+    limits: BTreeMap<&'static str, u64>,
+}
+
+/// The quota that an event of the engine tells of, if it does.
+pub(crate) fn quota(kind: &str, data: &JsonValue) -> Option<&'static str> {
+    match kind {
+        "findings_capped" => Some("scan_findings"),
+        "file_skipped" if data["reason"] == "too_large" => Some("scan_file_bytes"),
+        _ => None,
+    }
 }
 
 /// What the scan could not look at.
@@ -37,6 +47,8 @@ pub(super) struct Gaps {
     pub truncated: bool,
     /// Paths that were not looked at, or not to their end.
     pub skipped: HashSet<String>,
+    /// Quotas that left something out, and how often.
+    pub limits: BTreeMap<&'static str, u64>,
 }
 
 impl Recorder {
@@ -74,13 +86,20 @@ impl Recorder {
     /// What was left out.
     pub fn gaps(&self) -> Gaps {
         let mut state = self.lock();
-        Gaps { truncated: state.truncated, skipped: std::mem::take(&mut state.skipped) }
+        Gaps {
+            truncated: state.truncated,
+            skipped: std::mem::take(&mut state.skipped),
+            limits: std::mem::take(&mut state.limits),
+        }
     }
 }
 
 impl Observer for Recorder {
     fn event(&self, level: Level, kind: &str, message: &str, data: JsonValue) {
         let mut state = self.lock();
+        if let Some(quota) = quota(kind, &data) {
+            *state.limits.entry(quota).or_default() += 1;
+        }
         match kind {
             "findings_capped" | "files_capped" => state.truncated = true,
             // Too many events of one kind: which files they spoke of is not known.

@@ -101,6 +101,9 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
     meter(&mut tx, &row, &used, &stored).await?;
     tx.commit().await?;
+    for (quota, times) in gaps.limits {
+        app.metrics.limit_hits(quota, times);
+    }
     let [(_, files), (_, cpu_ms), _] = used;
     app.metrics.scan_completed(&summary, files, cpu_ms);
     Ok(())
@@ -265,6 +268,7 @@ async fn scan(
         outcome = work => outcome.map_err(anyhow::Error::from)?,
         () = tokio::time::sleep(Duration::from_secs(seconds.max(1))) => {
             context.cancel.cancel();
+            context.app.metrics.limit_hit("scan_seconds");
             return Err(JobError::Permanent {
                 code: "scan_timeout",
                 message: format!(

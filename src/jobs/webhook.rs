@@ -108,6 +108,18 @@ fn headers(
     Ok(headers)
 }
 
+/// How long the receiver wants no message, in microseconds: seconds or a date, as
+/// [RFC 9110, 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3) has it.
+fn retry_after(headers: &HeaderMap, now: i64) -> Option<i64> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than a number has are a very long time all the same.
+        return Some(text.parse::<i64>().unwrap_or(i64::MAX).saturating_mul(1_000_000));
+    }
+    let then = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(then.as_microsecond().saturating_sub(now).max(0))
+}
+
 async fn send(
     context: &JobContext,
     webhook: &Webhook,
@@ -137,6 +149,9 @@ async fn send(
             attempt.response_status = Some(status.as_u16());
             attempt.response_body = Some(String::from_utf8_lossy(&kept).into_owned());
             attempt.gone = status == StatusCode::GONE;
+            if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+                attempt.retry_after = retry_after(answer.headers(), now());
+            }
             if status.is_redirection() {
                 attempt.error = Some(format!(
                     "The receiver answered {status}: redirects are not followed; name the \
@@ -154,4 +169,31 @@ async fn send(
     }
     attempt.duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
     Ok(attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_names_a_time_in_seconds_or_by_date() {
+        // 2026-01-01T00:00:00Z
+        let now = 1_767_225_600_000_000;
+        for (value, expected) in [
+            ("120", Some(120_000_000)),
+            ("0", Some(0)),
+            ("99999999999999999999999", Some(i64::MAX)),
+            ("Thu, 01 Jan 2026 00:01:00 GMT", Some(60_000_000)),
+            ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(value));
+            assert_eq!(retry_after(&headers, now), expected, "{value:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
 }

@@ -44,6 +44,8 @@ pub struct Metrics {
     push_bytes: IntCounter,
     push_objects: IntCounter,
     fetches: IntCounterVec,
+    url_fetches: IntCounterVec,
+    url_bytes: IntCounterVec,
     fetch_bytes: IntCounter,
     fetch_objects: IntCounter,
     limits: IntCounterVec,
@@ -166,9 +168,19 @@ impl Metrics {
                 .counter("sluice_fetch_sent_bytes_total", "Bytes of packs that were sent.")?,
             fetch_objects: r
                 .counter("sluice_fetch_sent_objects_total", "Objects of packs that were sent.")?,
+            url_fetches: r.counters(
+                "sluice_url_fetches_total",
+                "Repositories (`git`) and archives (`archive`) that were fetched by URL.",
+                &["kind"],
+            )?,
+            url_bytes: r.counters(
+                "sluice_url_fetch_received_bytes_total",
+                "Bytes that were fetched by URL.",
+                &["kind"],
+            )?,
             limits: r.counters(
                 "sluice_limit_hits_total",
-                "How often a quota refused something.",
+                "How often a quota refused something, ended it or left it out.",
                 &["limit"],
             )?,
             scans: r.counters("sluice_scans_total", "Scans by how they ended.", &["status"])?,
@@ -235,15 +247,27 @@ impl Metrics {
         self.fetch_objects.inc_by(objects);
     }
 
+    /// Code was fetched by URL: `git`, or an `archive`.
+    pub fn fetched_by_url(&self, kind: &'static str, bytes: u64) {
+        self.url_fetches.with_label_values(&[kind]).inc();
+        self.url_bytes.with_label_values(&[kind]).inc_by(bytes);
+    }
+
     /// A push was refused for a reason of a few: `limit`, `content`, `refs`, `policy`,
     /// `protection`, `unavailable`.
     pub fn push_refused(&self, reason: &'static str) {
         self.pushes.with_label_values(&["refused", reason]).inc();
     }
 
-    /// A quota refused something.
+    /// A quota, by its name in [`crate::config::LIMITS`], refused something.
     pub fn limit_hit(&self, limit: &'static str) {
-        self.limits.with_label_values(&[limit]).inc();
+        self.limit_hits(limit, 1);
+    }
+
+    /// The same so many times.
+    pub fn limit_hits(&self, limit: &'static str, times: u64) {
+        debug_assert!(crate::config::LIMITS.iter().any(|known| known.name == limit), "{limit}");
+        self.limits.with_label_values(&[limit]).inc_by(times);
     }
 
     /// A scan was completed.
@@ -294,6 +318,12 @@ impl Metrics {
         Ok(())
     }
 }
+
+/// The quota that refused a request, by its name: an extension of the answer. It is for
+/// refusals that are made where the figures are out of reach, and is counted where the
+/// answer goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitHit(pub &'static str);
 
 /// A request whose answer has not begun.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::db::jobs::{
 };
 use crate::db::testing::{Tenant, TestDb, both, tenant};
 use crate::db::webhooks::{self, Event, Wanted};
-use crate::db::{Db, DbError, new_id};
+use crate::db::{Db, DbError, new_id, now};
 
 async fn queues() -> Vec<(TestDb, Queue)> {
     both()
@@ -272,7 +272,7 @@ async fn deliver(db: &Db, owner: Uuid, webhook: Uuid, count: usize) {
             owner_id: Some(owner),
             payload: json!({}),
         };
-        jobs::insert_serial(&mut tx, &job, Some(webhook)).await.unwrap();
+        jobs::insert_serial(&mut tx, &job, Some(webhook), now()).await.unwrap();
     }
     tx.commit().await.unwrap();
 }

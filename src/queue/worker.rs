@@ -176,7 +176,8 @@ async fn run(context: JobContext) {
     let done = CancellationToken::new();
     let heart = tokio::spawn(beat(context.clone(), done.clone()));
     // In a task of its own, so that a panic is an outcome like any other.
-    let outcome = tokio::spawn(crate::jobs::run(context.clone())).await;
+    let work = tracing::Instrument::in_current_span(crate::jobs::run(context.clone()));
+    let outcome = tokio::spawn(work).await;
     done.cancel();
     let _ = heart.await;
     let outcome = match outcome {

@@ -41,6 +41,7 @@ pub(super) async fn follow(app: &App, upload: &Upload, commit: &str, messages: &
             later(app, upload, "the scan cannot be followed right now", messages).await;
         }
         Err(_) => {
+            app.metrics.limit_hit("push_wait_seconds");
             let why = format!("it takes longer than the {} seconds of -o wait", limit.as_secs());
             later(app, upload, &why, messages).await;
         }

@@ -12,6 +12,8 @@ mod protection;
 pub(crate) mod store;
 mod upload;
 
+pub(crate) use upload::quota;
+
 use axum::body::Body;
 use axum::http::uri::PathAndQuery;
 use axum::http::{Request, Response, Uri};

@@ -123,9 +123,13 @@ async fn scan(
         move || {
             let source = Brought::open(&quarantine, &before, tips, most, limits.max_file_bytes)
                 .map_err(|error| crate::scan::SourceError(error.to_string()))?;
-            let warnings = Warnings::default();
+            let warnings = Warnings::new(app.clone());
             let outcome =
-                driver::run(&app.engines, &source, &kept, &config, &limits, &warnings, &cancel)?;
+                driver::run(&app.engines, &source, &kept, &config, &limits, &warnings, &cancel);
+            if source.is_too_large() {
+                app.metrics.limit_hit("snapshot_files");
+            }
+            let outcome = outcome?;
             kept.flush();
             Ok::<_, ScanError>((outcome.findings, warnings.take()))
         }
@@ -148,6 +152,7 @@ async fn scan(
         () = tokio::time::sleep(Duration::from_secs(seconds)) => {
             cancel.cancel();
             let _ = work.await;
+            app.metrics.limit_hit("scan_seconds");
             return Err(Refusal::forbidden(format!(
                 "The check of this push took longer than {seconds} seconds, so no ref was \
                  moved. Push in smaller parts, or without -o fail-on."
@@ -228,12 +233,20 @@ fn line(text: &str) -> String {
 }
 
 /// Collects what was not looked at.
-#[derive(Debug, Default)]
-struct Warnings(Mutex<(Vec<String>, usize)>);
+#[derive(Debug)]
+struct Warnings {
+    app: App,
+    /// Those that are shown, and how many there are.
+    held: Mutex<(Vec<String>, usize)>,
+}
 
 impl Warnings {
+    fn new(app: App) -> Self {
+        Self { app, held: Mutex::default() }
+    }
+
     fn take(self) -> Vec<String> {
-        let (mut shown, all) = self.0.into_inner().unwrap_or_else(|e| e.into_inner());
+        let (mut shown, all) = self.held.into_inner().unwrap_or_else(|e| e.into_inner());
         if all > shown.len() {
             shown.push(format!("and {} more", all - shown.len()));
         }
@@ -242,11 +255,14 @@ impl Warnings {
 }
 
 impl Observer for Warnings {
-    fn event(&self, level: Level, _: &str, message: &str, _: JsonValue) {
+    fn event(&self, level: Level, kind: &str, message: &str, data: JsonValue) {
+        if let Some(quota) = crate::jobs::quota_of_event(kind, &data) {
+            self.app.metrics.limit_hit(quota);
+        }
         if level == Level::Info {
             return;
         }
-        let mut held = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         held.1 += 1;
         if held.0.len() < WARNINGS {
             held.0.push(line(message));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sluice_git::refs::reason;
 use sluice_git::{
     Announced, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages, ObjectId,
     Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusedBy, Repository,
@@ -106,6 +107,28 @@ impl UploadRepository {
         }
     }
 
+    /// Counts a push that was not taken. What a job brings is none.
+    fn count_refused(&self, reason: &'static str) {
+        if self.brought.is_none() {
+            self.app.metrics.push_refused(reason);
+        }
+    }
+
+    /// Counts what was taken, and what was not.
+    fn count(&self, push: &CommitPush, outcome: &PushOutcome) {
+        let metrics = &self.app.metrics;
+        let mut rejections = outcome.decisions.iter().filter_map(|decision| decision.rejection());
+        if rejections.clone().any(|why| why == reason::TOO_MANY) {
+            metrics.limit_hit("upload_refs");
+        }
+        match (outcome.moved, self.brought.is_some()) {
+            (true, true) => metrics.fetched_by_url("git", push.received_bytes),
+            (true, false) => metrics.push_accepted(push.received_bytes, push.received_objects),
+            (false, _) if rejections.next().is_some() => self.count_refused("refs"),
+            (false, _) => {}
+        }
+    }
+
     async fn tell(&self, messages: &mut Messages, outcome: &PushOutcome, no_scan: bool) {
         let Some(repository) = outcome.repository_id.filter(|_| outcome.ingests) else { return };
         let next = if self.upload.scan && !no_scan { "It will be scanned." } else { "No scan." };
@@ -170,6 +193,12 @@ impl Repository for UploadRepository {
         self.app.metrics.fetched(figures.clone, figures.bytes, u64::from(figures.objects));
     }
 
+    fn fetch_limited(&self, limit: &'static str) {
+        if let Some(limit) = quota(limit) {
+            self.app.metrics.limit_hit(limit);
+        }
+    }
+
     fn policy(&self) -> Policy {
         let limits = &self.app.config.limits;
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
@@ -196,7 +225,7 @@ impl Repository for UploadRepository {
     async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
         let understood =
             async { Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await.map(drop) };
-        understood.await.inspect_err(|_| self.app.metrics.push_refused("policy"))
+        understood.await.inspect_err(|_| self.count_refused("policy"))
     }
 
     fn receiving(&self, progress: ReceiveProgress) {
@@ -223,21 +252,17 @@ impl Repository for UploadRepository {
     }
 
     fn refused(&self, by: RefusedBy) {
-        let metrics = &self.app.metrics;
         match by {
             RefusedBy::Limit(name) => {
-                metrics.push_refused("limit");
-                metrics.limit_hit(match name {
-                    "objects" => "push_objects",
-                    "pack_bytes" => "push_bytes",
-                    "inflated_bytes" => "push_inflated_bytes",
-                    "resolved_bytes" | "resolved_ratio" => "push_resolved_bytes",
-                    "wall_time" => "push_seconds",
-                    same => same,
-                });
+                self.count_refused("limit");
+                // The time of a fetch is counted where the fetch ends.
+                let late = ["wall_time", "idle_timeout"].contains(&name);
+                if let Some(limit) = quota(name).filter(|_| self.brought.is_none() || !late) {
+                    self.app.metrics.limit_hit(limit);
+                }
             }
-            RefusedBy::Content => metrics.push_refused("content"),
-            RefusedBy::Server => metrics.push_refused("unavailable"),
+            RefusedBy::Content => self.count_refused("content"),
+            RefusedBy::Server => self.count_refused("unavailable"),
         }
     }
 
@@ -254,18 +279,18 @@ impl Repository for UploadRepository {
             let refused =
                 protection::check(&self.app, &self.upload, &push, threshold, &mut messages)
                     .await
-                    .inspect_err(|_| self.app.metrics.push_refused("unavailable"))?;
+                    .inspect_err(|_| self.count_refused("unavailable"))?;
             if let Some(protection::Refused(why)) = refused {
-                self.app.metrics.push_refused("protection");
+                self.count_refused("protection");
                 return Ok(vec![CommandOutcome::Rejected(why); push.commands.len()]);
             }
         }
 
         // 1. Objects first: no row may speak of what is not stored.
         let stored = match &push.pack {
-            Some(pack) => Some(self.store(pack).await.inspect_err(|_| {
-                self.app.metrics.push_refused("unavailable");
-            })?),
+            Some(pack) => {
+                Some(self.store(pack).await.inspect_err(|_| self.count_refused("unavailable"))?)
+            }
             None => None,
         };
 
@@ -303,16 +328,12 @@ impl Repository for UploadRepository {
                 if let (Some(stored), false) = (&stored, matches!(error, DbError::Unavailable(_))) {
                     self.unstore(stored).await;
                 }
-                self.app.metrics.push_refused("unavailable");
+                self.count_refused("unavailable");
                 return Err(database(error));
             }
         };
         self.committed.store(true, Ordering::Relaxed);
-        if outcome.moved {
-            self.app.metrics.push_accepted(record.received_bytes, record.received_objects);
-        } else if outcome.decisions.iter().any(|decision| decision.rejection().is_some()) {
-            self.app.metrics.push_refused("refs");
-        }
+        self.count(&record, &outcome);
 
         // 3. The cache. It can be rebuilt, so a failure is not the client's concern.
         if outcome.moved
@@ -357,6 +378,24 @@ impl Drop for UploadRepository {
             });
         }
     }
+}
+
+/// The quota behind a limit of `sluice-git`, by which the operator knows it; none if the
+/// limit cannot be set.
+pub(crate) fn quota(limit: &'static str) -> Option<&'static str> {
+    Some(match limit {
+        "objects" => "push_objects",
+        "pack_bytes" => "push_bytes",
+        "inflated_bytes" => "push_inflated_bytes",
+        "resolved_bytes" | "resolved_ratio" => "push_resolved_bytes",
+        "object_bytes" | "delta_depth" => limit,
+        "commands" => "push_commands",
+        "max_refs" => "upload_refs",
+        "wall_time" => "push_seconds",
+        "idle_timeout" => "push_idle_seconds",
+        "concurrent_receives" | "concurrent_fetches" => "pushes_at_once",
+        _ => return None,
+    })
 }
 
 fn object_id(hex: &str) -> Result<ObjectId, Refusal> {

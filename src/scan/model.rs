@@ -198,7 +198,8 @@ impl ResultStore for NoStore {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ScanProgress)]
 pub struct Progress {
-    /// `inventory`, `secrets`, `code`, `dependencies`, `history`, `merge`.
+    /// `inventory`, `secrets`, `code`, `dependencies`, `history`, `merge`; of a scan that has
+    /// ended `completed`, `failed` or `cancelled`.
     pub phase: String,
     /// Files done in all engines.
     pub files_done: u64,

@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 use super::App;
 use crate::api::error::{ApiError, REQUEST_ID};
 use crate::api::rate::Slot;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, LimitHit, Metrics};
 
 /// Target of the log line of each request.
 pub const ACCESS: &str = "sluice::access";
@@ -137,6 +137,9 @@ async fn observed(
         response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
     rate.tell(response.headers_mut());
+    if let Some(LimitHit(limit)) = response.extensions().get() {
+        metrics.limit_hit(limit);
+    }
     response
         .headers_mut()
         .entry(header::X_CONTENT_TYPE_OPTIONS)

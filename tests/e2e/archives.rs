@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::on_both;
 use crate::support::client::text;
-use crate::support::{Client, Git, Place, samples, until};
+use crate::support::{Client, Git, Place, Work, samples, until};
 
 on_both!(
     a_git_in_an_archive_is_its_history,
@@ -169,6 +169,24 @@ async fn refused_archives_say_why(place: Place) {
     // It is dropped behind the commit that tells of the failure.
     let archives = place.data().join("objects").join("archives");
     until("the archive is dropped", async || (walk(&archives) == 0).then_some(())).await;
+
+    // So is a push whose tree cannot be one; for the operator nothing is wrong.
+    let made = client.upload(json!({"ref": "refs/tags/blob"})).await;
+    let work = Work::new(&Git::any()).await;
+    work.write("long", "x");
+    work.commit("a blob").await;
+    let blob = work.run(&["rev-parse", "HEAD:long"]).await.expect().out.trim().to_owned();
+    work.run(&["update-ref", "refs/tags/blob", &blob]).await.expect();
+    work.push(&text(&made["push_url"]), &["refs/tags/blob"]).await.expect();
+    let failed = client.ingested(&text(&made["id"])).await;
+    assert_eq!(
+        (&failed["status"], &failed["error"]["code"]),
+        (&json!("failed"), &json!("not_a_commit"))
+    );
+    let message = text(&failed["error"]["message"]);
+    assert!(message.starts_with("The head") && message.ends_with('.'), "{message}");
+    let figures = client.get("/metrics").await.expect(200).text();
+    assert!(figures.contains("sluice_jobs_dead{kind=\"ingest\"} 0"), "{figures}");
 }
 
 async fn sessions_to_the_end(place: Place) {

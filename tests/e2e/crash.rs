@@ -9,9 +9,9 @@ use tokio::io::AsyncWriteExt as _;
 use crate::on_both;
 use crate::support::client::text;
 use crate::support::server::files_below;
-use crate::support::{Client, Git, Place, Server, samples, until};
+use crate::support::{Client, Git, Place, Server, Upstream, samples, until};
 
-on_both!(killed_during_a_push, stopped_during_a_scan);
+on_both!(killed_during_a_fetch, killed_during_a_push, stopped_during_a_scan);
 
 /// The push URL of an upload on a server that has a new port since.
 fn push_url(server: &Server, made: &Value) -> String {
@@ -88,7 +88,7 @@ async fn killed_after_a_push_on_postgres() {
 }
 
 /// The head of a push and of its pack, then nothing more.
-async fn begin_a_push(server: &Server, made: &Value) -> tokio::net::TcpStream {
+pub(crate) async fn begin_a_push(server: &Server, made: &Value) -> tokio::net::TcpStream {
     use base64::Engine as _;
     let host = server.address.strip_prefix("http://").expect("http");
     let mut stream = tokio::net::TcpStream::connect(host).await.expect("a connection");
@@ -138,6 +138,98 @@ async fn killed_during_a_push(place: Place) {
     let work = samples::small(&Git::any()).await;
     work.push(&push_url(&server, &made), &["main"]).await.expect();
     assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
+}
+
+/// Bytes that nothing compresses.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(length).collect()
+}
+
+/// kill -9 while half of a repository, and half of an archive, has come by URL.
+async fn killed_during_a_fetch(mut place: Place) {
+    let upstream = Upstream::start().await;
+    Upstream::reachable(&mut place);
+    let work = samples::small(&Git::any()).await;
+    work.write("assets/noise.bin", noise(1 << 20));
+    let head = work.commit("much to fetch").await;
+    let git_url = upstream.repository(&work, "shop.git").await;
+    work.run(&["archive", "--format=tar", "-o", "../shop.tar", "HEAD"]).await.expect();
+    let tar = work.path().parent().expect("a folder").join("shop.tar");
+    let archive_url = upstream.file("shop.tar", &std::fs::read(&tar).expect("made"));
+    std::fs::remove_file(tar).expect("removed");
+
+    let server = place.start().await;
+    let client = server.admin().await;
+    let project = client.post("/v1/projects", json!({"name": "p"})).await.expect(201).json();
+    let project = format!("/v1/projects/{}", text(&project["id"]));
+    upstream.close();
+    let mut made = Vec::new();
+    for (kind, url) in [("git", git_url), ("archive", archive_url)] {
+        let body = json!({"name": kind, "source_type": kind, "source_url": url});
+        let answer = client.post(&format!("{project}/repositories"), body).await;
+        made.push(text(&answer.expect(201).json()["id"]));
+    }
+    let incoming = place.data().join("git").join("incoming");
+    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    let objects = place.data().join("objects");
+    let writing = || {
+        files_below(&objects.join("tmp"))
+            .iter()
+            .filter(|f| f.metadata().is_ok_and(|m| m.len() > 0))
+            .count()
+    };
+    until("half of each is here", async || {
+        (upstream.halves() == 2 && waiting() > 0 && writing() > 0).then_some(())
+    })
+    .await;
+    server.kill();
+    assert!(waiting() > 0 && writing() > 0, "the test kills in the middle of a fetch");
+    upstream.open();
+
+    let server = place.start().await;
+    assert_eq!(waiting(), 0, "{:?}", files_below(&incoming));
+    let client = server.admin().await;
+    for id in &made {
+        let path = format!("/v1/repositories/{id}");
+        let scan = until("it is fetched and scanned", async || {
+            let now = client.get(&path).await.expect(200).json();
+            assert_ne!(now["ingest_status"], "failed", "{now}");
+            if now["ingest_status"] == "ready" {
+                assert_eq!(now["head_commit"], json!(head), "{now}");
+            }
+            now["last_scan"]["id"].as_str().map(str::to_owned)
+        })
+        .await;
+        let scan = client.ended(id, &scan).await;
+        assert_eq!(scan["status"], "completed", "{scan}");
+        let scans = client.all(&format!("{path}/scans")).await;
+        assert_eq!(scans.len(), 1, "{scans:?}");
+        assert!(!client.findings(id).await.is_empty());
+        let events = client.all(&format!("{project}/events?limit=200")).await;
+        let of_it = |kind: &str| {
+            let same = |e: &&Value| e["repository_id"] == json!(id) && e["type"] == json!(kind);
+            events.iter().filter(same).count()
+        };
+        assert_eq!((of_it("ingest.started"), of_it("ingest.completed")), (2, 1), "{events:?}");
+    }
+    // What the first try wrote is nowhere: one pack with its index, no archive.
+    until("the archive is dropped", async || {
+        files_below(&objects.join("archives")).is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(files_below(&objects.join("packs")).len(), 2);
+    let snapshots = std::fs::read_dir(objects.join("snapshots")).expect("a folder").flatten();
+    for repository in snapshots {
+        let folders = std::fs::read_dir(repository.path()).expect("a folder").count();
+        assert_eq!(folders, 1, "{:?}", files_below(&repository.path()));
+    }
 }
 
 async fn stopped_during_a_scan(mut place: Place) {

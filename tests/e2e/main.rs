@@ -12,6 +12,7 @@ mod conventions;
 mod crash;
 mod fetch;
 mod lfs;
+mod limits;
 mod logs;
 mod operate;
 mod options;

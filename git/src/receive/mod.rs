@@ -32,7 +32,8 @@ use crate::{
         body::{self, BodyReader},
         respond::{self, Offer, ResponseBody},
     },
-    remote::{Policy, ReceiveProgress, Refusal, Repository},
+    refs::reason,
+    remote::{Policy, ReceiveProgress, Refusal, RefusedBy, Repository},
     stream::{self, CancelOnDrop},
 };
 
@@ -84,8 +85,14 @@ pub(crate) async fn receive<R: Repository>(
 
     let (request, rest) = match read_commands(&mut body, policy.commands, offered).await {
         Ok(read) => read,
-        Err(Unreadable::Body(error)) => return broken(body, &error, ceiling, version).await,
+        Err(Unreadable::Body(error)) => {
+            heard(&repository, &error);
+            return broken(body, &error, ceiling, version).await;
+        }
         Err(Unreadable::Protocol(known, error)) => {
+            if let command::Error::TooManyCommands(_) = error {
+                repository.refused(RefusedBy::Limit("commands"));
+            }
             return protocol_error(body, &known, &error, ceiling, version).await;
         }
     };
@@ -109,6 +116,9 @@ pub(crate) async fn receive<R: Repository>(
         }
     };
     if prepared.rejected.iter().all(Option::is_some) {
+        if prepared.rejected.contains(&Some(reason::TOO_MANY)) {
+            repository.refused(RefusedBy::Limit("max_refs"));
+        }
         let answer = in_band(&request, None, None, &outcomes(&prepared.rejected));
         return after_drain(body, answer, ceiling, version).await;
     }
@@ -130,8 +140,12 @@ pub(crate) async fn receive<R: Repository>(
         let fed = timeout_at(deadline, feed(&mut body, rest, chunks, &counters, &repository)).await;
         match fed {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return broken(body, &error, ceiling, version).await,
+            Ok(Err(error)) => {
+                heard(&repository, &error);
+                return broken(body, &error, ceiling, version).await;
+            }
             Err(_) => {
+                repository.refused(RefusedBy::Limit("wall_time"));
                 let sentence = too_slow(&policy);
                 let answer = respond::text(StatusCode::REQUEST_TIMEOUT, &sentence);
                 return respond::close(answer, version);
@@ -141,6 +155,7 @@ pub(crate) async fn receive<R: Repository>(
     }
     // Behind deletions nothing should follow, and behind a pack that was refused the rest of it does.
     if let Err(error) = body.drain(ceiling).await {
+        heard(&repository, &error);
         return broken(body, &error, ceiling, version).await;
     }
 
@@ -158,6 +173,13 @@ pub(crate) async fn receive<R: Repository>(
     };
     tokio::spawn(push.finish(job, sender));
     respond::new(StatusCode::OK, Offer::ReceivePack.result(), answer.boxed_unsync())
+}
+
+/// Tells of a client that was silent for too long.
+fn heard<R: Repository>(repository: &R, error: &body::Error) {
+    if let body::Error::Idle(_) = error {
+        repository.refused(RefusedBy::Limit("idle_timeout"));
+    }
 }
 
 /// Answers a push that may not be made, in the client's own protocol. `None` if the request cannot
@@ -191,6 +213,7 @@ async fn start<R: Repository>(
     let objects = repository.objects_dir().await?;
     let permit = timeout(config.receive_wait, workers.receives.clone().acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {
+        repository.refused(RefusedBy::Limit("concurrent_receives"));
         let message = "the server receives as many pushes as it can; push again in a minute";
         return Err(Refusal::unavailable(message, Duration::from_mins(1)));
     };

@@ -182,7 +182,7 @@ pub(crate) async fn advertise<R: Repository>(
     let session = session.to_owned();
     let cancel = Arc::new(AtomicBool::new(false));
     let _guard = CancelOnDrop::new(cancel.clone());
-    let permit = admit(config, fetches).await?;
+    let permit = admit(repository, config, fetches).await?;
     let listed = tokio::task::spawn_blocking(move || {
         let listed = advertise::refs(&view, version, &session, &cancel);
         drop(permit);
@@ -214,8 +214,14 @@ pub(crate) async fn upload<R: Repository>(
                 Err(error) => respond::close(unread(&error), version),
             };
         }
-        Ok(Err(error)) => return respond::close(unread(&error), version),
+        Ok(Err(error)) => {
+            if let body::Error::Idle(_) = error {
+                repository.fetch_limited("idle_timeout");
+            }
+            return respond::close(unread(&error), version);
+        }
         Err(_) => {
+            repository.fetch_limited("wall_time");
             return respond::close(unread(&body::Error::Idle(policy.limits.wall_time)), version);
         }
     };
@@ -247,7 +253,10 @@ pub(crate) async fn upload<R: Repository>(
     let (prepared, permit) = match prepared.await {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(sentence)) => return answer(lines::error(&sentence, banded)),
-        Err(_) => return answer(lines::error(&too_slow(policy.limits.wall_time), banded)),
+        Err(_) => {
+            repository.fetch_limited("wall_time");
+            return answer(lines::error(&too_slow(policy.limits.wall_time), banded));
+        }
     };
     let Some(job) = prepared.job else {
         return answer(prepared.head);
@@ -308,7 +317,7 @@ async fn prepare<R: Repository>(
     config: &ServiceConfig,
     fetches: &Arc<Semaphore>,
 ) -> Result<(Answer, OwnedSemaphorePermit), String> {
-    let permit = admit(config, fetches).await.map_err(|refusal| refusal.message)?;
+    let permit = admit(repository, config, fetches).await.map_err(|refusal| refusal.message)?;
     let view = View::of(repository, protocol).await.map_err(|refusal| refusal.message)?;
     let cancel = cancel.clone();
     // The permit goes with the work: a thread that has not ended yet still counts.
@@ -328,15 +337,19 @@ async fn prepare<R: Repository>(
     }
 }
 
-async fn admit(
+async fn admit<R: Repository>(
+    repository: &R,
     config: &ServiceConfig,
     fetches: &Arc<Semaphore>,
 ) -> Result<OwnedSemaphorePermit, Refusal> {
     match timeout(config.receive_wait, fetches.clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Refusal::unavailable(
-            "the server serves as many fetches as it can; try again in a minute",
-            Duration::from_mins(1),
-        )),
+        _ => {
+            repository.fetch_limited("concurrent_fetches");
+            Err(Refusal::unavailable(
+                "the server serves as many fetches as it can; try again in a minute",
+                Duration::from_mins(1),
+            ))
+        }
     }
 }

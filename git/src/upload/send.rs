@@ -79,8 +79,14 @@ impl<R: Repository> Sending<R> {
                 finish(sender, rest).await;
                 return;
             }
-            Ok(Err(_)) if late => too_slow(limit),
+            Ok(Err(_)) if late => {
+                self.repository.fetch_limited("wall_time");
+                too_slow(limit)
+            }
             Ok(Err(error @ (Error::Cancelled | Error::Stalled))) => {
+                if let Error::Stalled = error {
+                    self.repository.fetch_limited("idle_timeout");
+                }
                 tracing::info!(session, %error, "fetch abandoned");
                 return;
             }

@@ -255,6 +255,12 @@ fn a_client_that_does_not_read_is_given_up() {
     let started = Instant::now();
     assert!(post(&server, "2", &body).body.ends_with(b"0000"), "the only place is free again");
     assert!(started.elapsed() < Duration::from_secs(15));
+    // It may have come to its place after the other one.
+    let until = Instant::now() + Duration::from_secs(30);
+    while server.state(|state| state.limits.clone()) != ["idle_timeout"] {
+        assert!(Instant::now() < until, "nobody hears of it");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     drop(idle);
 }
 
@@ -270,6 +276,7 @@ fn a_fetch_has_its_time() {
     let _ = stream.read_to_end(&mut rest);
     let text = String::from_utf8_lossy(&rest);
     assert!(text.contains("longer than 2 seconds, the limit"), "it ends with the reason");
+    assert_eq!(server.state(|state| state.limits.clone()), ["wall_time"]);
     assert!(rest.len() < 48 << 20);
 }
 
@@ -284,6 +291,7 @@ fn too_many_fetches_are_told_to_come_back() {
     first.read_exact(&mut [0; 1000]).unwrap();
     let text = post(&server, "2", &body).text();
     assert!(text.contains("ERR the server serves as many fetches as it can"), "{text:?}");
+    assert_eq!(server.state(|state| state.limits.clone()), ["concurrent_fetches"]);
 }
 
 #[test]

@@ -235,6 +235,43 @@ fn a_stalled_body_is_given_up() {
         assert!(started.elapsed() < Duration::from_secs(5));
     }
     server.assert_untouched();
+    assert_eq!(server.state(|state| state.limits.clone()), ["idle_timeout"; 4]);
+}
+
+#[test]
+fn too_many_pushes_are_told_to_come_back() {
+    let mut options = Options::default();
+    options.config.concurrent_receives = 1;
+    options.config.receive_wait = Duration::from_millis(200);
+    let server = Server::with(options);
+    let (body, tip) = pack::good();
+    let push = [raw::create(&tip, "report-status"), body].concat();
+    let begin = |sent: usize| {
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}{}Content-Length: {}\r\n\r\n",
+            raw::PUSH,
+            raw::TYPE,
+            raw::authorization(),
+            push.len()
+        );
+        let mut stream = raw::connect(&server);
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&push[..sent]).unwrap();
+        stream
+    };
+    // One is in the middle of its pack.
+    let first = begin(push.len() - 10);
+    let quarantine = server.path().join("quarantine");
+    let until = Instant::now() + Duration::from_secs(10);
+    while std::fs::read_dir(&quarantine).map_or(0, |entries| entries.count()) == 0 {
+        assert!(Instant::now() < until, "the push is not received");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let response = raw::read(&mut begin(push.len()));
+    let text = String::from_utf8_lossy(&response.body).into_owned();
+    assert!(text.contains("the server receives as many pushes as it can"), "{text}");
+    assert_eq!(server.state(|state| state.limits.clone()), ["concurrent_receives"]);
+    drop(first);
 }
 
 #[test]

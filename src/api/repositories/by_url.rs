@@ -193,7 +193,8 @@ pub(super) struct Again {
 /// Fetch a repository's URL again
 ///
 /// The repository is `pending` until it is done. If nothing has changed upstream, it is
-/// `ready` again at once, and nothing is scanned.
+/// `ready` again at once: the event `ingest.completed` says so by `unchanged`, and nothing is
+/// scanned, unless the history is wanted and was not scanned yet.
 #[utoipa::path(post, path = "/v1/repositories/{repo_id}/ingest", tag = "Repositories",
     operation_id = "ingest_repository", request_body = Option<Again>, responses(
         (status = ACCEPTED, description = "The repository, which is `pending` until it was fetched.", body = Row),

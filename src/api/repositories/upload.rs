@@ -316,7 +316,8 @@ impl<'a> Reader<'a> {
                             self.limit
                         ),
                     )
-                    .with_header(header::CONNECTION, HeaderValue::from_static("close")));
+                    .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+                    .by_limit("archive_bytes"));
                 }
                 hash.update(&piece);
                 buffer.extend_from_slice(&piece);
@@ -392,6 +393,7 @@ async fn timed<T>(idle: Duration, work: impl Future<Output = T>) -> Result<T> {
             format!("Nothing came for {} seconds.", idle.as_secs()),
         )
         .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+        .by_limit("push_idle_seconds")
     })
 }
 

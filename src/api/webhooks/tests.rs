@@ -82,6 +82,7 @@ async fn receive(
     let status = receiver.answers.lock().unwrap().pop_front().unwrap_or(200);
     match status {
         0 => std::future::pending().await,
+        429 => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "3600")]).into_response(),
         302 => (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")], "moved").into_response(),
         status => (StatusCode::from_u16(status).unwrap(), "x".repeat(10_000)).into_response(),
     }
@@ -235,6 +236,66 @@ async fn a_message_is_taken_at_the_last_try() {
         }
         let done = tried(&server, &hook, &token, RETRIES.len() as i64 + 1).await;
         assert_eq!(done["status"], "delivered", "{}: {done}", server.name);
+        server.app.stopping.cancel();
+        workers.stopped().await;
+    }
+}
+
+/// A receiver that names a time gets neither this message nor another one before it.
+#[tokio::test]
+async fn a_receiver_is_left_alone_until_it_wants_more() {
+    const HOUR: i64 = 3600;
+    for server in both().await {
+        let name = server.name;
+        let (ada, token) = signed_in(&server, "ada@example.org").await;
+        let receiver = Receiver::start(&[429]).await;
+        let (hook, _) = hook(&server, ada, &token, &receiver.url, &["scan.completed"]).await;
+        for _ in 0..2 {
+            let (status, _) = server.post(&format!("{hook}/ping"), &token, &json!({})).await;
+            assert_eq!(status, 202, "{name}");
+        }
+        let scan = started(&server, ada, &token).await;
+        begin(&server, scan).await;
+        // Only deliveries are to be done here.
+        let mut tx = server.app.db.begin().await.unwrap();
+        jobs::cancel(&mut tx, scan).await.unwrap();
+        tx.commit().await.unwrap();
+        let workers = Workers::start(&server.app);
+        receiver.wait_for(1).await;
+        let due = async || -> Vec<i64> {
+            let (_, page) = server.get(&format!("{hook}/deliveries"), &token).await;
+            let rows = page["items"].as_array().unwrap();
+            let at = |row: &Value| row["next_attempt_at"].as_str().unwrap().parse().unwrap();
+            rows.iter().map(|row| jiff::Timestamp::as_second(at(row))).collect()
+        };
+        let begun = Instant::now();
+        let now = crate::db::now() / 1_000_000;
+        let in_an_hour = |at: &i64| (now + HOUR - 60..=now + HOUR + 60).contains(at);
+        while !due().await.iter().all(in_an_hour) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", due().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // What happens meanwhile waits too.
+        let mut tx = server.app.db.begin().await.unwrap();
+        let ending = Ending::Completed(scans::Summary::default());
+        assert!(scans::finish(&mut tx, scan, &ending).await.unwrap());
+        tx.commit().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let all = due().await;
+        assert!(all.len() == 3 && all.iter().all(in_an_hour), "{name}: {all:?}");
+        assert_eq!(receiver.got().len(), 1, "{name}");
+        // Once it takes a message the pause is over.
+        hurry(&server).await;
+        receiver.wait_for(4).await;
+        let id = hook.rsplit('/').next().unwrap().parse().unwrap();
+        let paused = async || {
+            let hook = crate::db::webhooks::by_id(&server.app.db, id).await.unwrap().unwrap();
+            hook.paused_until.is_some()
+        };
+        while paused().await {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{name}: the pause goes on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         server.app.stopping.cancel();
         workers.stopped().await;
     }

@@ -128,21 +128,27 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
         "branch": &result.default_branch,
         "files": result.snapshot.file_count,
         "bytes": result.snapshot.total_bytes,
+        "unchanged": false,
     });
     let event = NewProjectEvent::info(id, "ingest.completed", "The repository is ready.", data);
     project_events::tell(tx, id, event).await?;
     Ok(true)
 }
 
-/// Shows a repository as ready with the snapshot that it has: its code has not changed.
-/// False as in [`finish_ingest`].
-pub async fn unchanged(tx: &mut Tx, ingest: &Ingest) -> Result<bool> {
-    let generation = lock(tx, ingest.repository_id, ingest.upload_id).await?;
+/// Shows a repository as ready with the snapshot that it has: its code is still that of
+/// the commit. False as in [`finish_ingest`].
+pub async fn unchanged(tx: &mut Tx, ingest: &Ingest, commit: &str) -> Result<bool> {
+    let id = ingest.repository_id;
+    let generation = lock(tx, id, ingest.upload_id).await?;
     if generation != Some(ingest.generation) {
         return Ok(false);
     }
-    tx.execute(UNCHANGED, args![ingest.repository_id, now()]).await?;
-    tx.wake(ingest.repository_id);
+    tx.execute(UNCHANGED, args![id, now()]).await?;
+    tx.wake(id);
+    let data = json!({ "commit": commit, "unchanged": true });
+    let message = "Nothing has changed since the last time; the repository is ready.";
+    let event = NewProjectEvent::info(id, "ingest.completed", message, data);
+    project_events::tell(tx, id, event).await?;
     Ok(true)
 }
 

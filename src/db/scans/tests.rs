@@ -81,6 +81,9 @@ async fn a_scan_goes_from_its_job_to_its_last_event() {
         tx.commit().await.unwrap();
         let ended = read(db, &scan).await;
         assert_eq!((ended.status, ended.summary.0), (ScanStatus::Completed, summary));
+        // Nothing is under way any more; how far it came is still told.
+        let over = Progress { phase: "completed".into(), ..progress };
+        assert_eq!(ended.progress.0, over, "{}", test.name);
         assert!(ended.finished_at.is_some() && ended.error.is_none());
         assert_eq!(kinds(db, &scan).await, ["queued", "completed"]);
         let (_, later): (Option<Uuid>, i64) =
@@ -109,6 +112,7 @@ async fn a_failure_is_told_in_the_row_and_in_the_last_event() {
         tx.commit().await.unwrap();
         let row = read(&test.db, &scan).await;
         assert_eq!(row.status, ScanStatus::Failed, "{}", test.name);
+        assert_eq!(row.progress.phase, "failed", "{}", test.name);
         assert_eq!(row.error.map(|e| e.0), Some(failure));
         let last = events::after(&test.db, scan.id, 1, 10).await.unwrap().pop().unwrap();
         assert_eq!((last.level.as_str(), last.message.as_str()), ("error", "Name a branch."));

@@ -258,41 +258,17 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     outcome.head_commit = head_commit;
     outcome.head_ref = head_ref;
 
-    // 6. What it costs.
-    meter(tx, &upload, push, project_id, push_id, at, outcome.recorded).await?;
-    Ok(outcome)
-}
-
-/// Counts what came in, and what is kept of it.
-async fn meter(
-    tx: &mut Tx,
-    upload: &Upload,
-    push: &CommitPush,
-    project_id: Uuid,
-    push_id: Uuid,
-    at: i64,
-    recorded: bool,
-) -> Result<()> {
+    // 6. What it costs: the push, and what is kept of it. What was fetched is no push.
     let owner_id = upload.owner_id;
-    usage::record(
-        tx,
-        &usage::Event {
-            subject_id: push_id,
-            owner_id,
-            project_id,
-            at,
-            quantities: &[
-                (Kind::BytesReceived, push.received_bytes),
-                // What was fetched is no push.
-                (Kind::Pushes, u64::from(push.brought.is_none())),
-            ],
-        },
-    )
-    .await?;
-    if let Some(pack) = push.pack.as_ref().filter(|_| recorded) {
+    if push.brought.is_none() {
+        let quantities = &[(Kind::BytesReceived, push.received_bytes), (Kind::Pushes, 1)];
+        let event = usage::Event { subject_id: push_id, owner_id, project_id, at, quantities };
+        usage::record(tx, &event).await?;
+    }
+    if let Some(pack) = push.pack.as_ref().filter(|_| outcome.recorded) {
         keep(tx, upload.id, owner_id, project_id, std::slice::from_ref(pack)).await?;
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Counts what is stored of packs.

@@ -151,3 +151,28 @@ async fn a_receiver_that_takes_less_than_comes_in_is_disabled() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_receiver_may_ask_for_a_day_at_most_and_not_for_less_than_is_due() {
+    let seconds = |n: i64| n * 1_000_000;
+    for test in both().await {
+        let (db, name) = (&test.db, test.name);
+        let ada = tenant(db).await;
+        let webhook = webhook(db, ada).await;
+        for (wish, pause) in [
+            (None, seconds(RETRIES[0])),
+            (Some(0), seconds(RETRIES[0])),
+            (Some(seconds(60)), seconds(60)),
+            (Some(i64::MAX), MAX_RETRY_AFTER),
+            (Some(-5), seconds(RETRIES[0])),
+        ] {
+            let mut tx = db.begin().await.unwrap();
+            let delivery = ping(&mut tx, &webhook).await.unwrap().unwrap();
+            let error = Some("The receiver answered 503.".into());
+            let failed = Attempt { error, retry_after: wish, ..Attempt::default() };
+            let noted = tried(&mut tx, &delivery, &failed).await.unwrap();
+            tx.commit().await.unwrap();
+            assert_eq!(noted, Some(pause), "{name}: {wish:?}");
+        }
+    }
+}

@@ -81,7 +81,6 @@ async fn orphans_go_and_what_is_referred_to_stays() {
             format!("packs/{upload}/{push}/pack-0.idx"),
             format!("packs/{upload}/lfs/0"),
             format!("snapshots/{}/{snapshot}/data-0", of.repository),
-            format!("archives/{}/a.zip", of.repository),
             "unknown/object".to_owned(),
         ];
         let orphans = [
@@ -93,6 +92,7 @@ async fn orphans_go_and_what_is_referred_to_stays() {
             (format!("health/{gone}"), "stale_probes"),
         ];
         let ingested = format!("snapshots/{}/{stale}/data-0", of.repository);
+        let archive = format!("archives/{}/{stale}", of.repository);
         let young = format!("packs/{upload}/{}/pack-2.pack", crate::db::new_id());
         let fresh = format!("packs/{upload}/{}/pack-3.pack", old_id());
         let mut tx = app.db.begin().await.unwrap();
@@ -112,7 +112,10 @@ async fn orphans_go_and_what_is_referred_to_stays() {
         };
         jobs::insert(&mut tx, &job).await.unwrap();
         tx.commit().await.unwrap();
-        for key in kept.iter().chain(orphans.iter().map(|(key, _)| key)).chain([&ingested, &young])
+        for key in kept
+            .iter()
+            .chain(orphans.iter().map(|(key, _)| key))
+            .chain([&ingested, &archive, &young])
         {
             put_old(&server, key).await;
         }
@@ -144,7 +147,7 @@ async fn orphans_go_and_what_is_referred_to_stays() {
         for (key, _) in &orphans {
             assert!(!app.storage.exists(key).await.unwrap(), "{name}: {key} is still there");
         }
-        for key in kept.iter().chain([&young, &fresh, &ingested]) {
+        for key in kept.iter().chain([&young, &fresh, &ingested, &archive]) {
             assert!(app.storage.exists(key).await.unwrap(), "{name}: {key} was removed");
         }
         assert!(!quarantine.exists() && bare::incoming(app).join("incoming-alive").exists());
@@ -155,8 +158,11 @@ async fn orphans_go_and_what_is_referred_to_stays() {
         tx.commit().await.unwrap();
         let done = clean(app, &request(false)).await.unwrap().report;
         let one = Removed { objects: 1, bytes: 5 };
-        assert_eq!(done, Report { orphaned_snapshots: one, ..Report::default() }, "{name}");
-        assert!(!app.storage.exists(&ingested).await.unwrap());
+        let both = Report { orphaned_snapshots: one, orphaned_archives: one, ..Report::default() };
+        assert_eq!(done, both, "{name}");
+        for key in [&ingested, &archive] {
+            assert!(!app.storage.exists(key).await.unwrap(), "{name}: {key}");
+        }
     }
 }
 

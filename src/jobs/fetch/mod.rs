@@ -18,7 +18,7 @@ mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -60,18 +60,33 @@ pub(super) async fn run(
     repository: &Repository,
     store: Upload,
 ) -> Result<Result<Fetched, FetchError>, JobError> {
-    let seconds = context.app.config.limits.fetch_seconds;
+    let limits = &context.app.config.limits;
+    let seconds = limits.fetch_seconds;
+    let started = Instant::now();
     let received = Arc::new(AtomicU64::new(0));
     let work = fetch(context, repository, store, received.clone());
-    tokio::select! {
+    let error = tokio::select! {
         done = tokio::time::timeout(Duration::from_secs(seconds), work) => match done {
-            Ok(Ok(fetched)) => Ok(Ok(fetched)),
-            Ok(Err(Failed::Fetch(error))) => Ok(Err(error)),
-            Ok(Err(Failed::Job(error))) => Err(error),
-            Err(_) => Ok(Err(FetchError::TooSlow(seconds))),
+            Ok(Ok(fetched)) => return Ok(Ok(fetched)),
+            Ok(Err(Failed::Fetch(error))) => error,
+            Ok(Err(Failed::Job(error))) => return Err(error),
+            Err(_) => FetchError::TooSlow(seconds),
         },
-        () = watch(context, repository, &received) => Err(JobError::Stopped),
+        () = watch(context, repository, &received) => return Err(JobError::Stopped),
+    };
+    // What the pack is refused for is counted where that happens.
+    let quota = match &error {
+        FetchError::TooSlow(_) => Some("fetch_seconds"),
+        FetchError::Net(NetError::Timeout { .. }) => super::too_slow(limits, started.elapsed()),
+        FetchError::Net(NetError::TooLarge { limit, .. }) if *limit != REFS_BYTES => {
+            Some("push_bytes")
+        }
+        _ => None,
+    };
+    if let Some(quota) = quota {
+        context.app.metrics.limit_hit(quota);
     }
+    Ok(Err(error))
 }
 
 /// Tells how far it is, and returns once the job is to stop.

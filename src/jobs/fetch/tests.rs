@@ -16,7 +16,7 @@ use tokio::process::Command as Process;
 
 use super::*;
 use crate::accounts::testing::TestServer;
-use crate::db::testing;
+use crate::db::{Sql, args, testing};
 use crate::queue::Workers;
 
 const TOKEN: &str = "sesame-opens-0123456789";
@@ -337,12 +337,114 @@ async fn fetching_again() {
     }
 }
 
+/// Whoever asks for the history of a head that is here gets it scanned, once; and nothing
+/// of all this is a push.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_history_of_an_unchanged_head_is_scanned() {
+    for test in testing::both().await {
+        let upstream = Upstream::start().await;
+        let ours = Ours::start(test, |_| ()).await;
+        let name = ours.server.name;
+        let project = ours.list.trim_end_matches("/repositories");
+        let hook =
+            json!({"url": upstream.url("page"), "events": ["upload.ready", "scan.completed"]});
+        let (status, hook) =
+            ours.server.post(&format!("{project}/webhooks"), &ours.token, &hook).await;
+        assert_eq!(status, 201, "{name}: {hook}");
+        let path = ours.make(json!({"source_url": upstream.url("shop.git")})).await;
+        let first = ours.settled(&path).await;
+        let scans = async || -> Vec<Value> {
+            let (_, page) = ours.server.get(&format!("{path}/scans"), &ours.token).await;
+            page["items"].as_array().unwrap().clone()
+        };
+        let told = async || -> Vec<Value> {
+            let list = format!("{project}/events?limit=200");
+            let (_, page) = ours.server.get(&list, &ours.token).await;
+            page["items"].as_array().unwrap().clone()
+        };
+        let unchanged = async || {
+            let events = told().await;
+            let same = |event: &&Value| {
+                event["type"] == "ingest.completed" && event["data"]["unchanged"] == true
+            };
+            events.iter().filter(same).count()
+        };
+
+        // Asked for, but not to be scanned; then scanned; then there is nothing to do.
+        for (body, expected) in [
+            (json!({"history": true, "scan": false}), 1),
+            (json!({}), 2),
+            (json!({"history": true}), 2),
+        ] {
+            let before = unchanged().await;
+            let again = ours.again(&path, body.clone()).await;
+            assert_eq!(again["snapshot"], first["snapshot"], "{name}: {body}");
+            assert_eq!(unchanged().await, before + 1, "{name}: {body}: it is told");
+            assert_eq!(scans().await.len(), expected, "{name}: {body}");
+        }
+        let scan = scans().await[0].clone();
+        assert_eq!(scan["config"]["history"], true, "{name}: {scan}");
+        assert_eq!(scan["commit"], first["head_commit"], "{name}: {scan}");
+        let scan = format!("{path}/scans/{}", scan["id"].as_str().unwrap());
+        for attempt in 0.. {
+            let (_, now) = ours.server.get(&scan, &ours.token).await;
+            if now["status"] == "completed" {
+                assert_eq!(now["progress"]["phase"], "completed", "{name}: {now}");
+                break;
+            }
+            assert!(attempt < 600, "{name}: {now}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let (_, page) = ours.server.get(&format!("{scan}/events"), &ours.token).await;
+        let walked =
+            |event: &Value| event["type"] == "phase" && event["data"]["phase"] == "history";
+        assert!(page["items"].as_array().unwrap().iter().any(walked), "{name}: {page}");
+
+        // Nobody has pushed anything.
+        let events = told().await;
+        let pushed = |event: &&Value| event["type"].as_str().unwrap().starts_with("upload.");
+        assert_eq!(events.iter().find(pushed), None, "{name}");
+        let hook = format!("/v1/webhooks/{}/deliveries", hook["id"].as_str().unwrap());
+        let (_, sent) = ours.server.get(&hook, &ours.token).await;
+        let kinds: Vec<&str> =
+            sent["items"].as_array().unwrap().iter().filter_map(|d| d["event"].as_str()).collect();
+        assert!(!kinds.is_empty(), "{name}: {sent}");
+        assert!(kinds.iter().all(|kind| *kind == "scan.completed"), "{name}: {kinds:?}");
+        let (_, bill) = ours.server.get("/v1/billing/summary", &ours.token).await;
+        let totals = &bill["totals"];
+        assert_eq!(
+            (&totals["pushes"], &totals["bytes_received"]),
+            (&json!(0), &json!(0)),
+            "{bill}"
+        );
+        assert_eq!(totals["scans"], 2, "{name}: {bill}");
+        const KEPT: Sql = Sql::both("SELECT count(*) FROM usage_storage WHERE storage_key LIKE $1");
+        let (kept,): (i64,) =
+            ours.server.app.db.conn().fetch_one(KEPT, args!["packs/%"]).await.unwrap();
+        assert!(kept >= 2, "{name}: what is stored is on the bill");
+        let figures = ours.server.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
+        let figures = figures.text().await.unwrap();
+        assert!(!figures.contains("sluice_pushes_total{"), "{name}: {figures}");
+        assert!(figures.contains("sluice_push_received_bytes_total 0"), "{name}: {figures}");
+        // The newest commit alone, and then all of them.
+        let fetches = r#"sluice_url_fetches_total{kind="git"} 2"#;
+        assert!(figures.contains(fetches), "{name}: {figures}");
+        ours.end().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_deletion_and_credentials() {
     let upstream = Upstream::start().await;
     let ours = Ours::start(testing::sqlite().await, |config| config.limits.push_objects = 2).await;
     let done = ours.fetched(json!({"source_url": upstream.url("shop.git")})).await;
     assert_eq!(done["ingest_error"]["code"], "pack_refused", "{done}");
+    let message = done["ingest_error"]["message"].as_str().unwrap();
+    assert!(message.ends_with('.') && !message.ends_with(".."), "{message}");
+    let figures = ours.server.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
+    let figures = figures.text().await.unwrap();
+    let limit = r#"sluice_limit_hits_total{limit="push_objects"} 1"#;
+    assert!(figures.contains(limit) && !figures.contains("sluice_pushes_total{"), "{figures}");
 
     // While one is fetched there is no second time, and deleting it stops it.
     let path = ours.make(json!({"source_url": upstream.url("slow")})).await;

@@ -45,6 +45,11 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     panic!("not in time: {what}");
 }
 
+/// Waits until nothing runs or waits, also of what the sweeper asked for.
+async fn settled(db: &crate::db::Db) {
+    until("all jobs end", async || (jobs::pending(db).await.unwrap() == 0).then_some(())).await;
+}
+
 #[tokio::test]
 async fn a_job_that_ends_its_process_each_time_is_given_up() {
     for test in both().await {
@@ -69,7 +74,7 @@ async fn a_job_that_ends_its_process_each_time_is_given_up() {
         assert_eq!(shown["error"]["code"], "internal", "{name}: {shown}");
         assert!(shown["error"]["message"].as_str().unwrap().contains("gave it up"), "{shown}");
         assert_eq!(shown["started_at"], Value::Null, "{name}: {shown}");
-        assert_eq!(jobs::pending(db).await.unwrap(), 0, "{name}");
+        settled(db).await;
         assert_eq!(jobs::dead(db).await.unwrap(), [("scan".to_owned(), 1)], "{name}");
         stop(&server, workers).await;
     }
@@ -159,15 +164,19 @@ async fn what_the_user_gave_is_no_fault_of_the_server() {
             })
             .await;
             assert_eq!(failed["ingest_error"]["code"], code, "{name}: {source}: {failed}");
+            let message = failed["ingest_error"]["message"].as_str().unwrap();
+            assert!(message.ends_with('.') && !message.ends_with(".."), "{name}: {message}");
         }
         assert_eq!(slow.load(Ordering::Relaxed), 1, "{name}: the same time is not given again");
         assert_eq!(jobs::dead(db).await.unwrap(), [], "{name}");
-        assert_eq!(jobs::pending(db).await.unwrap(), 0, "{name}");
+        settled(db).await;
         let figures = server.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
         let figures = figures.text().await.unwrap();
         assert!(figures.contains(r#"sluice_jobs_dead{kind="ingest"} 0"#), "{name}: {figures}");
         let tries = r#"sluice_jobs_total{kind="ingest",outcome="unreachable"} 8"#;
         assert!(figures.contains(tries), "{name}: {figures}");
+        let late = r#"sluice_limit_hits_total{limit="fetch_seconds"} 1"#;
+        assert!(figures.contains(late), "{name}: {figures}");
         stop(&server, workers).await;
         let log = log.text();
         assert!(log.contains("the job is tried again"), "{name}: {log}");

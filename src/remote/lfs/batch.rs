@@ -95,6 +95,13 @@ pub(super) async fn batch(
         .map(|object| (object.oid, object.size.unsigned_abs()))
         .collect();
     let most = state.app.config.limits.lfs_object_bytes;
+    if batch.operation == Operation::Upload {
+        let over = |wanted: &&Wanted| wanted.size > most && !known.contains_key(&wanted.oid);
+        let times = batch.objects.iter().filter(over).count() as u64;
+        if times > 0 {
+            state.app.metrics.limit_hits("lfs_object_bytes", times);
+        }
+    }
     let objects: Vec<JsonValue> = batch
         .objects
         .iter()

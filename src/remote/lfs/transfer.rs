@@ -72,6 +72,7 @@ pub(super) async fn upload(
     }
     let turn = timeout(TURN, state.receives.acquire()).await;
     let Ok(Ok(_turn)) = turn else {
+        state.app.metrics.limit_hit("pushes_at_once");
         return Err(LfsError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "The server receives as many objects as it can; try again in a minute.",
@@ -86,7 +87,11 @@ pub(super) async fn upload(
     let key = format!("{prefix}{}/lfs-{oid}", new_id());
     let idle = Duration::from_secs(state.app.config.limits.push_idle_seconds);
     let writer = state.app.storage.writer(&key).await?;
-    let (writer, digest, blob) = receive(body, writer, size, idle).await?;
+    let received = receive(body, writer, size, idle).await;
+    if received.as_ref().is_err_and(|error| error.status() == StatusCode::REQUEST_TIMEOUT) {
+        state.app.metrics.limit_hit("push_idle_seconds");
+    }
+    let (writer, digest, blob) = received?;
     if digest != oid {
         return Err(LfsError::invalid(
             "The bytes that came have another SHA-256 than the object: nothing was kept. Send \

@@ -5,6 +5,7 @@ pub mod client;
 pub mod git;
 pub mod samples;
 pub mod server;
+pub mod upstream;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 pub use client::{Answer, Client};
 pub use git::{Git, Work};
 pub use server::{Place, Server};
+pub use upstream::Upstream;
 
 /// Nothing that a test waits for takes longer; what does hangs.
 pub const PATIENCE: Duration = Duration::from_secs(50);

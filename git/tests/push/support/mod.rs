@@ -10,8 +10,8 @@ use std::{
 
 use sluice_git::{
     Access, Announced, CheckedPush, CommandOutcome, Credentials, FetchFigures, FetchPolicy, Head,
-    Messages, ObjectId, Policy, ReceiveProgress, Ref, Refusal, Remote, Repository, Service,
-    ServiceConfig, quarantine,
+    Messages, ObjectId, Policy, ReceiveProgress, Ref, Refusal, RefusedBy, Remote, Repository,
+    Service, ServiceConfig, quarantine,
     refs::{self, Decision},
 };
 
@@ -47,6 +47,8 @@ pub struct State {
     pub observations: Vec<sluice_git::Observation>,
     pub progress: ReceiveProgress,
     pub fetches: Vec<FetchFigures>,
+    /// Limits that ended a push or a fetch.
+    pub limits: Vec<&'static str>,
 }
 
 #[derive(Clone)]
@@ -119,6 +121,16 @@ impl Repository for Bare {
 
     fn fetched(&self, figures: FetchFigures) {
         self.state.lock().unwrap().fetches.push(figures);
+    }
+
+    fn fetch_limited(&self, limit: &'static str) {
+        self.state.lock().unwrap().limits.push(limit);
+    }
+
+    fn refused(&self, by: RefusedBy) {
+        if let RefusedBy::Limit(limit) = by {
+            self.state.lock().unwrap().limits.push(limit);
+        }
     }
 
     fn policy(&self) -> Policy {
