@@ -25,6 +25,7 @@ use gix_hash::ObjectId;
 
 use crate::{
     certificate::{self, Certificate, Nonces},
+    oid::object_id,
     pkt::{self, Packet},
 };
 
