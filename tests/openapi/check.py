@@ -10,33 +10,19 @@ import io
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+from server import Server, call, sign_in  # noqa: E402
+
 SLUICE, SCHEMATHESIS = (str(pathlib.Path(path).absolute()) for path in sys.argv[1:3])
 SECONDS = sys.argv[3]
 # The same requests each time; another seed looks elsewhere.
 SEED = os.environ.get("OPENAPI_SEED", "2026")
-PASSWORD = "correct horse battery staple"
-
-
-def call(base, method, path, token=None, body=None, media="application/json"):
-    request = urllib.request.Request(base + path, method=method)
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
-    data = None
-    if body is not None:
-        request.add_header("Content-Type", media)
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with urllib.request.urlopen(request, data, timeout=120) as answer:
-        text = answer.read()
-        return json.loads(text) if text else None
 
 
 def repository(folder):
@@ -72,8 +58,7 @@ def session(base, token):
 
 def seed(base, email, work):
     """Objects of one account: {parameter: id}, and a key for it."""
-    login = call(base, "POST", "/v1/auth/login", None, {"email": email, "password": PASSWORD})
-    token = login["access_token"]
+    token = sign_in(base, email)
     key = call(base, "POST", "/v1/api-keys", token, {"name": "openapi"})
     spare = call(base, "POST", "/v1/api-keys", token, {"name": "spare"})
     project = call(base, "POST", "/v1/projects", token, {"name": "seeded"})
@@ -136,38 +121,20 @@ def configure(folder, users, ids):
 def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        environment = {
-            **os.environ,
-            "SLUICE_LISTEN": "127.0.0.1:0",
-            "SLUICE_DATA_DIR": str(folder / "data"),
-            "SLUICE_ADMIN_PASSWORD": PASSWORD,
+        server = Server(SLUICE, folder, {
             # Thousands of wrong sign-ins come from one address on purpose.
             "SLUICE_LIMIT_LOGIN_FAILURES": "1000000",
             # Made-up URLs must not leave this machine: whatever they name is refused.
             "SLUICE_ALLOW_PRIVATE_URLS": "false",
-        }
-        log = open(folder / "log", "w+")
+        })
         # One of them operates the server too.
-        for email, groups in [("ada@example.org", ["--group", "ops"]), ("eve@example.org", [])]:
-            subprocess.run(
-                [SLUICE, "user", "add", email, *groups, "--password-stdin"],
-                input=PASSWORD + "\n", text=True, check=True, env=environment,
-                stdout=subprocess.DEVNULL,
-            )
-        server = subprocess.Popen([SLUICE, "serve"], env=environment, stdout=log, stderr=log)
-        try:
-            base = None
-            for _ in range(200):
-                found = re.search(r"http://127\.0\.0\.1:(\d+)", (folder / "log").read_text())
-                if found:
-                    base = found.group(0)
-                    break
-                time.sleep(0.1)
-            assert base, (folder / "log").read_text()
+        server.add_user("ada@example.org", "--group", "ops")
+        server.add_user("eve@example.org")
+        with server:
             repository(folder / "work")
             users, ids = {}, {}
             for name in ["ada", "eve"]:
-                key, objects = seed(base, f"{name}@example.org", folder / "work")
+                key, objects = seed(server.base, f"{name}@example.org", folder / "work")
                 users[name] = key
                 if name == "ada":
                     ids = objects
@@ -175,25 +142,16 @@ def main():
             ended = subprocess.run(
                 [
                     SCHEMATHESIS, "--config-file", str(folder / "schemathesis.toml"),
-                    "run", f"{base}/openapi.json", "--url", base,
+                    "run", f"{server.base}/openapi.json", "--url", server.base,
                     "--max-time", SECONDS, "--seed", SEED, "--no-color", "--workers", "2",
                 ],
-                env={**environment, "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py")},
+                env={**server.environment, "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py")},
                 cwd=folder,
             )
-            status = ended.returncode
-            text = (folder / "log").read_text()
-            errors = [line for line in text.splitlines() if " ERROR " in line]
-            if errors:
-                print("\n".join(errors[:20]))
-                status = status or 1
-            if server.poll() is not None:
-                print("the server ended")
-                status = 1
-            return status
-        finally:
-            server.terminate()
-            server.wait(60)
+            faults = server.faults()
+            if faults:
+                print("\n".join(faults[:20]))
+            return ended.returncode or int(bool(faults))
 
 
 sys.exit(main())

@@ -133,10 +133,11 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
     let root = arguments.root.canonicalize()?;
     let service = Service::new(Folder::new(root, arguments.run_hooks), ServiceConfig::default());
     let listener = TcpListener::bind(arguments.listen).await?;
-    println!("listening on {}", listener.local_addr()?);
     let connections = TaskTracker::new();
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    // Whoever reads this may end the server: it is said when signals are waited for.
+    println!("listening on {}", listener.local_addr()?);
     loop {
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET …/info/refs?service=…` | the advertisement of `git-receive-pack` or `git-upload-pack`, or 401, 403, 404, 410, 429, 503 with a sentence |
+//! | `GET …/info/refs?service=…` | the advertisement of `git-receive-pack` or `git-upload-pack`, or 401, 403, 404, 410, 429, 503 with a sentence; clients that hide the sentence get 403 and 410 as an `ERR` packet |
 //! | `POST …/git-receive-pack` | the push; 401 and 404 by status, everything else inside a 200 |
 //! | `POST …/git-upload-pack` | the fetch, in the same way |
 //! | a POST of the four bytes `0000` | 200 and nothing, without credentials: git's probe |
@@ -154,6 +154,7 @@ impl<R: Remote> Service<R> {
         };
         let version = upload::Version::of(request.protocol().as_deref());
         let session = request.session.clone();
+        let only_packets = route::reads_only_packets(request.user_agent.as_deref());
         let access = request.access(offer, repository);
         let advertised = async {
             let repository = self.remote.open(access).await?;
@@ -173,6 +174,13 @@ impl<R: Remote> Service<R> {
         };
         match advertised.await {
             Ok(body) => respond::full(StatusCode::OK, offer.advertisement(), body),
+            // Statuses on which a client acts (asks for a password, comes back later) stay statuses.
+            Err(refusal)
+                if only_packets
+                    && matches!(refusal.kind, RefusalKind::Gone | RefusalKind::Forbidden) =>
+            {
+                respond::refused_advertisement(offer, &refusal)
+            }
             Err(refusal) => respond::refusal(&refusal, &self.config.realm),
         }
     }

@@ -1,14 +1,18 @@
 //! Responses: the headers that every one of them has, and sentences as `text/plain`.
 //!
-//! Git shows the body of an error only if it is `text/plain`, and only on `GET info/refs`.
+//! Git shows the body of an error only if it is `text/plain`, and only on `GET info/refs`. Most
+//! other clients show a status alone, but every one shows an `ERR` packet.
 
 use std::{io, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
-use crate::remote::{Refusal, RefusalKind};
+use crate::{
+    pkt,
+    remote::{Refusal, RefusalKind},
+};
 
 /// The body of every response. It fails if the answer died before it was complete.
 pub type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -21,6 +25,13 @@ pub(crate) enum Offer {
 }
 
 impl Offer {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UploadPack => "git-upload-pack",
+            Self::ReceivePack => "git-receive-pack",
+        }
+    }
+
     pub fn advertisement(self) -> &'static str {
         match self {
             Self::UploadPack => "application/x-git-upload-pack-advertisement",
@@ -93,11 +104,11 @@ pub(crate) fn refusal(refusal: &Refusal, realm: &str) -> Response<ResponseBody> 
     let headers = response.headers_mut();
     match refusal.kind {
         RefusalKind::Unauthorized => {
-            // Basic stands first: some clients choose their scheme by the first header.
-            for scheme in ["Basic", "Bearer"] {
-                if let Ok(value) = HeaderValue::from_str(&format!("{scheme} realm=\"{realm}\"")) {
-                    headers.append(header::WWW_AUTHENTICATE, value);
-                }
+            // Basic stands first, and in the same header: some clients choose their scheme by the
+            // first header, and JGit (with its Apache connector) sees none but the last.
+            let both = format!("Basic realm=\"{realm}\", Bearer realm=\"{realm}\"");
+            if let Ok(value) = HeaderValue::from_str(&both) {
+                headers.insert(header::WWW_AUTHENTICATE, value);
             }
         }
         RefusalKind::TooManyRequests(after) | RefusalKind::Unavailable(after) => {
@@ -106,6 +117,15 @@ pub(crate) fn refusal(refusal: &Refusal, realm: &str) -> Response<ResponseBody> 
         _ => {}
     }
     response
+}
+
+/// A refusal in place of an advertisement, inside the protocol.
+pub(crate) fn refused_advertisement(offer: Offer, refusal: &Refusal) -> Response<ResponseBody> {
+    let mut out = BytesMut::new();
+    pkt::line(&mut out, format!("# service={}\n", offer.name()).as_bytes());
+    pkt::flush(&mut out);
+    pkt::line(&mut out, format!("ERR {}\n", refusal.message.trim_end()).as_bytes());
+    full(StatusCode::OK, offer.advertisement(), out)
 }
 
 fn seconds(duration: Duration) -> HeaderValue {

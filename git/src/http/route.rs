@@ -104,6 +104,20 @@ pub(crate) fn has_type(headers: &HeaderMap, expected: &str) -> bool {
         .is_some_and(|value| value.trim().eq_ignore_ascii_case(expected))
 }
 
+/// Whether the user of this client reads an `ERR` packet, but not the body of an error. So it is
+/// with everything that calls itself git and is not git: libgit2 (`git/2.0 (libgit2 …)`), dulwich
+/// (`git/dulwich/…`), go-git (`git/1.0`), hg-git, JGit. Git's own versions have three numbers.
+pub(crate) fn reads_only_packets(user_agent: Option<&str>) -> bool {
+    let Some(agent) = user_agent else { return false };
+    if agent.starts_with("JGit/") {
+        return true;
+    }
+    let Some(version) = agent.strip_prefix("git/") else { return false };
+    let version = version.split(' ').next().unwrap_or_default();
+    let is_number = |part: &str| part.starts_with(|first: char| first.is_ascii_digit());
+    version.split('.').take_while(|part| is_number(part)).count() < 3
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -189,5 +203,31 @@ mod tests {
         assert!(!has_type(&HeaderMap::new(), "a/b"));
         assert_eq!(gzip(&with(header::CONTENT_ENCODING, "x-gzip")), Ok(true));
         assert_eq!(gzip(&with(header::CONTENT_ENCODING, "br")), Err("br".into()));
+    }
+
+    #[test]
+    fn git_is_told_from_what_calls_itself_git() {
+        for packets in [
+            "git/2.0 (libgit2 1.9.7)",
+            "git/dulwich/1.2.21",
+            "git/1.0",
+            "git/20x6 (hg-git ; uses dulwich and hg ; like git-core)",
+            "JGit/4.11.9.201909030838-r",
+            "git/",
+        ] {
+            assert!(reads_only_packets(Some(packets)), "{packets}");
+        }
+        for bodies in [
+            "git/2.39.5",
+            "git/2.39.5 (Apple Git-154)",
+            "git/2.47.3.windows.1",
+            "git/2.54.0-rc0",
+            "git-lfs/3.3.0",
+            "curl/8.0.1",
+            "",
+        ] {
+            assert!(!reads_only_packets(Some(bodies)), "{bodies}");
+        }
+        assert!(!reads_only_packets(None));
     }
 }

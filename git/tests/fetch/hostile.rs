@@ -168,7 +168,7 @@ fn the_probe_needs_no_credentials() {
     let server = Server::start();
     let list = raw::get(&server, "/repo.git/info/refs?service=git-upload-pack", "");
     assert_eq!(list.status, 401);
-    assert_eq!(list.header("www-authenticate")[0], "Basic realm=\"sluice\"");
+    assert!(list.header("www-authenticate")[0].starts_with("Basic realm=\"sluice\""));
     let opened = server.opened();
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}Content-Length: 4\r\n\r\n0000",

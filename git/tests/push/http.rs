@@ -39,12 +39,41 @@ fn without_credentials_basic_is_asked_for_first() {
     assert_eq!(response.status, 401);
     assert_eq!(
         response.header("www-authenticate"),
-        ["Basic realm=\"sluice\"", "Bearer realm=\"sluice\""]
+        ["Basic realm=\"sluice\", Bearer realm=\"sluice\""],
+        "one header: JGit sees the last one only"
     );
     assert_eq!(response.header("content-type"), ["text/plain; charset=utf-8"]);
     let (body, tip) = pack::good();
     let push = [raw::create(&tip, "report-status"), body].concat();
     assert_eq!(raw::post_with(&server, "", &push).status, 401);
+    server.assert_untouched();
+}
+
+#[test]
+fn a_refusal_reaches_those_who_hide_bodies() {
+    let server = Server::start();
+    let gone = "/gone.git/info/refs?service=git-receive-pack";
+    let ask = |agent: &str| {
+        raw::get(&server, gone, &format!("{}User-Agent: {agent}\r\n", raw::authorization()))
+    };
+    for agent in ["git/2.47.3", "curl/8.0.1"] {
+        let response = ask(agent);
+        assert_eq!(response.status, 410, "{agent}");
+        assert_eq!(response.text(), "this upload has expired; create a new one\n");
+    }
+    for agent in ["git/2.0 (libgit2 1.9.7)", "git/dulwich/1.2.21", "git/1.0", "JGit/4.11.9"] {
+        let response = ask(agent);
+        assert_eq!(response.status, 200, "{agent}");
+        let advertisement = ["application/x-git-receive-pack-advertisement"];
+        assert_eq!(response.header("content-type"), advertisement);
+        assert_eq!(
+            response.text(),
+            "001f# service=git-receive-pack\n00000032ERR this upload has expired; create a new one\n"
+        );
+    }
+    // What a client has to act on stays a status.
+    let none = raw::get(&server, gone, "User-Agent: git/1.0\r\n");
+    assert_eq!(none.status, 401);
     server.assert_untouched();
 }
 
