@@ -228,6 +228,9 @@ pub struct Config {
     pub limits: Limits,
     /// What usage costs.
     pub prices: Prices,
+    /// Where the process dies, for tests: see [`sluice_git::fault`]. Never set in a
+    /// release build, which does not know the key.
+    pub fault: Option<String>,
 }
 
 /// A value that is never printed.
@@ -397,6 +400,7 @@ impl Config {
         let trusted_proxies = take("SLUICE_TRUSTED_PROXIES").unwrap_or_default();
         let trusted_proxies = parse_networks(&trusted_proxies)?;
         let prices = prices(&mut take)?;
+        let fault = if cfg!(debug_assertions) { take("SLUICE_FAULT") } else { None };
         sources.values.retain(|_, v| !v.is_empty());
         if let Some(unknown) = sources.values.keys().next() {
             return Err(ConfigError(format!(
@@ -423,6 +427,7 @@ impl Config {
             trusted_proxies,
             limits,
             prices,
+            fault,
         })
     }
 }

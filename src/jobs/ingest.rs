@@ -8,6 +8,7 @@
 use gix_hash::ObjectId;
 use serde::Deserialize;
 use serde_json::json;
+use sluice_git::fault;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -117,6 +118,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     };
     let begun = repositories::begin_ingest(&mut tx, job.subject_id, store).await?;
     tx.commit().await?;
+    fault::point("ingest.begun");
     let (Some(begun), Some(store)) = (begun, store) else { return end(context).await };
     let Some(store) = uploads::by_id(&app.db, store).await? else { return end(context).await };
 
@@ -141,6 +143,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let outcome =
         snapshot(context, &begun, Some(stored.upload_id), objects, stored.head, snapshot_id)
             .await?;
+    fault::point("ingest.stored");
 
     // 4. The outcome, all or nothing.
     match outcome {
@@ -382,7 +385,9 @@ async fn finish(
         uploads::set_status(&mut tx, stored.upload_id, &Shown::Ready { scan_id }).await?;
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
+    fault::point("ingest.before-commit");
     tx.commit().await?;
+    fault::point("ingest.committed");
     Ok(shown)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sluice_git::{
     Announced, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages, ObjectId,
-    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusedBy, Repository,
+    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusedBy, Repository, fault,
 };
 
 use super::access::database;
@@ -80,10 +80,12 @@ impl UploadRepository {
         };
         let storage = &self.app.storage;
         storage.put_file(&stored.pack_key, pack.pack_path()).await.map_err(storage_refusal)?;
+        fault::point("push.half-stored");
         stored.index_bytes = storage
             .put_file(&stored.index_key, pack.index_path())
             .await
             .map_err(storage_refusal)?;
+        fault::point("push.stored");
         Ok(stored)
     }
 
@@ -91,7 +93,9 @@ impl UploadRepository {
     async fn record(&self, push: &CommitPush) -> Result<PushOutcome, DbError> {
         let mut tx = self.app.db.begin().await?;
         let outcome = uploads::commit_push(&mut tx, push).await?;
+        fault::point("push.before-commit");
         tx.commit().await?;
+        fault::point("push.committed");
         Ok(outcome)
     }
 
@@ -329,6 +333,7 @@ impl Repository for UploadRepository {
                 tracing::warn!("cannot keep a pack at hand: {error}");
             }
         }
+        fault::point("push.published");
         if let (Some(stored), false) = (&stored, outcome.recorded) {
             self.unstore(stored).await;
         }

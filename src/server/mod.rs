@@ -150,6 +150,9 @@ impl Server {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://localhost:{}", address.port()),
         };
+        if let Some(name) = &config.fault {
+            sluice_git::fault::arm(name);
+        }
         let app = App::open(config, public_url, migrate).await?;
         if app.db.is_sqlite() {
             // This process holds the folder, so whoever held a job before is gone.

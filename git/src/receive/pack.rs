@@ -23,6 +23,7 @@ use crate::{
         fsck::Fsck,
         object,
     },
+    fault,
     firewall::{Chunk, Counters, Limits, PackReader},
     index,
     quarantine::{Quarantine, QuarantinedPack},
@@ -108,10 +109,12 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
 fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
     let hash = job.hash;
     let quarantine = Quarantine::create(&job.quarantine_root, &job.objects)?;
+    fault::point("push.quarantined");
     // Streaming needs a thread, but resolving needs all cores: its permit is taken in between, by
     // the indexer, and kept until this function ends.
     let mut permit = None;
     let resolving = || {
+        fault::point("push.received");
         let taken = tokio::runtime::Handle::current().block_on(job.checks.acquire_owned()).ok();
         permit = taken;
     };
@@ -204,6 +207,7 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
         (None, None) => {}
     }
     drop(permit);
+    fault::point("push.indexed");
     Ok(checked)
 }
 
