@@ -140,6 +140,11 @@ limits! {
     push_resolved_bytes = 256 << 30, "bytes", "SLUICE_LIMIT_PUSH_RESOLVED_BYTES";
     /// Length of a chain of deltas.
     delta_depth = 4095, "count", "SLUICE_LIMIT_DELTA_DEPTH";
+    /// Entries of one directory.
+    tree_entries = 250_000, "count", "SLUICE_LIMIT_TREE_ENTRIES";
+    /// Bytes of a path, at most 4,096: of each name in a push, and of whole paths of what
+    /// is ingested.
+    path_bytes = 4096, "bytes", "SLUICE_LIMIT_PATH_BYTES";
     /// Bytes of one object of Git LFS.
     lfs_object_bytes = 4 << 30, "bytes", "SLUICE_LIMIT_LFS_OBJECT_BYTES";
     /// Refs of one upload.
@@ -154,6 +159,16 @@ limits! {
     push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
     /// Pushes that one process receives at once; more wait.
     pushes_at_once = 64, "count", "SLUICE_LIMIT_PUSHES_AT_ONCE";
+    /// Pushes at once with one token, for each server; more are refused.
+    pushes_per_token = 32, "count", "SLUICE_LIMIT_PUSHES_PER_TOKEN";
+    /// Bytes that one remote keeps: packs, indices and objects of Git LFS; 0 is no limit.
+    upload_stored_bytes = 32 << 30, "bytes", "SLUICE_LIMIT_UPLOAD_STORED_BYTES";
+    /// Bytes that one project keeps, of snapshots and artefacts too; they stop pushes,
+    /// fetches and archives, but no job. 0 is no limit.
+    project_stored_bytes = 1 << 40, "bytes", "SLUICE_LIMIT_PROJECT_STORED_BYTES";
+    /// Bytes that the server keeps, of all projects, counted anew every few seconds; 0 is
+    /// no limit.
+    server_stored_bytes = 0, "bytes", "SLUICE_LIMIT_SERVER_STORED_BYTES";
     /// Time of one fetch of a repository or archive by URL.
     fetch_seconds = 3600, "seconds", "SLUICE_LIMIT_FETCH_SECONDS";
     /// Files of one snapshot.
@@ -321,6 +336,13 @@ impl Config {
             if let Some(text) = sources.values.remove(spec.env) {
                 limits.set(spec.env, parse_number(spec.env, &text)?);
             }
+        }
+        if limits.path_bytes > crate::snapshot::MAX_PATH as u64 {
+            return Err(ConfigError(format!(
+                "SLUICE_LIMIT_PATH_BYTES {} must be at most {}",
+                limits.path_bytes,
+                crate::snapshot::MAX_PATH
+            )));
         }
         let mut take = |env: &'static str| sources.values.remove(env).filter(|v| !v.is_empty());
         let listen = parse_listen(&take("SLUICE_LISTEN").unwrap_or("127.0.0.1:8000".into()))?;
@@ -557,6 +579,7 @@ mod tests {
             ("SLUICE_PRICE_STORAGE_GB_HOUR", "1e3"),
             ("SLUICE_LIMIT_PUSH_BYTES", "-1"),
             ("SLUICE_LIMIT_PUSH_BITES", "1"),
+            ("SLUICE_LIMIT_PATH_BYTES", "4097"),
             ("SLUICE_ADVISORIES", "/does/not/exist"),
             ("SLUICE_ADMIN_PASSWORD", "short"),
         ] {

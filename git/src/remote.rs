@@ -10,8 +10,8 @@ use std::{fmt, future::Future, path::PathBuf, time::Duration};
 use gix_hash::ObjectId;
 
 use crate::{
-    certificate::Certificate, check::Observation, command::Command, quarantine::QuarantinedPack,
-    refs::Ref, stream::Messages,
+    certificate::Certificate, check::Observation, command::Command, firewall,
+    quarantine::QuarantinedPack, refs::Ref, stream::Messages,
 };
 
 pub use crate::policy::{FetchPolicy, Filters, Policy, Unborn, Wants};
@@ -60,13 +60,19 @@ pub trait Repository: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// How much more may be kept, if that is bounded. Asked after [`Self::announced`]; a pack that is
+    /// larger is refused as soon as that shows.
+    fn room(&self) -> Option<firewall::Room> {
+        None
+    }
+
     /// How much has arrived. Called on an async thread, at most about every 200 ms and once when the
     /// pack was checked, so it must return at once.
     fn receiving(&self, progress: ReceiveProgress) {
         let _ = progress;
     }
 
-    /// Hears that a push was refused for its pack, and by what; for figures only.
+    /// Hears that a push was refused for its pack or by a limit, and by what; for figures only.
     fn refused(&self, by: RefusedBy) {
         let _ = by;
     }
@@ -248,7 +254,9 @@ pub struct FetchFigures {
 /// What a pack was refused by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedBy {
-    /// A limit, by the name of its field in [`firewall::Limits`].
+    /// A limit, by the name of its field in [`firewall::Limits`]; or `commands` and `command_bytes`
+    /// before the pack, `refs` of the repository, `concurrent_receives` and `idle_timeout` of the
+    /// service; or the quota of a [`firewall::Room`].
     Limit(&'static str),
     /// What is in it.
     Content,

@@ -324,6 +324,7 @@ pub(super) async fn snapshot(
         limits: TreeLimits {
             max_entries: limits.snapshot_files,
             max_bytes: limits.snapshot_bytes,
+            max_path: usize::try_from(limits.path_bytes).unwrap_or(usize::MAX),
             ..TreeLimits::default()
         },
         attached,
@@ -388,6 +389,9 @@ async fn finish(
     fault::point("ingest.before-commit");
     tx.commit().await?;
     fault::point("ingest.committed");
+    if shown {
+        app.stored.add(result.snapshot.stored_bytes);
+    }
     Ok(shown)
 }
 

@@ -107,6 +107,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     fault::point("scan.before-commit");
     tx.commit().await?;
     fault::point("scan.committed");
+    app.stored.add(stored.iter().map(|artifact| artifact.size.unsigned_abs()).sum());
     let [(_, files), (_, cpu_ms), _] = used;
     app.metrics.scan_completed(&summary, files, cpu_ms);
     Ok(())
@@ -133,7 +134,8 @@ async fn meter(
             bytes: artifact.size.unsigned_abs(),
         })
         .collect();
-    usage::keep(tx, &kept).await
+    usage::keep(tx, &kept).await?;
+    Ok(())
 }
 
 /// The configuration of the scan with what people exclude for the whole repository, and

@@ -10,6 +10,7 @@ mod lfs;
 mod options;
 mod protection;
 pub(crate) mod store;
+mod turns;
 mod upload;
 
 use axum::body::Body;

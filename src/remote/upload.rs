@@ -9,15 +9,20 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sluice_git::{
     Announced, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages, ObjectId,
-    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusedBy, Repository, fault,
+    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusalKind, RefusedBy, Repository,
+    fault, firewall::Room,
 };
+use uuid::Uuid;
 
 use super::access::database;
 use super::options::Wishes;
+use super::turns::{Turn, Turns};
 use super::{follow, protection};
 use crate::bare;
 use crate::db::uploads::{self, CommitPush, NewPack, PushOutcome, Upload};
+use crate::db::usage::{self, Quotas};
 use crate::db::{DbError, new_id, now};
+use crate::quota::{self, Stored};
 use crate::server::App;
 use crate::storage::StorageError;
 
@@ -27,11 +32,27 @@ const SHOW: Duration = Duration::from_secs(1);
 /// How long a push counts as under way after it was last shown (microseconds).
 const SHOWN: i64 = 15_000_000;
 
+/// What was found at the door.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) upload: Upload,
+    /// Bytes that its project keeps, if that was read.
+    pub(super) project_stored: Option<i64>,
+    /// Where pushes with one token are counted, and the token's id.
+    pub(super) turn: Option<(Turns, Uuid)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct UploadRepository {
     app: App,
     upload: Upload,
+    project_stored: Option<i64>,
+    turns: Option<(Turns, Uuid)>,
+    // Held while a push is received and stored.
+    turn: Mutex<Option<Turn>>,
+    // How much more may be kept, once the push was announced.
+    room: Mutex<Option<Room>>,
     opened: Instant,
     shown: Mutex<Option<Instant>>,
     // Set by the commit: then nothing is left to be taken back.
@@ -41,10 +62,14 @@ pub(super) struct UploadRepository {
 }
 
 impl UploadRepository {
-    pub(super) fn new(app: App, upload: Upload) -> Self {
+    pub(super) fn new(app: App, opened: Opened) -> Self {
         Self {
             app,
-            upload,
+            upload: opened.upload,
+            project_stored: opened.project_stored,
+            turns: opened.turn,
+            turn: Mutex::new(None),
+            room: Mutex::new(None),
             opened: Instant::now(),
             shown: Mutex::new(None),
             committed: AtomicBool::new(false),
@@ -55,7 +80,7 @@ impl UploadRepository {
     /// The store of a repository, for the job that fills it: see
     /// [`CommitPush::brought`].
     pub(super) fn internal(app: App, upload: Upload, brought: String) -> Self {
-        let mut store = Self::new(app, upload);
+        let mut store = Self::new(app, Opened { upload, project_stored: None, turn: None });
         store.brought = Some(brought);
         store
     }
@@ -63,6 +88,49 @@ impl UploadRepository {
     /// What was opened.
     pub(super) fn into_upload(self) -> Upload {
         self.upload.clone()
+    }
+
+    /// Counts this push among those with its token.
+    fn take_turn(&self) -> Result<(), Refusal> {
+        let Some((turns, token)) = &self.turns else { return Ok(()) };
+        let most = self.app.config.limits.pushes_per_token;
+        let Some(turn) = turns.take(*token, most) else {
+            self.app.metrics.push_refused("limit");
+            self.app.metrics.limit_hit("pushes_per_token");
+            let wait = Duration::from_secs(30);
+            return Err(Refusal::new(
+                RefusalKind::TooManyRequests(wait),
+                format!(
+                    "{most} pushes with this token are under way, the limit \
+                     (SLUICE_LIMIT_PUSHES_PER_TOKEN); push again when one of them has ended."
+                ),
+            ));
+        };
+        *lock(&self.turn) = Some(turn);
+        Ok(())
+    }
+
+    /// Finds out how much more may be kept where the push goes.
+    async fn look_for_room(&self, project: Option<Uuid>) -> Result<(), Refusal> {
+        // The first push of a remote may choose another project.
+        let chosen = project.filter(|_| self.upload.repository_id.is_none());
+        let project = match (chosen, self.project_stored) {
+            (None, Some(bytes)) => bytes,
+            (chosen, _) => {
+                let id = chosen.unwrap_or(self.upload.project_id);
+                usage::stored(&self.app.db, id).await.map_err(database)?
+            }
+        };
+        let upload = self.brought.is_none().then_some(self.upload.stored_bytes);
+        let room = quota::room(&self.app, Stored { upload, project }).await.map_err(database)?;
+        *lock(&self.room) = room;
+        Ok(())
+    }
+
+    fn quotas(&self) -> Quotas {
+        let quotas = quota::quotas(&self.app);
+        // The store of a repository is no remote.
+        if self.brought.is_some() { Quotas { upload: 0, ..quotas } } else { quotas }
     }
 
     /// Puts pack and index into storage; nobody refers to them yet. The keys belong to
@@ -93,6 +161,10 @@ impl UploadRepository {
     async fn record(&self, push: &CommitPush) -> Result<PushOutcome, DbError> {
         let mut tx = self.app.db.begin().await?;
         let outcome = uploads::commit_push(&mut tx, push).await?;
+        if outcome.full.is_some() {
+            // With the transaction all that it wrote is dropped.
+            return Ok(outcome);
+        }
         fault::point("push.before-commit");
         tx.commit().await?;
         fault::point("push.committed");
@@ -190,6 +262,8 @@ impl Repository for UploadRepository {
         policy.limits.inflated_bytes = limits.push_inflated_bytes;
         policy.limits.resolved_bytes = limits.push_resolved_bytes;
         policy.limits.delta_depth = u16::try_from(limits.delta_depth).unwrap_or(u16::MAX);
+        policy.limits.tree_entries = u32::try_from(limits.tree_entries).unwrap_or(u32::MAX);
+        policy.limits.path_bytes = u32::try_from(limits.path_bytes).unwrap_or(u32::MAX);
         policy.limits.wall_time = Duration::from_secs(match self.brought {
             None => limits.push_seconds,
             Some(_) => limits.fetch_seconds,
@@ -199,8 +273,14 @@ impl Repository for UploadRepository {
 
     async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
         let understood =
-            async { Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await.map(drop) };
-        understood.await.inspect_err(|_| self.app.metrics.push_refused("policy"))
+            async { Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await };
+        let options = understood.await.inspect_err(|_| self.app.metrics.push_refused("policy"))?;
+        self.take_turn()?;
+        self.look_for_room(options.project_id).await
+    }
+
+    fn room(&self) -> Option<Room> {
+        lock(&self.room).clone()
     }
 
     fn receiving(&self, progress: ReceiveProgress) {
@@ -209,7 +289,7 @@ impl Repository for UploadRepository {
             return;
         }
         {
-            let mut shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut shown = lock(&self.shown);
             if shown.is_some_and(|at| at.elapsed() < SHOW) {
                 return;
             }
@@ -230,13 +310,20 @@ impl Repository for UploadRepository {
         let metrics = &self.app.metrics;
         match by {
             RefusedBy::Limit(name) => {
-                metrics.push_refused("limit");
+                // Other refs of that push may come through, so it is counted at its end.
+                if name != "refs" {
+                    metrics.push_refused("limit");
+                }
                 metrics.limit_hit(match name {
                     "objects" => "push_objects",
                     "pack_bytes" => "push_bytes",
                     "inflated_bytes" => "push_inflated_bytes",
                     "resolved_bytes" | "resolved_ratio" => "push_resolved_bytes",
                     "wall_time" => "push_seconds",
+                    "commands" | "command_bytes" => "push_commands",
+                    "refs" => "upload_refs",
+                    "concurrent_receives" => "pushes_at_once",
+                    "idle_timeout" => "push_idle_seconds",
                     same => same,
                 });
             }
@@ -296,6 +383,7 @@ impl Repository for UploadRepository {
                 .collect(),
             agent: push.agent.clone(),
             max_refs: usize::try_from(self.app.config.limits.upload_refs).unwrap_or(usize::MAX),
+            quotas: self.quotas(),
             options,
             brought: self.brought.clone(),
         };
@@ -311,8 +399,16 @@ impl Repository for UploadRepository {
                 return Err(database(error));
             }
         };
-        self.committed.store(true, Ordering::Relaxed);
-        if outcome.moved {
+        self.committed.store(outcome.full.is_none(), Ordering::Relaxed);
+        if let Some(full) = outcome.full {
+            let limit = quota::refused(&self.app, full);
+            self.app.metrics.push_refused("limit");
+            self.app.metrics.limit_hit(limit.name);
+            messages.say(&format!("sluice: {}.", limit.sentence)).await;
+        } else if outcome.moved {
+            if outcome.recorded {
+                self.app.stored.add(stored.as_ref().map_or(0, uploads::NewPack::stored_bytes));
+            }
             self.app.metrics.push_accepted(record.received_bytes, record.received_objects);
         } else if outcome.decisions.iter().any(|decision| decision.rejection().is_some()) {
             self.app.metrics.push_refused("refs");
@@ -338,6 +434,8 @@ impl Repository for UploadRepository {
             self.unstore(stored).await;
         }
         self.tell(&mut messages, &outcome, wishes.no_scan).await;
+        // Whoever only waits keeps nobody from pushing.
+        drop(lock(&self.turn).take());
         if let (true, true, Some(commit)) = (wishes.wait, outcome.ingests, &outcome.head_commit) {
             follow::follow(&self.app, &self.upload, commit, &mut messages).await;
         }
@@ -362,6 +460,10 @@ impl Drop for UploadRepository {
             });
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn object_id(hex: &str) -> Result<ObjectId, Refusal> {

@@ -55,6 +55,8 @@ pub struct State {
     pub probe: crate::api::health::Probe,
     /// Requests of each account.
     pub limiter: Limiter,
+    /// What is kept of all projects.
+    pub stored: crate::quota::Total,
     /// Figures for operators.
     pub metrics: Metrics,
     /// What clients reach the server by, without a slash at its end.
@@ -115,6 +117,7 @@ impl App {
             engines: Arc::new(engines),
             guard,
             probe: crate::api::health::Probe::default(),
+            stored: crate::quota::Total::default(),
             metrics: Metrics::new()?,
             public_url,
             limiter,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::crash::scanned_once;
+use crate::limits::hits;
 use crate::on_both;
 use crate::support::client::text;
 use crate::support::server::files_below;
@@ -82,6 +83,7 @@ async fn rude_clients(mut place: Place) {
     assert!(said.starts_with("HTTP/1.1 408"), "{said}");
     assert!(said.contains("nothing arrived for 2 seconds"), "{said}");
     assert!(started.elapsed() >= Duration::from_secs(4), "a pause is no stall");
+    assert_eq!(hits(&server, "push_idle_seconds").await, 2);
     nothing_left(&place, &client, &made).await;
 
     // Sends half a pack and says that this was all.
@@ -92,7 +94,8 @@ async fn rude_clients(mut place: Place) {
 
     // The same in pieces whose end never comes.
     let mut stream = raw::connect(&server).await;
-    let head = raw::head(&made, 0, "Transfer-Encoding: chunked\r\n").replace("Content-Length: 0\r\n", "");
+    let head =
+        raw::head(&made, 0, "Transfer-Encoding: chunked\r\n").replace("Content-Length: 0\r\n", "");
     let piece = format!("{half:x}\r\n");
     for part in [head.as_bytes(), piece.as_bytes(), &push[..half], b"\r\n"] {
         stream.write_all(part).await.expect("sent");

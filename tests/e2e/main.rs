@@ -8,12 +8,15 @@ mod support;
 
 mod archives;
 mod callers;
-mod conventions;
 mod clients;
+mod conventions;
 mod crash;
+// Points to die at are in such builds only.
+#[cfg(debug_assertions)]
 mod faults;
 mod fetch;
 mod lfs;
+mod limits;
 mod logs;
 mod operate;
 mod options;

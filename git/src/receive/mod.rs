@@ -26,13 +26,13 @@ use tokio::{
 
 use crate::{
     command::{self, Offered, Request},
-    firewall::{Chunk, Counters},
+    firewall::{Chunk, Counters, Limits},
     http::{
         ServiceConfig,
         body::{self, BodyReader},
         respond::{self, Offer, ResponseBody},
     },
-    remote::{Policy, ReceiveProgress, Refusal, Repository},
+    remote::{Policy, ReceiveProgress, Refusal, RefusedBy, Repository},
     stream::{self, CancelOnDrop},
 };
 
@@ -84,8 +84,14 @@ pub(crate) async fn receive<R: Repository>(
 
     let (request, rest) = match read_commands(&mut body, policy.commands, offered).await {
         Ok(read) => read,
-        Err(Unreadable::Body(error)) => return broken(body, &error, ceiling, version).await,
+        Err(Unreadable::Body(error)) => {
+            tell_idle(&repository, &error);
+            return broken(body, &error, ceiling, version).await;
+        }
         Err(Unreadable::Protocol(known, error)) => {
+            if let Some(limit) = error.limit() {
+                repository.refused(RefusedBy::Limit(limit));
+            }
             return protocol_error(body, &known, &error, ceiling, version).await;
         }
     };
@@ -108,6 +114,9 @@ pub(crate) async fn receive<R: Repository>(
             return after_drain(body, answer, ceiling, version).await;
         }
     };
+    if prepared.too_many {
+        repository.refused(RefusedBy::Limit("refs"));
+    }
     if prepared.rejected.iter().all(Option::is_some) {
         let answer = in_band(&request, None, None, &outcomes(&prepared.rejected));
         return after_drain(body, answer, ceiling, version).await;
@@ -130,8 +139,12 @@ pub(crate) async fn receive<R: Repository>(
         let fed = timeout_at(deadline, feed(&mut body, rest, chunks, &counters, &repository)).await;
         match fed {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return broken(body, &error, ceiling, version).await,
+            Ok(Err(error)) => {
+                tell_idle(&repository, &error);
+                return broken(body, &error, ceiling, version).await;
+            }
             Err(_) => {
+                repository.refused(RefusedBy::Limit("wall_time"));
                 let sentence = too_slow(&policy);
                 let answer = respond::text(StatusCode::REQUEST_TIMEOUT, &sentence);
                 return respond::close(answer, version);
@@ -158,6 +171,13 @@ pub(crate) async fn receive<R: Repository>(
     };
     tokio::spawn(push.finish(job, sender));
     respond::new(StatusCode::OK, Offer::ReceivePack.result(), answer.boxed_unsync())
+}
+
+/// Silence beyond the limit is counted as such.
+fn tell_idle<R: Repository>(repository: &R, error: &body::Error) {
+    if matches!(error, body::Error::Idle(_)) {
+        repository.refused(RefusedBy::Limit("idle_timeout"));
+    }
 }
 
 /// Answers a push that may not be made, in the client's own protocol. `None` if the request cannot
@@ -191,6 +211,7 @@ async fn start<R: Repository>(
     let objects = repository.objects_dir().await?;
     let permit = timeout(config.receive_wait, workers.receives.clone().acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {
+        repository.refused(RefusedBy::Limit("concurrent_receives"));
         let message = "the server receives as many pushes as it can; push again in a minute";
         return Err(Refusal::unavailable(message, Duration::from_mins(1)));
     };
@@ -203,7 +224,7 @@ async fn start<R: Repository>(
         objects,
         quarantine_root: repository.quarantine_root(),
         hash: repository.object_hash(),
-        limits: policy.limits.clone(),
+        limits: Limits { room: repository.room(), ..policy.limits.clone() },
         fsck: policy.fsck.clone(),
         tips: tips(request, prepared, policy),
         shallow: request.shallow.clone(),

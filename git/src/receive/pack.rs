@@ -118,11 +118,11 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
         let taken = tokio::runtime::Handle::current().block_on(job.checks.acquire_owned()).ok();
         permit = taken;
     };
-    let mut reader = PackReader::new(job.source, job.limits, hash, job.counters);
+    let mut reader = PackReader::new(job.source, job.limits.clone(), hash, job.counters);
     let declared = reader.declared_objects().map_err(|error| damaged(error.into(), &job.cancel))?;
     let shallow: HashSet<ObjectId> =
         job.shallow.iter().chain(&job.known_shallow).copied().collect();
-    let closure = Closure::<N>::new(&shallow, declared.into(), &job.fsck, &job.cancel);
+    let closure = Closure::<N>::new(&shallow, declared.into(), &job.fsck, &job.limits, &job.cancel);
     let target = index::Target {
         packs: &quarantine.packs(),
         store: &job.objects,
@@ -133,8 +133,8 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
     let indexed = index::receive(&mut reader, &target, inspector, resolving);
     let inflated_bytes = reader.inflated_bytes();
     drop(reader);
-    if let Some(sentence) = closure.unsound() {
-        return Err(Error::Refused(RefusedBy::Content, sentence));
+    if let Some((by, sentence)) = closure.unsound() {
+        return Err(Error::Refused(by, sentence));
     }
     let indexed = indexed.map_err(|error| damaged(error, &job.cancel))?;
 

@@ -49,12 +49,7 @@ pub fn head(made: &Value, length: usize, more: &str) -> String {
 }
 
 /// Sends the head of a push and the beginning of its body.
-pub async fn begin(
-    stream: &mut TcpStream,
-    made: &Value,
-    length: usize,
-    body: &[u8],
-) {
+pub async fn begin(stream: &mut TcpStream, made: &Value, length: usize, body: &[u8]) {
     let head = head(made, length, "");
     stream.write_all(head.as_bytes()).await.expect("sent");
     stream.write_all(body).await.expect("sent");
@@ -62,7 +57,7 @@ pub async fn begin(
 }
 
 /// Everything that the server says until it closes.
-pub async fn read(stream: &mut TcpStream) -> String {
+pub async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
     read.expect("the server closes the connection").expect("an answer");

@@ -80,15 +80,15 @@ impl Place {
         command
     }
 
-    /// Whatever starts here from now on takes it to be so many days later; `None`: the
+    /// Whatever starts here from now on takes it to be so many hours later; `None`: the
     /// time that it is.
-    pub fn later(&mut self, days: Option<u32>) -> &mut Self {
+    pub fn later(&mut self, hours: Option<u32>) -> &mut Self {
         let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-        match days {
-            Some(days) => {
+        match hours {
+            Some(hours) => {
                 assert!(Path::new(library).is_file(), "libfaketime is not here: see tests/run");
                 self.set("LD_PRELOAD", library)
-                    .set("FAKETIME", &format!("+{days}d"))
+                    .set("FAKETIME", &format!("+{hours}h"))
                     // Neither what measures time nor what stamps files.
                     .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
                     .set("NO_FAKE_STAT", "1")
