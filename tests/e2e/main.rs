@@ -7,8 +7,10 @@
 mod support;
 
 mod archives;
+mod bombs;
 mod callers;
 mod clients;
+mod concurrency;
 mod conventions;
 mod crash;
 // Points to die at are in such builds only.
