@@ -110,11 +110,11 @@ async fn each_limit_of_a_pack_has_its_sentence() {
     let (_, tip) = pack::good();
     let mut inflates = Pack::new();
     let mut resolves = Pack::new();
-    let mut base = inflates.add(gix_object::Kind::Blob, &[0; 900_000]);
+    let mut base = inflates.add(gix_object::Kind::Blob, &vec![0; 900_000]);
     for number in 1..8_u8 {
-        base = inflates.add(gix_object::Kind::Blob, &[number; 900_000]);
+        base = inflates.add(gix_object::Kind::Blob, &vec![number; 900_000]);
     }
-    assert_eq!(base, resolves.add(gix_object::Kind::Blob, &[7; 900_000]));
+    assert_eq!(base, resolves.add(gix_object::Kind::Blob, &vec![7; 900_000]));
     for number in 0..30_u8 {
         // Sizes of 900,000; copy all but one byte; insert one.
         let delta = [0xa0, 0xf7, 0x36, 0xa0, 0xf7, 0x36, 0xf0, 0x9f, 0xbb, 0x0d, 1, number];
