@@ -598,6 +598,12 @@ mod tests {
     }
 
     #[test]
+    fn only_a_build_for_tests_can_be_told_to_die() {
+        assert_eq!(config(&[("SLUICE_FAULT", "push.stored")]).is_ok(), cfg!(debug_assertions));
+        assert_eq!(config(&[]).unwrap().fault, None);
+    }
+
+    #[test]
     fn postgres_needs_a_shared_secret() {
         let error = config(&[("SLUICE_DATABASE_URL", "postgres://h/d")]).unwrap_err().to_string();
         assert!(error.contains("SLUICE_JWT_SECRET"));

@@ -129,7 +129,7 @@ pub fn refused(app: &App, full: Full) -> Refused {
         Full::Upload => (
             "upload_stored_bytes",
             format!(
-                "with this push the remote would keep more than the {} that one may keep; push \
+                "with this the remote would keep more than the {} that one may keep; push \
                  less of the history, or to a new remote (SLUICE_LIMIT_UPLOAD_STORED_BYTES)",
                 Size(limits.upload_stored_bytes)
             ),
@@ -137,7 +137,7 @@ pub fn refused(app: &App, full: Full) -> Refused {
         Full::Project => (
             "project_stored_bytes",
             format!(
-                "with this push the project would keep more than the {} that one may keep; delete \
+                "with this the project would keep more than the {} that one may keep; delete \
                  repositories that nobody needs, or use another project \
                  (SLUICE_LIMIT_PROJECT_STORED_BYTES)",
                 Size(limits.project_stored_bytes)
