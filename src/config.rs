@@ -140,6 +140,11 @@ limits! {
     push_resolved_bytes = 256 << 30, "bytes", "SLUICE_LIMIT_PUSH_RESOLVED_BYTES";
     /// Length of a chain of deltas.
     delta_depth = 4095, "count", "SLUICE_LIMIT_DELTA_DEPTH";
+    /// Entries of one directory.
+    tree_entries = 250_000, "count", "SLUICE_LIMIT_TREE_ENTRIES";
+    /// Bytes of a path, at most 4,096: of each name in a push, and of whole paths of what
+    /// is ingested.
+    path_bytes = 4096, "bytes", "SLUICE_LIMIT_PATH_BYTES";
     /// Bytes of one object of Git LFS.
     lfs_object_bytes = 4 << 30, "bytes", "SLUICE_LIMIT_LFS_OBJECT_BYTES";
     /// Refs of one upload.
@@ -154,6 +159,16 @@ limits! {
     push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
     /// Pushes that one process receives at once; more wait.
     pushes_at_once = 64, "count", "SLUICE_LIMIT_PUSHES_AT_ONCE";
+    /// Pushes at once with one token, for each server; more are refused.
+    pushes_per_token = 32, "count", "SLUICE_LIMIT_PUSHES_PER_TOKEN";
+    /// Bytes that one remote keeps: packs, indices and objects of Git LFS; 0 is no limit.
+    upload_stored_bytes = 32 << 30, "bytes", "SLUICE_LIMIT_UPLOAD_STORED_BYTES";
+    /// Bytes that one project keeps, of snapshots and artefacts too; they stop pushes,
+    /// fetches and archives, but no job. 0 is no limit.
+    project_stored_bytes = 1 << 40, "bytes", "SLUICE_LIMIT_PROJECT_STORED_BYTES";
+    /// Bytes that the server keeps, of all projects, counted anew every few seconds; 0 is
+    /// no limit.
+    server_stored_bytes = 0, "bytes", "SLUICE_LIMIT_SERVER_STORED_BYTES";
     /// Time of one fetch of a repository or archive by URL.
     fetch_seconds = 3600, "seconds", "SLUICE_LIMIT_FETCH_SECONDS";
     /// Files of one snapshot.
@@ -228,6 +243,9 @@ pub struct Config {
     pub limits: Limits,
     /// What usage costs.
     pub prices: Prices,
+    /// Where the process dies, for tests: see [`sluice_git::fault`]. Never set in a
+    /// release build, which does not know the key.
+    pub fault: Option<String>,
 }
 
 /// A value that is never printed.
@@ -319,6 +337,13 @@ impl Config {
                 limits.set(spec.env, parse_number(spec.env, &text)?);
             }
         }
+        if limits.path_bytes > crate::snapshot::MAX_PATH as u64 {
+            return Err(ConfigError(format!(
+                "SLUICE_LIMIT_PATH_BYTES {} must be at most {}",
+                limits.path_bytes,
+                crate::snapshot::MAX_PATH
+            )));
+        }
         let mut take = |env: &'static str| sources.values.remove(env).filter(|v| !v.is_empty());
         let listen = parse_listen(&take("SLUICE_LISTEN").unwrap_or("127.0.0.1:8000".into()))?;
         let public_url =
@@ -397,6 +422,7 @@ impl Config {
         let trusted_proxies = take("SLUICE_TRUSTED_PROXIES").unwrap_or_default();
         let trusted_proxies = parse_networks(&trusted_proxies)?;
         let prices = prices(&mut take)?;
+        let fault = if cfg!(debug_assertions) { take("SLUICE_FAULT") } else { None };
         sources.values.retain(|_, v| !v.is_empty());
         if let Some(unknown) = sources.values.keys().next() {
             return Err(ConfigError(format!(
@@ -423,6 +449,7 @@ impl Config {
             trusted_proxies,
             limits,
             prices,
+            fault,
         })
     }
 }
@@ -552,6 +579,7 @@ mod tests {
             ("SLUICE_PRICE_STORAGE_GB_HOUR", "1e3"),
             ("SLUICE_LIMIT_PUSH_BYTES", "-1"),
             ("SLUICE_LIMIT_PUSH_BITES", "1"),
+            ("SLUICE_LIMIT_PATH_BYTES", "4097"),
             ("SLUICE_ADVISORIES", "/does/not/exist"),
             ("SLUICE_ADMIN_PASSWORD", "short"),
         ] {
@@ -567,6 +595,12 @@ mod tests {
         assert!(!error.contains("hunter2"));
         let ok = config(&[("SLUICE_JWT_SECRET", &"x".repeat(32))]).unwrap();
         assert!(!format!("{ok:?}").contains("xxxx"));
+    }
+
+    #[test]
+    fn only_a_build_for_tests_can_be_told_to_die() {
+        assert_eq!(config(&[("SLUICE_FAULT", "push.stored")]).is_ok(), cfg!(debug_assertions));
+        assert_eq!(config(&[]).unwrap().fault, None);
     }
 
     #[test]

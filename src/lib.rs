@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod net;
 pub mod queue;
+pub mod quota;
 pub mod remote;
 pub mod scan;
 pub mod server;

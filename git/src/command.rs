@@ -226,6 +226,20 @@ pub enum Error {
     Unfinished,
 }
 
+impl Error {
+    /// The limit that the client went beyond, if it did nothing else wrong.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::TooManyCommands(_) => Some("commands"),
+            Self::TooManyShallow(_)
+            | Self::TooManyOptions(_)
+            | Self::OptionTooLong(_)
+            | Self::TooLong(_) => Some("command_bytes"),
+            _ => None,
+        }
+    }
+}
+
 enum Section {
     Commands,
     Certificate,

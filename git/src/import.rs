@@ -92,9 +92,9 @@ pub fn import(
     let mut imported = Imported::default();
     let mut pending = Vec::new();
     for source in sources {
-        let closure = Closure::new(&grafts, room, &Fsck::Record, cancel);
+        let closure = Closure::new(&grafts, room, &Fsck::Record, limits, cancel);
         let indexed = write(source, &target, &closure, limits);
-        if let Some(sentence) = closure.unsound() {
+        if let Some((_, sentence)) = closure.unsound() {
             return Err(Error::Refused(sentence));
         }
         let Some(index::Indexed { written, table }) = indexed? else { continue };

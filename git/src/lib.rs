@@ -52,6 +52,7 @@ mod advertise;
 pub mod certificate;
 mod check;
 pub mod command;
+pub mod fault;
 pub mod firewall;
 mod http;
 pub mod import;

@@ -10,8 +10,8 @@ use std::{fmt, future::Future, path::PathBuf, time::Duration};
 use gix_hash::ObjectId;
 
 use crate::{
-    certificate::Certificate, check::Observation, command::Command, quarantine::QuarantinedPack,
-    refs::Ref, stream::Messages,
+    certificate::Certificate, check::Observation, command::Command, firewall,
+    quarantine::QuarantinedPack, refs::Ref, stream::Messages,
 };
 
 pub use crate::policy::{FetchPolicy, Filters, Policy, Unborn, Wants};
@@ -58,6 +58,12 @@ pub trait Repository: Send + Sync + 'static {
     fn announced(&self, push: &Announced<'_>) -> impl Future<Output = Result<(), Refusal>> + Send {
         let _ = push;
         std::future::ready(Ok(()))
+    }
+
+    /// How much more may be kept, if that is bounded. Asked after [`Self::announced`]; a pack that is
+    /// larger is refused as soon as that shows.
+    fn room(&self) -> Option<firewall::Room> {
+        None
     }
 
     /// How much has arrived. Called on an async thread, at most about every 200 ms and once when the
@@ -254,8 +260,9 @@ pub struct FetchFigures {
 /// What a push was refused by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedBy {
-    /// A limit, by the name of its field in [`firewall::Limits`], [`crate::command::Limits`],
-    /// [`Policy`] or [`crate::ServiceConfig`].
+    /// A limit, by the name of its field in [`firewall::Limits`]; or `commands` and `command_bytes`
+    /// before the pack, `refs` of the repository, `concurrent_receives` and `idle_timeout` of the
+    /// service; or the quota of a [`firewall::Room`].
     Limit(&'static str),
     /// What is in it.
     Content,

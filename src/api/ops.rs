@@ -46,7 +46,8 @@ struct Limit {
     env: &'static str,
     #[schema(example = "Projects of one account.")]
     description: &'static str,
-    /// The most that any account has; only of quotas of accounts.
+    /// The most that any account, remote or project has, or what the server has; only of
+    /// quotas of such.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false, example = 12)]
     used: Option<i64>,
@@ -67,7 +68,7 @@ struct LimitList {
     responses((status = OK, description = "All quotas.", body = LimitList)))]
 async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<LimitList>, ApiError> {
     caller.require_group(GROUP)?;
-    let most = usage::most_of_an_account(&app.db).await?;
+    let most = usage::most(&app.db).await?;
     let items: Vec<Limit> = LIMITS
         .iter()
         .map(|spec| Limit {
@@ -81,6 +82,9 @@ async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<LimitList
                 "projects" => Some(most.projects),
                 "uploads" => Some(most.uploads),
                 "api_keys" => Some(most.api_keys),
+                "upload_stored_bytes" => Some(most.upload_bytes),
+                "project_stored_bytes" => Some(most.project_bytes),
+                "server_stored_bytes" => Some(most.server_bytes),
                 _ => None,
             },
         })

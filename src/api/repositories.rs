@@ -196,7 +196,7 @@ async fn create(
 ) -> Result<Response> {
     if is_multipart(request.headers()) {
         project(&app, &caller, project_id).await?;
-        return match upload::receive(&app, &caller, request).await? {
+        return match upload::receive(&app, &caller, Some(project_id), request).await? {
             upload::Outcome::Answered(answer) => Ok(answer),
             upload::Outcome::Received(received) => {
                 let made = upload::make(&app, &caller, project_id, received, false).await?;

@@ -129,7 +129,7 @@ async fn create(State(app): State<App>, caller: Caller, request: Request) -> Res
             "Send a form with a file, with the header `Content-Type: multipart/form-data`.",
         ));
     }
-    let received = match upload::receive(&app, &caller, request).await? {
+    let received = match upload::receive(&app, &caller, None, request).await? {
         upload::Outcome::Answered(answer) => return Ok(answer),
         upload::Outcome::Received(received) => received,
     };

@@ -6,8 +6,8 @@
 
 use uuid::Uuid;
 
-use super::uploads::Upload;
-use super::usage::{self, Kept};
+use super::uploads::{self, Upload};
+use super::usage::{self, Full, Kept, Quotas};
 use super::{Args, Conn, Db, Result, args, new_id, now, statements};
 
 statements! {
@@ -72,9 +72,22 @@ pub enum Locked {
 /// Most locks of one remote.
 pub const MAX_LOCKS: i64 = 10_000;
 
-/// Notes an object whose bytes are stored. False if the remote has it already.
-pub async fn add(db: &Db, upload: &Upload, object: &LfsObject) -> Result<bool> {
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// It is there from now on.
+    New,
+    /// The remote has it already.
+    Known,
+    /// A quota does not suffice; nothing was noted.
+    Full(Full),
+}
+
+/// Notes an object whose bytes are stored.
+pub async fn add(db: &Db, upload: &Upload, object: &LfsObject, quotas: Quotas) -> Result<Added> {
     let mut tx = db.begin().await?;
+    // The row of the remote comes first: see `uploads::push`.
+    let of_upload = uploads::stores(&mut tx, upload.id, object.size.unsigned_abs()).await?;
     let added = tx
         .execute(
             ADD,
@@ -82,18 +95,22 @@ pub async fn add(db: &Db, upload: &Upload, object: &LfsObject) -> Result<bool> {
         )
         .await?
         == 1;
-    if added {
-        let kept = Kept {
-            key: &object.storage_key,
-            holder_id: upload.id,
-            owner_id: upload.owner_id,
-            project_id: upload.project_id,
-            bytes: object.size.unsigned_abs(),
-        };
-        usage::keep(&mut tx, &[kept]).await?;
+    if !added {
+        return Ok(Added::Known);
+    }
+    let kept = Kept {
+        key: &object.storage_key,
+        holder_id: upload.id,
+        owner_id: upload.owner_id,
+        project_id: upload.project_id,
+        bytes: object.size.unsigned_abs(),
+    };
+    let of_project = usage::keep(&mut tx, &[kept]).await?;
+    if let Some(full) = quotas.exceeded(of_upload, of_project) {
+        return Ok(Added::Full(full));
     }
     tx.commit().await?;
-    Ok(added)
+    Ok(Added::New)
 }
 
 /// One object of a remote.

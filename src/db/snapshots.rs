@@ -94,7 +94,8 @@ pub(super) async fn meter(tx: &mut Tx, repository_id: Uuid, new: &NewSnapshot) -
         project_id,
         bytes: new.stored_bytes,
     };
-    usage::keep(tx, &[kept]).await
+    usage::keep(tx, &[kept]).await?;
+    Ok(())
 }
 
 /// A snapshot of this owner.

@@ -29,7 +29,7 @@ macro_rules! columns {
         "id, owner_id, project_id, repository_id, scan_id, name, wanted_ref, scan, status, \
          receiving_until, receiving_bytes, receiving_objects, head_commit, head_ref, pushes, \
          bytes_received, objects_received, error, version, created_at, pushed_at, expires_at, \
-         deleted_at, internal"
+         deleted_at, internal, stored_bytes"
     };
 }
 use columns;
@@ -52,7 +52,13 @@ statements! {
          WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL"
     );
     BY_ID = concat("SELECT ", columns!(), " FROM git_uploads WHERE id = $1");
-    REMOTE = concat("SELECT token_hash, ", columns!(), " FROM git_uploads WHERE id = $1");
+    REMOTE = concat(
+        "SELECT token_hash, (SELECT s.bytes FROM stored_bytes s \
+         WHERE s.project_id = git_uploads.project_id) AS project_stored, ",
+        columns!(), " FROM git_uploads WHERE id = $1"
+    );
+    STORES = "UPDATE git_uploads SET stored_bytes = stored_bytes + $2 WHERE id = $1 \
+              RETURNING stored_bytes";
     LIST = concat(
         "SELECT ", columns!(), " FROM git_uploads \
          WHERE owner_id = $1 AND deleted_at IS NULL AND id < $2 ORDER BY id DESC LIMIT $3"
@@ -138,6 +144,8 @@ pub struct Upload {
     pub deleted_at: Option<i64>,
     /// The store of a repository whose code is not pushed: see [`internal`].
     pub internal: bool,
+    /// Bytes that are kept of it: packs, indices and objects of Git LFS.
+    pub stored_bytes: i64,
 }
 
 /// The status that is shown.
@@ -214,6 +222,8 @@ impl Upload {
 pub struct Remote {
     /// Hash of the upload's own token.
     pub token_hash: Vec<u8>,
+    /// Bytes that its project keeps now.
+    pub project_stored: Option<i64>,
     /// The rest. It may have expired: see [`Upload::answers`].
     #[sqlx(flatten)]
     pub upload: Upload,
@@ -427,7 +437,17 @@ pub async fn replace_internal(
     .await?;
     push::record(tx, new.id, &new.refs, &new.shallow, &new.packs, at).await?;
     let (owner_id, project_id) = (repository.owner_id, repository.project_id);
-    push::keep(tx, new.id, owner_id, project_id, &new.packs).await
+    let bytes = new.packs.iter().map(NewPack::stored_bytes).sum();
+    stores(tx, new.id, bytes).await?;
+    push::keep(tx, new.id, owner_id, project_id, &new.packs).await?;
+    Ok(())
+}
+
+/// Counts bytes that a remote keeps from now on; answers all that it keeps. Its row stays
+/// locked until the transaction ends.
+pub(super) async fn stores(tx: &mut Tx, id: Uuid, bytes: u64) -> Result<i64> {
+    let row: Option<(i64,)> = tx.fetch_optional(STORES, args![id, bytes]).await?;
+    Ok(row.map_or(0, |row| row.0))
 }
 
 /// All refs, in the order of their names' bytes.

@@ -15,9 +15,12 @@
 //! did not change. Storage is metered by whole seconds; a day's changes of one owner
 //! may come to 100 TB.
 //!
+//! `stored_bytes` has what each project keeps now, which quotas are compared with.
+//!
 //! Rows of `usage_daily` are the last that a transaction touches, in the order of
 //! their kinds: pushes to one project wait there for each other for no longer than a
-//! commit, and never in a circle.
+//! commit, and never in a circle. The row of `stored_bytes` comes before those that the
+//! same change is summed in, and after those of events.
 
 use uuid::Uuid;
 
@@ -78,6 +81,11 @@ statements! {
            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (owner_id, day, project_id, kind) \
            DO UPDATE SET quantity = usage_daily.quantity + excluded.quantity, \
            weighted = usage_daily.weighted + excluded.weighted";
+    CHANGE = "INSERT INTO stored_bytes (project_id, owner_id, bytes) VALUES ($1, $2, $3) \
+              ON CONFLICT (project_id) DO UPDATE SET bytes = stored_bytes.bytes + excluded.bytes \
+              RETURNING bytes";
+    OF_PROJECT = "SELECT bytes FROM stored_bytes WHERE project_id = $1";
+    OF_ALL = "SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM stored_bytes";
     REMOVE_HELD = "UPDATE usage_storage SET removed_at = $2 \
                    WHERE holder_id = $1 AND removed_at IS NULL \
                    RETURNING owner_id, project_id, bytes";
@@ -102,7 +110,10 @@ statements! {
             coalesce((SELECT max(n) FROM (SELECT count(*) AS n FROM git_uploads \
             WHERE deleted_at IS NULL AND expires_at > $1 GROUP BY owner_id) AS u), 0) AS uploads, \
             coalesce((SELECT max(n) FROM (SELECT count(*) AS n FROM api_keys \
-            GROUP BY owner_id) AS k), 0) AS api_keys";
+            GROUP BY owner_id) AS k), 0) AS api_keys, \
+            coalesce((SELECT max(stored_bytes) FROM git_uploads), 0) AS upload_bytes, \
+            coalesce((SELECT max(bytes) FROM stored_bytes), 0) AS project_bytes, \
+            CAST(coalesce((SELECT sum(bytes) FROM stored_bytes), 0) AS BIGINT) AS server_bytes";
     NAMES = "SELECT id, name FROM projects WHERE owner_id = $1 \
              UNION ALL SELECT project_id, name FROM usage_projects WHERE owner_id = $1";
     LEVEL = "SELECT project_id, kind, CAST(sum(quantity) AS BIGINT) FROM usage_daily \
@@ -196,9 +207,43 @@ pub struct Kept<'a> {
     pub bytes: u64,
 }
 
-/// Counts the time of these from now on, unless they are counted already. To be
-/// among the last writes of its transaction: see the module.
-pub async fn keep(tx: &mut Tx, kept: &[Kept<'_>]) -> Result<()> {
+/// Most bytes that may be kept; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// By one remote.
+    pub upload: u64,
+    /// By one project.
+    pub project: u64,
+}
+
+/// Which quota does not suffice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// That of the remote.
+    Upload,
+    /// That of the project.
+    Project,
+}
+
+impl Quotas {
+    /// Compares what would be kept with the quotas. Inside the transaction that adds to
+    /// both, whose rows nobody else changes before it ends, that is exact.
+    pub fn exceeded(&self, upload: i64, project: i64) -> Option<Full> {
+        let more = |bytes: i64, most: u64| most > 0 && u64::try_from(bytes).unwrap_or(0) > most;
+        if more(upload, self.upload) {
+            Some(Full::Upload)
+        } else if more(project, self.project) {
+            Some(Full::Project)
+        } else {
+            None
+        }
+    }
+}
+
+/// Counts the time of these from now on, unless they are counted already; answers the
+/// bytes that their project keeps then, or 0 if nothing was new. To be among the last
+/// writes of its transaction: see the module.
+pub async fn keep(tx: &mut Tx, kept: &[Kept<'_>]) -> Result<i64> {
     let at = now();
     let mut changes = Vec::with_capacity(kept.len());
     for one in kept {
@@ -234,22 +279,39 @@ pub async fn remove(tx: &mut Tx, gone: Gone<'_>) -> Result<()> {
         Gone::Project(id) => tx.fetch_all(REMOVE_OF_PROJECT, args![id, at]).await?,
         Gone::Key(key) => tx.fetch_all(REMOVE_KEY, args![key, at]).await?,
     };
-    add(tx, Kind::Removed, at, changes).await
+    add(tx, Kind::Removed, at, changes).await?;
+    Ok(())
 }
 
-/// Adds changes of what is kept (owner, project, bytes) to the sums.
-async fn add(tx: &mut Tx, kind: Kind, at: i64, mut changes: Vec<(Uuid, Uuid, i64)>) -> Result<()> {
+/// Bytes that a project keeps now.
+pub async fn stored(conn: impl Into<Conn<'_>>, project_id: Uuid) -> Result<i64> {
+    let row: Option<(i64,)> = conn.into().fetch_optional(OF_PROJECT, args![project_id]).await?;
+    Ok(row.map_or(0, |row| row.0))
+}
+
+/// Bytes that all projects keep now.
+pub async fn stored_in_all(db: &Db) -> Result<i64> {
+    Ok(db.conn().fetch_one::<(i64,)>(OF_ALL, args![]).await?.0)
+}
+
+/// Adds changes of what is kept (owner, project, bytes) to the sums; answers what the
+/// last of the projects keeps then.
+async fn add(tx: &mut Tx, kind: Kind, at: i64, mut changes: Vec<(Uuid, Uuid, i64)>) -> Result<i64> {
+    let mut now_kept = 0;
     changes.sort_unstable();
     let left = 86_400 - at.rem_euclid(DAY) / SECOND;
     for same in changes.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
         let Some((owner, project, _)) = same.first() else { continue };
         let bytes: i64 = same.iter().map(|change| change.2).fold(0, i64::saturating_add);
+        let change = if kind == Kind::Removed { -bytes } else { bytes };
+        let args = args![project, owner, change];
+        now_kept = Conn::from(&mut *tx).fetch_one::<(i64,)>(CHANGE, args).await?.0;
         let weighted = bytes.saturating_mul(left);
         let day = at.div_euclid(DAY);
         let args = args![owner, day, project, kind.as_str(), bytes, weighted];
         tx.execute(ADD, args).await?;
     }
-    Ok(())
+    Ok(now_kept)
 }
 
 /// Keeps the name of a project that is about to be deleted.
@@ -263,7 +325,8 @@ pub async fn was_project(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
     Ok(db.conn().fetch_optional::<(Uuid,)>(WAS, args![id, owner_id]).await?.is_some())
 }
 
-/// The most that any account has of what has a quota for each.
+/// The most that any account, remote or project has of what has a quota for each, and what
+/// the server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Most {
     /// Projects.
@@ -272,10 +335,16 @@ pub struct Most {
     pub uploads: i64,
     /// API keys.
     pub api_keys: i64,
+    /// Bytes that one remote keeps.
+    pub upload_bytes: i64,
+    /// Bytes that one project keeps.
+    pub project_bytes: i64,
+    /// Bytes that all projects keep.
+    pub server_bytes: i64,
 }
 
 /// See [`Most`].
-pub async fn most_of_an_account(db: &Db) -> Result<Most> {
+pub async fn most(db: &Db) -> Result<Most> {
     db.conn().fetch_one(MOST, args![now()]).await
 }
 

@@ -222,7 +222,7 @@ impl Stop {
     /// The quota that is in the way, if one is.
     fn quota(&self) -> Option<&'static str> {
         match self {
-            Self::Archive(ArchiveError::Packs { limit, .. }) => remote::quota(limit),
+            Self::Archive(ArchiveError::Packs { limit, .. }) => remote::quota_behind(limit),
             other => quota(other.code()),
         }
     }
@@ -324,6 +324,8 @@ pub fn limits(limits: &config::Limits) -> archive::Limits {
             inflated_bytes: limits.push_inflated_bytes,
             resolved_bytes: limits.push_resolved_bytes,
             delta_depth: u16::try_from(limits.delta_depth).unwrap_or(u16::MAX),
+            tree_entries: u32::try_from(limits.tree_entries).unwrap_or(u32::MAX),
+            path_bytes: u32::try_from(limits.path_bytes).unwrap_or(u32::MAX),
             ..Default::default()
         },
         ..archive::Limits::default()
@@ -447,6 +449,11 @@ async fn finish(
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
     tx.commit().await?;
+    if shown {
+        let packs = history.iter().flat_map(|history| &history.packs);
+        let packs: u64 = packs.map(uploads::NewPack::stored_bytes).sum();
+        app.stored.add(result.snapshot.stored_bytes.saturating_add(packs));
+    }
     Ok(shown)
 }
 

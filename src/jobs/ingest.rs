@@ -8,6 +8,7 @@
 use gix_hash::ObjectId;
 use serde::Deserialize;
 use serde_json::json;
+use sluice_git::fault;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -116,6 +117,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     };
     let begun = repositories::begin_ingest(&mut tx, job.subject_id, store).await?;
     tx.commit().await?;
+    fault::point("ingest.begun");
     let (Some(begun), Some(store)) = (begun, store) else { return end(context).await };
     let Some(store) = uploads::by_id(&app.db, store).await? else { return end(context).await };
 
@@ -140,6 +142,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let outcome =
         snapshot(context, &begun, Some(stored.upload_id), objects, stored.head, snapshot_id)
             .await?;
+    fault::point("ingest.stored");
 
     // 4. The outcome, all or nothing.
     match outcome {
@@ -349,6 +352,7 @@ pub(super) async fn snapshot(
         limits: TreeLimits {
             max_entries: limits.snapshot_files,
             max_bytes: limits.snapshot_bytes,
+            max_path: usize::try_from(limits.path_bytes).unwrap_or(usize::MAX),
             ..TreeLimits::default()
         },
         attached,
@@ -410,7 +414,12 @@ async fn finish(
         uploads::set_status(&mut tx, stored.upload_id, &Shown::Ready { scan_id }).await?;
     }
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
+    fault::point("ingest.before-commit");
     tx.commit().await?;
+    fault::point("ingest.committed");
+    if shown {
+        app.stored.add(result.snapshot.stored_bytes);
+    }
     Ok(shown)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value as JsonValue;
+use sluice_git::fault;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -49,6 +50,7 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     if !running {
         return Ok(());
     }
+    fault::point("scan.begun");
     let owner = job.owner_id.ok_or_else(|| anyhow::anyhow!("a scan without an owner"))?;
     let gone = || anyhow::anyhow!("the scan is gone");
     let row = scans::get(&app.db, owner, id).await?.ok_or_else(gone)?;
@@ -68,9 +70,11 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     done.cancel();
     writer.await.map_err(anyhow::Error::from)??;
     let (mut outcome, written) = outcome?;
+    fault::point("scan.written");
 
     // 4. Artefacts first: no row may speak of what is not stored.
     let stored = report::store(&app.storage, id, job.fence, written).await?;
+    fault::point("scan.stored");
 
     // 5. The outcome, all or nothing.
     for finding in &mut outcome.findings {
@@ -100,7 +104,10 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     scans::finish(&mut tx, id, &Ending::Completed(summary)).await?;
     jobs::end(&mut tx, job.id, job.fence, &End::Done).await?;
     meter(&mut tx, &row, &used, &stored).await?;
+    fault::point("scan.before-commit");
     tx.commit().await?;
+    fault::point("scan.committed");
+    app.stored.add(stored.iter().map(|artifact| artifact.size.unsigned_abs()).sum());
     for (quota, times) in gaps.limits {
         app.metrics.limit_hits(quota, times);
     }
@@ -130,7 +137,8 @@ async fn meter(
             bytes: artifact.size.unsigned_abs(),
         })
         .collect();
-    usage::keep(tx, &kept).await
+    usage::keep(tx, &kept).await?;
+    Ok(())
 }
 
 /// The configuration of the scan with what people exclude for the whole repository, and

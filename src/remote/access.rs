@@ -6,9 +6,10 @@ use sluice_git::{Access, Credentials, Direction, Refusal};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::upload::UploadRepository;
+use super::turns::Turns;
+use super::upload::{Opened, UploadRepository};
 use crate::accounts::token::{self, Kind};
-use crate::accounts::{self, AuthError, Scope};
+use crate::accounts::{self, AuthError, Scope, Via};
 use crate::api::time::Time;
 use crate::db::{self, DbError, uploads};
 use crate::server::App;
@@ -17,11 +18,12 @@ use crate::server::App;
 #[derive(Debug, Clone)]
 pub(super) struct Door {
     app: App,
+    turns: Turns,
 }
 
 impl Door {
     pub(super) fn new(app: App) -> Self {
-        Self { app }
+        Self { app, turns: Turns::default() }
     }
 }
 
@@ -61,6 +63,7 @@ impl Door {
             Some(id) => uploads::remote(&self.app.db, id).await.map_err(database)?,
             None => None,
         };
+        let mut shown = None;
         let remote = match token::parse(secret) {
             Some((Kind::Upload, hash)) => found
                 .filter(|remote| bool::from(remote.token_hash.as_slice().ct_eq(&hash)))
@@ -72,6 +75,9 @@ impl Door {
                 })?,
             _ => {
                 let caller = accounts::authenticate(&self.app, secret).await.map_err(refused)?;
+                shown = Some(match &caller.via {
+                    Via::Session(id) | Via::ApiKey { id, .. } => *id,
+                });
                 if !scopes.iter().any(|scope| caller.may(*scope)) {
                     let names: Vec<String> =
                         scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect();
@@ -101,7 +107,13 @@ impl Door {
                 Time(upload.expires_at)
             )));
         }
-        Ok(UploadRepository::new(self.app.clone(), upload))
+        let opened = Opened {
+            // The token of an upload is the upload's alone.
+            turn: Some((self.turns.clone(), shown.unwrap_or(upload.id))),
+            project_stored: Some(remote.project_stored.unwrap_or(0)),
+            upload,
+        };
+        Ok(UploadRepository::new(self.app.clone(), opened))
     }
 }
 

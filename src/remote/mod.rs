@@ -10,9 +10,10 @@ mod lfs;
 mod options;
 mod protection;
 pub(crate) mod store;
+mod turns;
 mod upload;
 
-pub(crate) use upload::quota;
+pub(crate) use upload::quota_behind;
 
 use axum::body::Body;
 use axum::http::uri::PathAndQuery;

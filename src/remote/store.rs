@@ -11,7 +11,7 @@ use sluice_git::refs::reason;
 use sluice_git::{Access, Command, ObjectId, Refusal, Service, ServiceConfig, pkt};
 
 use super::upload::UploadRepository;
-use crate::db::uploads::Upload;
+use crate::db::uploads::{self, Upload};
 use crate::server::App;
 
 /// What is brought in besides the pack.
@@ -122,8 +122,13 @@ fn verdict(mut report: &[u8]) -> Result<(), NotTaken> {
             Some(("unpack", why)) => return Err(NotTaken::Refused(why.to_owned())),
             Some(("ng", rest)) => {
                 let why = rest.split_once(' ').map_or(rest, |(_, why)| why).to_owned();
-                let at_fault = [reason::MISSING_OBJECTS, reason::INVALID_VALUE, reason::FUNNY_NAME]
-                    .contains(&why.as_str());
+                let theirs = [
+                    reason::MISSING_OBJECTS,
+                    reason::INVALID_VALUE,
+                    reason::FUNNY_NAME,
+                    uploads::push::NO_ROOM,
+                ];
+                let at_fault = theirs.contains(&why.as_str());
                 return Err(if at_fault { NotTaken::Refused(why) } else { NotTaken::Failed(why) });
             }
             _ => {}

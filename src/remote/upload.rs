@@ -10,15 +10,20 @@ use serde_json::json;
 use sluice_git::refs::reason;
 use sluice_git::{
     Announced, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages, ObjectId,
-    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusedBy, Repository,
+    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusalKind, RefusedBy, Repository,
+    fault, firewall::Room,
 };
+use uuid::Uuid;
 
 use super::access::database;
 use super::options::Wishes;
+use super::turns::{Turn, Turns};
 use super::{follow, protection};
 use crate::bare;
 use crate::db::uploads::{self, CommitPush, NewPack, PushOutcome, Upload};
+use crate::db::usage::{self, Quotas};
 use crate::db::{DbError, new_id, now};
+use crate::quota::{self, Stored};
 use crate::server::App;
 use crate::storage::StorageError;
 
@@ -28,11 +33,27 @@ const SHOW: Duration = Duration::from_secs(1);
 /// How long a push counts as under way after it was last shown (microseconds).
 const SHOWN: i64 = 15_000_000;
 
+/// What was found at the door.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) upload: Upload,
+    /// Bytes that its project keeps, if that was read.
+    pub(super) project_stored: Option<i64>,
+    /// Where pushes with one token are counted, and the token's id.
+    pub(super) turn: Option<(Turns, Uuid)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct UploadRepository {
     app: App,
     upload: Upload,
+    project_stored: Option<i64>,
+    turns: Option<(Turns, Uuid)>,
+    // Held while a push is received and stored.
+    turn: Mutex<Option<Turn>>,
+    // How much more may be kept, once the push was announced.
+    room: Mutex<Option<Room>>,
     opened: Instant,
     shown: Mutex<Option<Instant>>,
     // Set by the commit: then nothing is left to be taken back.
@@ -42,10 +63,14 @@ pub(super) struct UploadRepository {
 }
 
 impl UploadRepository {
-    pub(super) fn new(app: App, upload: Upload) -> Self {
+    pub(super) fn new(app: App, opened: Opened) -> Self {
         Self {
             app,
-            upload,
+            upload: opened.upload,
+            project_stored: opened.project_stored,
+            turns: opened.turn,
+            turn: Mutex::new(None),
+            room: Mutex::new(None),
             opened: Instant::now(),
             shown: Mutex::new(None),
             committed: AtomicBool::new(false),
@@ -56,7 +81,7 @@ impl UploadRepository {
     /// The store of a repository, for the job that fills it: see
     /// [`CommitPush::brought`].
     pub(super) fn internal(app: App, upload: Upload, brought: String) -> Self {
-        let mut store = Self::new(app, upload);
+        let mut store = Self::new(app, Opened { upload, project_stored: None, turn: None });
         store.brought = Some(brought);
         store
     }
@@ -64,6 +89,49 @@ impl UploadRepository {
     /// What was opened.
     pub(super) fn into_upload(self) -> Upload {
         self.upload.clone()
+    }
+
+    /// Counts this push among those with its token.
+    fn take_turn(&self) -> Result<(), Refusal> {
+        let Some((turns, token)) = &self.turns else { return Ok(()) };
+        let most = self.app.config.limits.pushes_per_token;
+        let Some(turn) = turns.take(*token, most) else {
+            self.app.metrics.push_refused("limit");
+            self.app.metrics.limit_hit("pushes_per_token");
+            let wait = Duration::from_secs(30);
+            return Err(Refusal::new(
+                RefusalKind::TooManyRequests(wait),
+                format!(
+                    "{most} pushes with this token are under way, the limit \
+                     (SLUICE_LIMIT_PUSHES_PER_TOKEN); push again when one of them has ended."
+                ),
+            ));
+        };
+        *lock(&self.turn) = Some(turn);
+        Ok(())
+    }
+
+    /// Finds out how much more may be kept where the push goes.
+    async fn look_for_room(&self, project: Option<Uuid>) -> Result<(), Refusal> {
+        // The first push of a remote may choose another project.
+        let chosen = project.filter(|_| self.upload.repository_id.is_none());
+        let project = match (chosen, self.project_stored) {
+            (None, Some(bytes)) => bytes,
+            (chosen, _) => {
+                let id = chosen.unwrap_or(self.upload.project_id);
+                usage::stored(&self.app.db, id).await.map_err(database)?
+            }
+        };
+        let upload = self.brought.is_none().then_some(self.upload.stored_bytes);
+        let room = quota::room(&self.app, Stored { upload, project }).await.map_err(database)?;
+        *lock(&self.room) = room;
+        Ok(())
+    }
+
+    fn quotas(&self) -> Quotas {
+        let quotas = quota::quotas(&self.app);
+        // The store of a repository is no remote.
+        if self.brought.is_some() { Quotas { upload: 0, ..quotas } } else { quotas }
     }
 
     /// Puts pack and index into storage; nobody refers to them yet. The keys belong to
@@ -81,10 +149,12 @@ impl UploadRepository {
         };
         let storage = &self.app.storage;
         storage.put_file(&stored.pack_key, pack.pack_path()).await.map_err(storage_refusal)?;
+        fault::point("push.half-stored");
         stored.index_bytes = storage
             .put_file(&stored.index_key, pack.index_path())
             .await
             .map_err(storage_refusal)?;
+        fault::point("push.stored");
         Ok(stored)
     }
 
@@ -92,7 +162,13 @@ impl UploadRepository {
     async fn record(&self, push: &CommitPush) -> Result<PushOutcome, DbError> {
         let mut tx = self.app.db.begin().await?;
         let outcome = uploads::commit_push(&mut tx, push).await?;
+        if outcome.full.is_some() {
+            // With the transaction all that it wrote is dropped.
+            return Ok(outcome);
+        }
+        fault::point("push.before-commit");
         tx.commit().await?;
+        fault::point("push.committed");
         Ok(outcome)
     }
 
@@ -194,7 +270,7 @@ impl Repository for UploadRepository {
     }
 
     fn fetch_limited(&self, limit: &'static str) {
-        if let Some(limit) = quota(limit) {
+        if let Some(limit) = quota_behind(limit) {
             self.app.metrics.limit_hit(limit);
         }
     }
@@ -215,6 +291,8 @@ impl Repository for UploadRepository {
         policy.limits.inflated_bytes = limits.push_inflated_bytes;
         policy.limits.resolved_bytes = limits.push_resolved_bytes;
         policy.limits.delta_depth = u16::try_from(limits.delta_depth).unwrap_or(u16::MAX);
+        policy.limits.tree_entries = u32::try_from(limits.tree_entries).unwrap_or(u32::MAX);
+        policy.limits.path_bytes = u32::try_from(limits.path_bytes).unwrap_or(u32::MAX);
         policy.limits.wall_time = Duration::from_secs(match self.brought {
             None => limits.push_seconds,
             Some(_) => limits.fetch_seconds,
@@ -224,8 +302,14 @@ impl Repository for UploadRepository {
 
     async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
         let understood =
-            async { Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await.map(drop) };
-        understood.await.inspect_err(|_| self.count_refused("policy"))
+            async { Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await };
+        let options = understood.await.inspect_err(|_| self.count_refused("policy"))?;
+        self.take_turn()?;
+        self.look_for_room(options.project_id).await
+    }
+
+    fn room(&self) -> Option<Room> {
+        lock(&self.room).clone()
     }
 
     fn receiving(&self, progress: ReceiveProgress) {
@@ -234,7 +318,7 @@ impl Repository for UploadRepository {
             return;
         }
         {
-            let mut shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut shown = lock(&self.shown);
             if shown.is_some_and(|at| at.elapsed() < SHOW) {
                 return;
             }
@@ -257,7 +341,8 @@ impl Repository for UploadRepository {
                 self.count_refused("limit");
                 // The time of a fetch is counted where the fetch ends.
                 let late = ["wall_time", "idle_timeout"].contains(&name);
-                if let Some(limit) = quota(name).filter(|_| self.brought.is_none() || !late) {
+                if let Some(limit) = quota_behind(name).filter(|_| self.brought.is_none() || !late)
+                {
                     self.app.metrics.limit_hit(limit);
                 }
             }
@@ -317,6 +402,7 @@ impl Repository for UploadRepository {
                 .collect(),
             agent: push.agent.clone(),
             max_refs: usize::try_from(self.app.config.limits.upload_refs).unwrap_or(usize::MAX),
+            quotas: self.quotas(),
             options,
             brought: self.brought.clone(),
         };
@@ -332,8 +418,18 @@ impl Repository for UploadRepository {
                 return Err(database(error));
             }
         };
-        self.committed.store(true, Ordering::Relaxed);
-        self.count(&record, &outcome);
+        self.committed.store(outcome.full.is_none(), Ordering::Relaxed);
+        if let Some(full) = outcome.full {
+            let limit = quota::refused(&self.app, full);
+            self.count_refused("limit");
+            self.app.metrics.limit_hit(limit.name);
+            messages.say(&format!("sluice: {}.", limit.sentence)).await;
+        } else {
+            self.count(&record, &outcome);
+            if outcome.recorded {
+                self.app.stored.add(stored.as_ref().map_or(0, uploads::NewPack::stored_bytes));
+            }
+        }
 
         // 3. The cache. It can be rebuilt, so a failure is not the client's concern.
         if outcome.moved
@@ -350,10 +446,13 @@ impl Repository for UploadRepository {
                 tracing::warn!("cannot keep a pack at hand: {error}");
             }
         }
+        fault::point("push.published");
         if let (Some(stored), false) = (&stored, outcome.recorded) {
             self.unstore(stored).await;
         }
         self.tell(&mut messages, &outcome, wishes.no_scan).await;
+        // Whoever only waits keeps nobody from pushing.
+        drop(lock(&self.turn).take());
         if let (true, true, Some(commit)) = (wishes.wait, outcome.ingests, &outcome.head_commit) {
             follow::follow(&self.app, &self.upload, commit, &mut messages).await;
         }
@@ -382,20 +481,24 @@ impl Drop for UploadRepository {
 
 /// The quota behind a limit of `sluice-git`, by which the operator knows it; none if the
 /// limit cannot be set.
-pub(crate) fn quota(limit: &'static str) -> Option<&'static str> {
+pub(crate) fn quota_behind(limit: &'static str) -> Option<&'static str> {
     Some(match limit {
         "objects" => "push_objects",
         "pack_bytes" => "push_bytes",
         "inflated_bytes" => "push_inflated_bytes",
         "resolved_bytes" | "resolved_ratio" => "push_resolved_bytes",
-        "object_bytes" | "delta_depth" => limit,
-        "commands" => "push_commands",
-        "max_refs" => "upload_refs",
+        "commands" | "command_bytes" => "push_commands",
+        "refs" => "upload_refs",
         "wall_time" => "push_seconds",
         "idle_timeout" => "push_idle_seconds",
         "concurrent_receives" | "concurrent_fetches" => "pushes_at_once",
-        _ => return None,
+        // Of the same name; so are the quotas of what is stored, which are ours.
+        same => crate::config::LIMITS.iter().find(|spec| spec.name == same)?.name,
     })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn object_id(hex: &str) -> Result<ObjectId, Refusal> {

@@ -56,6 +56,8 @@ pub struct State {
     pub probe: crate::api::health::Probe,
     /// Requests of each account.
     pub limiter: Limiter,
+    /// What is kept of all projects.
+    pub stored: crate::quota::Total,
     /// Figures for operators.
     pub metrics: Metrics,
     /// What clients reach the server by, without a slash at its end.
@@ -116,6 +118,7 @@ impl App {
             engines: Arc::new(engines),
             guard,
             probe: crate::api::health::Probe::default(),
+            stored: crate::quota::Total::default(),
             metrics: Metrics::new()?,
             public_url,
             limiter,
@@ -151,6 +154,9 @@ impl Server {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://localhost:{}", address.port()),
         };
+        if let Some(name) = &config.fault {
+            sluice_git::fault::arm(name);
+        }
         let app = App::open(config, public_url, migrate).await?;
         if app.db.is_sqlite() {
             // This process holds the folder, so whoever held a job before is gone.

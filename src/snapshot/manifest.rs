@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 pub const BLOCK_ENTRIES: usize = 64;
 
 /// Most bytes of a path; `TreeLimits` may allow less, never more.
-pub(super) const MAX_PATH: usize = 4096;
+pub(crate) const MAX_PATH: usize = 4096;
 
 /// No block of well-formed entries is larger.
 const MAX_BLOCK: usize = BLOCK_ENTRIES * (MAX_PATH + 128);

@@ -93,6 +93,7 @@ pub use attached::{Attached, AttachedObject};
 pub use cache::{CachePool, FrameCache};
 pub use error::SnapshotError;
 pub use frame::FRAME_MAX;
+pub(crate) use manifest::MAX_PATH;
 pub use manifest::{BLOCK_ENTRIES, Entry, EntryKind, Place};
 pub use read::{Listed, Listing, Snapshot};
 pub use tree::TreeLimits;

@@ -4,25 +4,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 
 use crate::on_both;
 use crate::support::client::text;
 use crate::support::server::files_below;
-use crate::support::{Client, Git, Place, Server, Upstream, samples, until};
+use crate::support::{Client, Git, Place, Upstream, pack, raw, samples, until};
 
 on_both!(killed_during_a_fetch, killed_during_a_push, stopped_during_a_scan);
-
-/// The push URL of an upload on a server that has a new port since.
-fn push_url(server: &Server, made: &Value) -> String {
-    let host = server.address.strip_prefix("http://").expect("http");
-    format!(
-        "http://{}:{}@{host}/git/{}.git",
-        text(&made["username"]),
-        text(&made["token"]),
-        text(&made["id"])
-    )
-}
 
 /// What tells one set of findings from another.
 fn shape(findings: &[Value]) -> Vec<(String, String, String)> {
@@ -35,7 +23,7 @@ fn shape(findings: &[Value]) -> Vec<(String, String, String)> {
 }
 
 /// Exactly one scan, complete, with events without a hole.
-async fn scanned_once(client: &Client, upload: &str) -> Vec<Value> {
+pub async fn scanned_once(client: &Client, upload: &str) -> Vec<Value> {
     let (upload, scan) = client.scanned(upload).await;
     let (repository, id) = (text(&upload["repository_id"]), text(&scan["id"]));
     let scans = client.all(&format!("/v1/repositories/{repository}/scans")).await;
@@ -57,7 +45,7 @@ async fn killed_after(place: Place, delays: &[u64]) {
     for delay in std::iter::once(None).chain(delays.iter().copied().map(Some)) {
         let client = server.admin().await;
         let made = client.upload(json!({})).await;
-        work.push(&push_url(&server, &made), &["main"]).await.expect();
+        work.push(&server.push_url(&made), &["main"]).await.expect();
         if let Some(delay) = delay {
             tokio::time::sleep(Duration::from_millis(delay)).await;
             server.kill();
@@ -87,37 +75,14 @@ async fn killed_after_a_push_on_postgres() {
     killed_after(Place::postgres().await, &[0, 300]).await;
 }
 
-/// The head of a push and of its pack, then nothing more.
-pub(crate) async fn begin_a_push(server: &Server, made: &Value) -> tokio::net::TcpStream {
-    use base64::Engine as _;
-    let host = server.address.strip_prefix("http://").expect("http");
-    let mut stream = tokio::net::TcpStream::connect(host).await.expect("a connection");
-    let login = format!("{}:{}", text(&made["username"]), text(&made["token"]));
-    let login = base64::engine::general_purpose::STANDARD.encode(login);
-    let command = format!(
-        "{} {} refs/heads/main\0report-status side-band-64k agent=git/2.40\n",
-        "0".repeat(40),
-        "1".repeat(40)
-    );
-    let mut body = format!("{:04x}{command}0000", command.len() + 4).into_bytes();
-    body.extend_from_slice(b"PACK\0\0\0\x02\0\0\0\x05");
-    let head = format!(
-        "POST /git/{}.git/git-receive-pack HTTP/1.1\r\nHost: {host}\r\n\
-         Authorization: Basic {login}\r\n\
-         Content-Type: application/x-git-receive-pack-request\r\nContent-Length: 100000\r\n\r\n",
-        text(&made["id"])
-    );
-    stream.write_all(head.as_bytes()).await.expect("sent");
-    stream.write_all(&body).await.expect("sent");
-    stream.flush().await.expect("sent");
-    stream
-}
-
 async fn killed_during_a_push(place: Place) {
     let server = place.start().await;
     let client = server.admin().await;
     let made = client.upload(json!({})).await;
-    let connection = begin_a_push(&server, &made).await;
+    let (pack, tip) = pack::good();
+    let mut connection = raw::connect(&server).await;
+    let push = raw::create(&tip, &pack[..12]);
+    raw::begin(&mut connection, &made, 100_000, &push).await;
     let incoming = place.data().join("git").join("incoming");
     let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
     until("the push is in quarantine", async || (waiting() > 0).then_some(())).await;
@@ -136,7 +101,7 @@ async fn killed_during_a_push(place: Place) {
     );
     assert!(files_below(&place.data().join("objects").join("packs")).is_empty());
     let work = samples::small(&Git::any()).await;
-    work.push(&push_url(&server, &made), &["main"]).await.expect();
+    work.push(&server.push_url(&made), &["main"]).await.expect();
     assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
 }
 
@@ -243,7 +208,7 @@ async fn stopped_during_a_scan(mut place: Place) {
     }
     work.commit("much to look at").await;
     let made = client.upload(json!({})).await;
-    work.push(&push_url(&server, &made), &["main"]).await.expect();
+    work.push(&server.push_url(&made), &["main"]).await.expect();
     let upload = client.ingested(&text(&made["id"])).await;
     let scan = format!(
         "/v1/repositories/{}/scans/{}",

@@ -1,275 +1,344 @@
-//! Every quota is counted where it refuses.
+//! Limits of a push: each refuses with a sentence that names it, is counted, and leaves
+//! nothing behind.
 
-use std::collections::BTreeMap;
-
-use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::crash::{begin_a_push, noise};
+use crate::on_both;
 use crate::support::client::text;
-use crate::support::{Client, Git, Place, Server, Upstream, Work, samples, until};
+use crate::support::pack::Pack;
+use crate::support::server::files_below;
+use crate::support::{Client, Git, Place, Server, Work, pack, raw, samples, until};
 
-/// Quotas of requests, all on one server, and how often the story meets them.
-const OF_REQUESTS: &[(&str, &str, u64)] = &[
-    ("request_bytes", "3000", 2),
-    ("requests_per_minute", "200", 1),
-    ("upload_seconds", "100", 1),
-    ("login_failures", "2", 1),
-    ("projects", "2", 1),
-    ("uploads", "1", 1),
-    ("api_keys", "1", 1),
-    ("archive_bytes", "1500", 1),
-    ("lfs_object_bytes", "10", 2),
-];
+on_both!(quotas_of_stored_bytes, a_quota_is_exact_when_pushes_come_together);
 
-/// Quotas of pushes and of what follows them, each on a server of its own, and whether
-/// git goes through.
-const OF_PUSHES: &[(&str, &str, bool)] = &[
-    ("push_bytes", "10000", false),
-    ("push_objects", "3", false),
-    ("object_bytes", "10000", false),
-    ("push_inflated_bytes", "10000", false),
-    ("push_resolved_bytes", "10000", false),
-    ("delta_depth", "0", false),
-    ("upload_refs", "1", false),
-    ("push_commands", "1", false),
-    ("push_wait_seconds", "0", true),
-    ("snapshot_files", "2", true),
-    ("snapshot_bytes", "1000", true),
-    ("scan_file_bytes", "30", true),
-    ("scan_findings", "1", true),
-    ("scan_seconds", "1", true),
-];
-
-/// Quotas of clients that send nothing any more.
-const OF_SILENCE: &[&str] = &["push_seconds", "push_idle_seconds"];
-
-/// Quotas of archives and of what comes by URL.
-const OF_SOURCES: &[&str] = &["fetch_seconds", "push_idle_seconds", "archive_seconds"];
-
-/// Whoever meets it waits for a minute first; the tests of `sluice-git` do not.
-const NOT_MET: &[&str] = &["pushes_at_once"];
-
-#[test]
-fn no_quota_is_left_out() {
-    let mut met: Vec<&str> = OF_REQUESTS.iter().map(|(name, ..)| *name).collect();
-    met.extend(OF_PUSHES.iter().map(|(name, ..)| *name));
-    met.extend([OF_SILENCE, OF_SOURCES, NOT_MET].concat());
-    met.sort_unstable();
-    met.dedup();
-    let mut all: Vec<&str> = sluice::config::LIMITS.iter().map(|limit| limit.name).collect();
-    all.sort_unstable();
-    assert_eq!(met, all);
+/// Bytes that nothing compresses.
+fn noise(label: &str, length: usize) -> Vec<u8> {
+    let block = |number: usize| Sha256::digest(format!("{label}/{number}"));
+    (0..length.div_ceil(32)).flat_map(block).take(length).collect()
 }
 
-/// How often each quota refused something.
-async fn hits(server: &Server) -> BTreeMap<String, u64> {
-    let figures = server.anonymous().get("/metrics").await.expect(200).text();
-    let prefix = "sluice_limit_hits_total{limit=\"";
-    let hit = |line: &str| {
-        let (name, count) = line.strip_prefix(prefix)?.split_once("\"} ")?;
-        Some((name.to_owned(), count.parse().ok()?))
-    };
-    figures.lines().filter_map(hit).collect()
+/// How often each limit refused something.
+pub async fn hits(server: &Server, limit: &str) -> u64 {
+    let metrics = server.anonymous().get("/metrics").await.expect(200).text();
+    let line = format!("sluice_limit_hits_total{{limit=\"{limit}\"}} ");
+    metrics.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
 }
 
-/// Waits until a quota was met, and no other.
-async fn met(server: &Server, name: &str) -> u64 {
-    let found = until(name, async || {
-        let hits = hits(server).await;
-        (!hits.is_empty()).then_some(hits)
-    })
-    .await;
-    assert_eq!(found.keys().collect::<Vec<_>>(), [name], "{found:?}");
-    found[name]
+fn stored(place: &Place) -> usize {
+    files_below(&place.data().join("objects/packs")).len()
 }
 
-fn limited(name: &str, value: &str) -> Place {
-    let mut place = Place::sqlite();
-    place.set(&format!("SLUICE_LIMIT_{}", name.to_uppercase()), value);
-    Upstream::reachable(&mut place);
-    place
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn quotas_of_requests_are_counted() {
-    let mut place = Place::sqlite();
-    for (name, value, _) in OF_REQUESTS {
-        place.set(&format!("SLUICE_LIMIT_{}", name.to_uppercase()), value);
+async fn committed(git: &Git, files: &[(&str, Vec<u8>)]) -> Work {
+    let work = Work::new(git).await;
+    for (path, bytes) in files {
+        work.write(path, bytes);
     }
-    let server = place.start().await;
-    let client = server.admin().await;
-    place.run(&["user", "add", "eve@example.org", "--password-stdin"], "a long password\n").await;
-    let eve = server.anonymous().sign_in("eve@example.org", "a long password").await;
-
-    let long = json!({"name": "p", "description": "x".repeat(4000)});
-    client.post("/v1/projects", long.clone()).await.problem(413, "payload_too_large");
-    let with_key = client.request(Method::POST, "/v1/projects").header("idempotency-key", "k");
-    Client::send(with_key.json(&long)).await.problem(413, "payload_too_large");
-    let late = json!({"expires_in": 101});
-    client.post("/v1/git-uploads", late).await.problem(422, "validation_failed");
-    for name in ["one", "two"] {
-        client.post("/v1/projects", json!({"name": name})).await.expect(201);
-    }
-    let third = client.post("/v1/projects", json!({"name": "three"})).await;
-    third.problem(403, "quota_exceeded");
-    let projects = client.all("/v1/projects").await;
-    let project = text(&projects[0]["id"]);
-    let made = client.upload(json!({"project_id": project})).await;
-    let second = client.post("/v1/git-uploads", json!({"project_id": project})).await;
-    second.problem(403, "quota_exceeded");
-    client.post("/v1/api-keys", json!({"name": "k"})).await.expect(201);
-    client.post("/v1/api-keys", json!({"name": "l"})).await.problem(403, "quota_exceeded");
-    let wrong = json!({"email": "nobody@example.org", "password": "wrong and long"});
-    for status in [401, 401, 429] {
-        server.anonymous().post("/v1/auth/login", wrong.clone()).await.expect(status);
-    }
-    let form = client.request(Method::POST, &format!("/v1/projects/{project}/repositories"));
-    Client::send(samples::form(form)).await.problem(413, "payload_too_large");
-    let lfs = format!("/git/{}.git/info/lfs/objects", text(&made["id"]));
-    let login = (text(&made["username"]), text(&made["token"]));
-    let ask = |method: Method, path: &str| {
-        client.request(method, path).basic_auth(&login.0, Some(&login.1))
-    };
-    let oid = "a".repeat(64);
-    let question = json!({"operation": "upload", "objects": [{"oid": oid, "size": 11}]});
-    let batch = ask(Method::POST, &format!("{lfs}/batch"))
-        .header("content-type", "application/vnd.git-lfs+json")
-        .body(question.to_string());
-    let said = Client::send(batch).await.expect(200).json();
-    assert_eq!(said["objects"][0]["error"]["code"], 422, "{said}");
-    let put = ask(Method::PUT, &format!("{lfs}/{oid}?size=11")).body("12345678901");
-    Client::send(put).await.expect(422);
-    let refused = async || {
-        for _ in 0..300 {
-            let answer = eve.get("/v1/auth/me").await;
-            if answer.status.as_u16() == 429 {
-                return answer;
-            }
-        }
-        panic!("eve may ask as often as she likes");
-    };
-    assert!(refused().await.header("retry-after").is_some());
-
-    let hits = hits(&server).await;
-    let expected: BTreeMap<String, u64> =
-        OF_REQUESTS.iter().map(|(name, _, times)| ((*name).to_owned(), *times)).collect();
-    assert_eq!(hits, expected);
-}
-
-/// A repository with two branches, something that nothing compresses, and a file whose
-/// every version is best told by the one before.
-async fn much() -> Work {
-    let work = samples::small(&Git::any()).await;
-    let noise = noise(20_000);
-    work.write("noise.bin", &noise);
-    let mut file = vec![0; 40_000];
-    for (round, part) in noise.chunks(2_000).take(6).enumerate() {
-        // As noise is, but not the same twice.
-        let part: Vec<u8> = part.iter().map(|byte| byte ^ 0x55).collect();
-        file[round * 6_000..][..part.len()].copy_from_slice(&part);
-        work.write("long.bin", &file);
-        work.commit("again").await;
-    }
-    work.run(&["branch", "other"]).await.expect();
-    work.run(&["repack", "-q", "-a", "-d", "-f", "--depth=20"]).await.expect();
+    work.commit("all of it").await;
     work
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn quotas_of_pushes_are_counted() {
-    let work = much().await;
-    let large = Work::new(&Git::any()).await;
-    for index in 0..400 {
-        let code = samples::injectable(&format!("f{index}")).repeat(40);
-        large.write(&format!("module_{index}.py"), code);
+/// A blob and deltas that each stand on the one before them.
+fn chain_of_deltas(length: u8) -> Pack {
+    let mut pack = Pack::new();
+    let base = [b'x'; 10];
+    pack.add(gix_object::Kind::Blob, &base);
+    // Headers of such small entries are one byte, and so are the ways back.
+    let mut distance = 1 + pack::deflate(&base).len() as u8;
+    for number in 0..length {
+        let size = 10 + number;
+        // All of the base, and one byte more.
+        let delta = [size, size + 1, 0x90, size, 1, number];
+        let deflated = pack::deflate(&delta);
+        pack.header(6, delta.len() as u64);
+        pack.raw(&[distance]);
+        pack.raw(&deflated);
+        distance = 2 + deflated.len() as u8;
     }
-    large.commit("much to look at").await;
-    for (name, value, goes_through) in OF_PUSHES {
-        let place = limited(name, value);
-        let server = place.start().await;
-        let client = server.admin().await;
-        let made = client.upload(json!({})).await;
-        let work = if *name == "scan_seconds" { &large } else { &work };
-        let refs = match *name {
-            "upload_refs" | "push_commands" => "refs/heads/*:refs/heads/*",
-            _ => "refs/heads/main",
-        };
-        let url = text(&made["push_url"]);
-        let said = match *name {
-            "push_wait_seconds" => work.run(&["push", "-o", "wait", &url, refs]).await,
-            _ => work.push(&url, &[refs]).await,
-        };
-        assert_eq!(said.ok, *goes_through, "{name}: {}", said.err);
-        assert!(met(&server, name).await > 0);
-        let figures = client.get("/metrics").await.expect(200).text();
-        let refused = "sluice_pushes_total{outcome=\"refused\"";
-        assert_eq!(figures.contains(refused), !goes_through, "{name}: {figures}");
-    }
+    pack
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn quotas_of_silent_clients_are_counted() {
-    for name in OF_SILENCE {
-        let place = limited(name, "1");
-        let server = place.start().await;
-        let client = server.admin().await;
-        let made = client.upload(json!({})).await;
-        let connection = begin_a_push(&server, &made).await;
-        assert_eq!(met(&server, name).await, 1);
-        drop(connection);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_limit_of_a_pack_has_its_sentence() {
+    let mut place = Place::sqlite();
+    for (key, value) in [
+        ("PUSH_BYTES", "200_000"),
+        ("PUSH_OBJECTS", "500"),
+        ("OBJECT_BYTES", "1_000_000"),
+        ("PUSH_INFLATED_BYTES", "5_000_000"),
+        ("PUSH_RESOLVED_BYTES", "20_000_000"),
+        ("DELTA_DEPTH", "5"),
+        ("TREE_ENTRIES", "50"),
+        ("PATH_BYTES", "100"),
+        ("PUSH_COMMANDS", "3"),
+        ("UPLOAD_REFS", "3"),
+    ] {
+        place.set(&format!("SLUICE_LIMIT_{key}"), value);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn quotas_of_sources_are_counted() {
-    let upstream = Upstream::start().await;
-    let work = samples::small(&Git::any()).await;
-    work.write("noise.bin", noise(1 << 20));
-    work.commit("much to fetch").await;
-    let git = upstream.repository(&work, "shop.git").await;
-    let archive = upstream.file("noise.tar", &noise(200_000));
-    upstream.close();
-    let by_url = [("git", &git), ("archive", &archive)];
-    let none: &[(&str, &String)] = &[];
-    let stories = [by_url.as_slice(), by_url.as_slice(), none];
-    for (name, sources) in OF_SOURCES.iter().zip(stories) {
-        let value = if sources.is_empty() { "0" } else { "1" };
-        let place = limited(name, value);
-        let server = place.start().await;
-        let client = server.admin().await;
-        let project = client.post("/v1/projects", json!({"name": "p"})).await.expect(201).json();
-        let list = format!("/v1/projects/{}/repositories", text(&project["id"]));
-        let failed = async |made: Value| {
-            let path = format!("/v1/repositories/{}", text(&made["id"]));
-            until("the ingest fails", async || {
-                let now = client.get(&path).await.expect(200).json();
-                (now["ingest_status"] == "failed").then(|| text(&now["ingest_error"]["code"]))
-            })
-            .await
-        };
-        if sources.is_empty() {
-            let form = samples::form(client.request(Method::POST, &list));
-            let made = Client::send(form).await.expect(201).json();
-            assert_eq!(failed(made).await, "archive_too_slow");
-            assert_eq!(met(&server, name).await, 1);
-            continue;
-        }
-        for (times, (kind, url)) in (1..).zip(sources) {
-            let body = json!({"name": kind, "source_type": kind, "source_url": url});
-            let made = client.post(&list, body).await.expect(201).json();
-            assert_eq!(failed(made).await, "timeout", "{name} {kind}");
-            assert_eq!(met(&server, name).await, times, "{name} {kind}");
-        }
-    }
-    // An archive by URL meets the quota of one that is sent.
-    upstream.open();
-    let place = limited("archive_bytes", "100000");
     let server = place.start().await;
     let client = server.admin().await;
-    let project = client.post("/v1/projects", json!({"name": "p"})).await.expect(201).json();
-    let list = format!("/v1/projects/{}/repositories", text(&project["id"]));
-    let body = json!({"name": "a", "source_type": "archive", "source_url": archive});
-    client.post(&list, body).await.expect(201);
-    assert_eq!(met(&server, "archive_bytes").await, 1);
+    let git = Git::any();
+    let made = client.upload(json!({"scan": false})).await;
+    let url = text(&made["push_url"]);
+
+    // What people push with git.
+    let large = committed(&git, &[("large", noise("large", 300_000))]).await;
+    let huge = committed(&git, &[("huge", vec![b'x'; 2_000_000])]).await;
+    let many = Work::new(&git).await;
+    for number in 0..600 {
+        many.write(&format!("{}/{number}", number / 40), number.to_string());
+    }
+    many.commit("many").await;
+    let wide = Work::new(&git).await;
+    for number in 0..51 {
+        wide.write(&format!("d/{number}"), number.to_string());
+    }
+    wide.commit("wide").await;
+    let long = committed(&git, &[(&"n".repeat(101), b"x".to_vec())]).await;
+    for (work, limit, sentence) in [
+        (&large, "push_bytes", "the pack is larger than 195 KiB, the limit"),
+        (&huge, "object_bytes", "holds an object of 1.9 MiB and the limit is 977 KiB"),
+        (&many, "push_objects", "objects and the limit is 500"),
+        (&wide, "tree_entries", "has more than 50 entries, the limit; spread them over"),
+        (&long, "path_bytes", "has an entry whose name is longer than 100 bytes, the limit"),
+    ] {
+        work.push(&url, &["main"]).await.refused(sentence);
+        assert_eq!(hits(&server, limit).await, 1, "{limit}");
+    }
+
+    // What only somebody with bad intent does.
+    let (_, tip) = pack::good();
+    let mut inflates = Pack::new();
+    let mut resolves = Pack::new();
+    let mut base = inflates.add(gix_object::Kind::Blob, &vec![0; 900_000]);
+    for number in 1..8_u8 {
+        base = inflates.add(gix_object::Kind::Blob, &vec![number; 900_000]);
+    }
+    assert_eq!(base, resolves.add(gix_object::Kind::Blob, &vec![7; 900_000]));
+    for number in 0..30_u8 {
+        // Sizes of 900,000; copy all but one byte; insert one.
+        let delta = [0xa0, 0xf7, 0x36, 0xa0, 0xf7, 0x36, 0xf0, 0x9f, 0xbb, 0x0d, 1, number];
+        resolves.ref_delta(&base, &delta);
+    }
+    let chained = chain_of_deltas(6);
+    for (pack, limit, sentence) in [
+        (chained, "delta_depth", "has a chain of more than 5 deltas"),
+        (inflates, "push_inflated_bytes", "the pack inflates to more than 4.8 MiB, the limit"),
+        (resolves, "push_resolved_bytes", "amount to more than 19 MiB, the limit"),
+    ] {
+        let said = raw::push(&server, &made, &raw::create(&tip, &pack.finish())).await;
+        assert!(said.contains(sentence), "{limit}: {said}");
+        assert_eq!(hits(&server, limit).await, 1, "{limit}");
+    }
+
+    // Refs: of one push, and of the remote.
+    let work = samples::small(&git).await;
+    let refs: Vec<String> = (0..4).map(|n| format!("main:refs/heads/b{n}")).collect();
+    let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
+    work.push(&url, &refs).await.refused("more than 3 refs in one push");
+    assert_eq!(hits(&server, "push_commands").await, 1);
+    assert_eq!(stored(&place), 0, "nothing of all that is left");
+    work.push(&url, &refs[..3]).await.expect();
+    work.push(&url, &refs[3..]).await.refused("too many refs");
+    assert_eq!(hits(&server, "upload_refs").await, 1);
+
+    // Names that are short and a path that is long come in, and are told by the ingest.
+    let nested = client.upload(json!({"scan": false})).await;
+    let path = format!("{}/file", "folder/".repeat(20).trim_end_matches('/'));
+    let work = committed(&git, &[(&path, b"x".to_vec())]).await;
+    work.push(&text(&nested["push_url"]), &["main"]).await.expect();
+    let now = client.ingested(&text(&nested["id"])).await;
+    assert_eq!(now["status"], "failed", "{now}");
+    assert!(text(&now["error"]["message"]).contains("100"), "{now}");
+}
+
+async fn upload_in(client: &Client, project: &Value) -> Value {
+    client.upload(json!({"scan": false, "project_id": project["id"]})).await
+}
+
+async fn used(client: &Client, limit: &str) -> u64 {
+    let limits = client.get("/v1/ops/limits").await.expect(200).json();
+    let items = limits["items"].as_array().expect("items");
+    let found = items.iter().find(|item| item["name"] == limit).expect("a limit");
+    found["used"].as_u64().unwrap_or_else(|| panic!("{found}"))
+}
+
+async fn quotas_of_stored_bytes(mut place: Place) {
+    place
+        .set("SLUICE_LIMIT_UPLOAD_STORED_BYTES", "300_000")
+        .set("SLUICE_LIMIT_PROJECT_STORED_BYTES", "700_000")
+        .set("SLUICE_LIMIT_SERVER_STORED_BYTES", "900_000");
+    let server = place.start().await;
+    let client = server.admin().await;
+    let git = Git::any();
+    let project = async |name: &str| {
+        client.post("/v1/projects", json!({"name": name})).await.expect(201).json()
+    };
+    let (shop, till) = (project("Shop").await, project("Till").await);
+    let work = Work::new(&git).await;
+    let add = async |label: &str, length| {
+        work.write(label, noise(label, length));
+        work.commit(label).await;
+    };
+
+    // The remote.
+    let first = upload_in(&client, &shop).await;
+    let url = text(&first["push_url"]);
+    add("a", 150_000).await;
+    work.push(&url, &["main"]).await.expect();
+    let kept = used(&client, "upload_stored_bytes").await;
+    assert!((150_000..160_000).contains(&kept), "{kept}");
+    add("b", 200_000).await;
+    let said = work.push(&url, &["main"]).await;
+    said.refused("this remote has room for 14");
+    said.refused("of the 293 KiB that one may keep");
+    assert_eq!(hits(&server, "upload_stored_bytes").await, 1);
+    assert_eq!(stored(&place), 2);
+    let now = client.ingested(&text(&first["id"])).await;
+    assert_eq!(now["pushes"], 1, "{now}");
+    // What brings nothing is no matter of room; nor is what fits.
+    work.push(&url, &["HEAD~:refs/heads/again"]).await.expect();
+
+    // Objects of Git LFS count too: told by the batch, and by the upload itself.
+    let oid = "5".repeat(64);
+    let batch = json!({"operation": "upload", "objects": [{"oid": oid, "size": 200_000}]});
+    let base = format!("/git/{}.git/info/lfs/objects", text(&first["id"]));
+    let request = client
+        .request(reqwest::Method::POST, &format!("{base}/batch"))
+        .header("content-type", "application/vnd.git-lfs+json")
+        .body(batch.to_string());
+    let answer = Client::send(request).await.expect(200).json();
+    let error = &answer["objects"][0]["error"];
+    assert_eq!(error["code"], 507, "{answer}");
+    assert!(text(&error["message"]).starts_with("This remote has room for"), "{answer}");
+    let request =
+        client.request(reqwest::Method::PUT, &format!("{base}/{oid}?size=200000")).body(Vec::new());
+    Client::send(request).await.expect(507);
+
+    // The project: snapshots count as well, so ask what is there.
+    let second = upload_in(&client, &shop).await;
+    work.run(&["reset", "-q", "--hard", "HEAD~"]).await.expect();
+    work.push(&text(&second["push_url"]), &["main"]).await.expect();
+    client.ingested(&text(&second["id"])).await;
+    let kept = used(&client, "project_stored_bytes").await;
+    assert!((500_000..700_000).contains(&kept), "two packs, two snapshots: {kept}");
+    assert_eq!(used(&client, "server_stored_bytes").await, kept);
+    let third = upload_in(&client, &shop).await;
+    add("c", usize::try_from(700_000 - kept).unwrap()).await;
+    let said = work.push(&text(&third["push_url"]), &["main"]).await;
+    said.refused("the project has room for");
+    assert_eq!(hits(&server, "project_stored_bytes").await, 1);
+
+    // An archive for it is refused in the same way.
+    let path = format!("/v1/projects/{}/repositories", text(&shop["id"]));
+    let mut archive = tar::Builder::new(Vec::new());
+    let bytes = noise("d", 250_000);
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(bytes.len() as u64);
+    archive.append_data(&mut header, "d", bytes.as_slice()).expect("a tar");
+    let mut body =
+        b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"d.tar\"\r\n\r\n"
+            .to_vec();
+    body.extend(archive.into_inner().expect("a tar"));
+    body.extend(b"\r\n--b--\r\n");
+    let request = client
+        .request(reqwest::Method::POST, &path)
+        .header("content-type", "multipart/form-data; boundary=b")
+        .body(body);
+    let answer = Client::send(request).await;
+    let problem = answer.problem(403, "quota_exceeded");
+    assert!(text(&problem["detail"]).starts_with("The project has room for"), "{problem}");
+
+    // Another project has room of its own, until the server has none.
+    let other = upload_in(&client, &till).await;
+    work.run(&["reset", "-q", "--hard", "HEAD~"]).await.expect();
+    work.push(&text(&other["push_url"]), &["main"]).await.expect();
+    client.ingested(&text(&other["id"])).await;
+    let last = upload_in(&client, &till).await;
+    let said = work.push(&text(&last["push_url"]), &["main"]).await;
+    said.refused("the server has no room for this within its quota");
+    assert_eq!(hits(&server, "server_stored_bytes").await, 1);
+
+    // What goes makes room.
+    client.delete(&format!("/v1/projects/{}", text(&shop["id"]))).await.expect(204);
+    until("there is room again", async || {
+        let said = work.push(&text(&last["push_url"]), &["main"]).await;
+        said.ok.then_some(())
+    })
+    .await;
+}
+
+/// Each of two packs fits as long as the other is not there, and both were announced
+/// before either came.
+async fn a_quota_is_exact_when_pushes_come_together(mut place: Place) {
+    place.set("SLUICE_LIMIT_UPLOAD_STORED_BYTES", "150_000");
+    let server = place.start().await;
+    let client = server.admin().await;
+    let made = client.upload(json!({"scan": false})).await;
+    let mut under_way = Vec::new();
+    for name in ["one", "other"] {
+        let mut pack = Pack::new();
+        let blob = pack.add(gix_object::Kind::Blob, &noise(name, 90_000));
+        let tip = pack.commit_of(&[("100644", name, blob)]);
+        let push = raw::create_ref(&format!("refs/heads/{name}"), &tip, &pack.finish());
+        let mut stream = raw::connect(&server).await;
+        raw::begin(&mut stream, &made, push.len(), &push[..push.len() - 1]).await;
+        under_way.push((stream, push[push.len() - 1]));
+    }
+    let incoming = place.data().join("git/incoming");
+    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    until("both are in quarantine", async || (waiting() == 2).then_some(())).await;
+    let mut said = Vec::new();
+    for (stream, last) in &mut under_way {
+        tokio::io::AsyncWriteExt::write_all(stream, &[*last]).await.expect("sent");
+    }
+    for (stream, _) in &mut under_way {
+        said.push(raw::read(stream).await);
+    }
+    let won = said.iter().filter(|said| said.contains("ok refs/heads/")).count();
+    assert_eq!(won, 1, "{said:?}");
+    let lost = said.iter().find(|said| !said.contains("ok refs/heads/")).expect("one lost");
+    assert!(lost.contains("the quota of stored bytes does not suffice"), "{lost}");
+    assert!(lost.contains("would keep more than the 146 KiB that one may keep"), "{lost}");
+    assert_eq!(stored(&place), 2, "what was refused is taken back");
+    let path = format!("/v1/git-uploads/{}", text(&made["id"]));
+    let now = client.get(&path).await.expect(200).json();
+    assert_eq!((&now["pushes"], now["refs"].as_array().map(Vec::len)), (&json!(1), Some(1)));
+    assert_eq!(hits(&server, "upload_stored_bytes").await, 1);
+    assert!(used(&client, "upload_stored_bytes").await < 150_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_at_once_with_one_token() {
+    let mut place = Place::sqlite();
+    place.set("SLUICE_LIMIT_PUSHES_PER_TOKEN", "1");
+    let server = place.start().await;
+    let client = server.admin().await;
+    let made = client.upload(json!({"scan": false})).await;
+    let (good, tip) = pack::good();
+    let push = raw::create_ref("refs/heads/slow", &tip, &good);
+    let mut slow = raw::connect(&server).await;
+    raw::begin(&mut slow, &made, push.len(), &push[..push.len() - 1]).await;
+    let incoming = place.data().join("git/incoming");
+    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    until("the slow push is in quarantine", async || (waiting() > 0).then_some(())).await;
+
+    let work = samples::small(&Git::any()).await;
+    let said = work.push(&text(&made["push_url"]), &["main"]).await;
+    said.refused("1 pushes with this token are under way");
+    said.refused("SLUICE_LIMIT_PUSHES_PER_TOKEN");
+    assert_eq!(hits(&server, "pushes_per_token").await, 1);
+    // Another token of the same person is another one.
+    let host = server.address.strip_prefix("http://").expect("http");
+    let access = client.token.clone().expect("a token");
+    let url = format!("http://x:{access}@{host}/git/{}.git", text(&made["id"]));
+    work.push(&url, &["main"]).await.expect();
+    // One that broke off counts no longer.
+    drop(slow);
+    work.commit("more").await;
+    until("the turn is free", async || {
+        work.push(&text(&made["push_url"]), &["main"]).await.ok.then_some(())
+    })
+    .await;
 }

@@ -7,9 +7,15 @@
 mod support;
 
 mod archives;
+mod bombs;
 mod callers;
+mod clients;
+mod concurrency;
 mod conventions;
 mod crash;
+// Points to die at are in such builds only.
+#[cfg(debug_assertions)]
+mod faults;
 mod fetch;
 mod lfs;
 mod limits;
@@ -17,6 +23,7 @@ mod logs;
 mod operate;
 mod options;
 mod push;
+mod quotas;
 mod scans;
 mod start;
 mod story;

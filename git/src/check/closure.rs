@@ -25,7 +25,11 @@ use super::{
     fsck::{self, Fsck, Levels, Report, Special},
     gitmodules, object, tree,
 };
-use crate::index::{Table, Visit};
+use crate::{
+    firewall::Limits,
+    index::{Table, Visit},
+    remote::RefusedBy,
+};
 
 /// What was learned from all objects of a pack.
 #[derive(Debug, Default)]
@@ -61,8 +65,9 @@ pub(crate) struct Closure<'a, const N: usize> {
     files: Mutex<HashSet<(ObjectId, Special)>>,
     observations: Mutex<Vec<Observation>>,
     fsck: &'a Fsck,
+    bounds: tree::Bounds,
     warnings: Mutex<Vec<String>>,
-    unsound: Mutex<Option<String>>,
+    unsound: Mutex<Option<(RefusedBy, String)>>,
 }
 
 /// The kind of an object of the pack or the repository.
@@ -112,6 +117,7 @@ impl<'a, const N: usize> Closure<'a, N> {
         shallow: &'a HashSet<ObjectId>,
         room: u64,
         fsck: &'a Fsck,
+        limits: &Limits,
         interrupt: &'a AtomicBool,
     ) -> Self {
         Self {
@@ -125,6 +131,7 @@ impl<'a, const N: usize> Closure<'a, N> {
             files: Mutex::default(),
             observations: Mutex::default(),
             fsck,
+            bounds: tree::Bounds::new(limits),
             warnings: Mutex::default(),
             unsound: Mutex::default(),
         }
@@ -137,7 +144,7 @@ impl<'a, const N: usize> Closure<'a, N> {
     }
 
     /// Why the first object that was unsound refuses the pack as a whole.
-    pub fn unsound(&self) -> Option<String> {
+    pub fn unsound(&self) -> Option<(RefusedBy, String)> {
         lock(&self.unsound).take()
     }
 
@@ -240,7 +247,10 @@ impl<const N: usize> Clone for Inspector<'_, N> {
 
 impl<const N: usize> Visit for Inspector<'_, N> {
     fn visit(&mut self, kind: Kind, content: &[u8], id: &oid) {
-        let unsound = |flaw| format!("{kind} {id} {flaw}");
+        let unsound = |flaw: Flaw| {
+            let by = flaw.limit().map_or(RefusedBy::Content, RefusedBy::Limit);
+            (by, format!("{kind} {id} {flaw}"))
+        };
         let result = match self.shared.fsck {
             Fsck::Record => self.record(kind, content, id).map_err(unsound),
             Fsck::Off => self.follow(kind, content, id).map_err(unsound),
@@ -248,11 +258,12 @@ impl<const N: usize> Visit for Inspector<'_, N> {
                 let shared = self.shared;
                 let mut warn = |line| shared.warn(line);
                 fsck::object(kind, content, id.kind(), &mut Report::new(levels, id, &mut warn))
+                    .map_err(|sentence| (RefusedBy::Content, sentence))
                     .and_then(|()| self.follow(kind, content, id).map_err(unsound))
             }
         };
-        if let Err(sentence) = result {
-            lock(&self.shared.unsound).get_or_insert(sentence);
+        if let Err(unsound) = result {
+            lock(&self.shared.unsound).get_or_insert(unsound);
             // One bad object refuses the pack; the others need not be looked at.
             self.shared.interrupt.store(true, Ordering::Relaxed);
         }
@@ -284,7 +295,10 @@ impl<const N: usize> Inspector<'_, N> {
     fn follow(&mut self, kind: Kind, data: &[u8], id: &oid) -> Result<(), Flaw> {
         match kind {
             Kind::Blob => {}
-            Kind::Tree => tree::links::<N>(data, |entry| self.entry(entry, fsck::special))?,
+            Kind::Tree => {
+                let bounds = self.shared.bounds;
+                tree::links::<N>(data, bounds, |entry| self.entry(entry, fsck::special))?;
+            }
             Kind::Commit => {
                 let (tree, parents) = object::commit_links(data, id.kind())?;
                 self.commit(tree, parents, id);
@@ -312,6 +326,7 @@ impl<const N: usize> Inspector<'_, N> {
         let shared = self.shared;
         tree::read::<N>(
             data,
+            shared.bounds,
             |entry| {
                 let modules = |name: &[u8]| (name == b".gitmodules").then_some(Special::Modules);
                 self.entry(entry, modules);

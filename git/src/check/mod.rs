@@ -33,6 +33,22 @@ pub enum Flaw {
     TreeName,
     #[error("has two entries of the same name")]
     DuplicateEntry,
+    #[error("has more than {0} entries, the limit; spread them over several directories")]
+    TooManyEntries(u32),
+    #[error("has an entry whose name is longer than {0} bytes, the limit; give it a shorter one")]
+    LongName(u32),
+}
+
+impl Flaw {
+    /// The field of [`crate::firewall::Limits`] that the object goes beyond, if it is not simply
+    /// wrong.
+    pub fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::TooManyEntries(_) => Some("tree_entries"),
+            Self::LongName(_) => Some("path_bytes"),
+            _ => None,
+        }
+    }
 }
 
 /// What is odd about an object that was accepted all the same.

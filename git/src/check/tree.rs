@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use gix_validate::path::component;
 
 use super::{Flaw, Oddity};
+use crate::firewall::Limits;
 
 /// What an entry is, from its mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,17 +28,45 @@ pub(crate) struct Entry<'a, const N: usize> {
     pub id: [u8; N],
 }
 
+/// How large a tree may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    entries: u32,
+    name: u32,
+}
+
+impl Bounds {
+    pub fn new(limits: &Limits) -> Self {
+        Self { entries: limits.tree_entries, name: limits.path_bytes }
+    }
+
+    /// Counts an entry.
+    fn check(&self, count: &mut u32, name: &[u8]) -> Result<(), Flaw> {
+        *count += 1;
+        if *count > self.entries {
+            return Err(Flaw::TooManyEntries(self.entries));
+        }
+        if name.len() > self.name as usize {
+            return Err(Flaw::LongName(self.name));
+        }
+        Ok(())
+    }
+}
+
 /// Reads all entries, calls `each` for every one, and `odd` for what is odd about it.
 pub(crate) fn read<'a, const N: usize>(
     data: &'a [u8],
+    bounds: Bounds,
     mut each: impl FnMut(&Entry<'a, N>),
     mut odd: impl FnMut(Oddity, &[u8]),
 ) -> Result<(), Flaw> {
     let mut rest = data;
     let mut names = Names::default();
+    let mut count = 0;
     while !rest.is_empty() {
         let (mode, entry, behind) = split::<N>(rest)?;
         rest = behind;
+        bounds.check(&mut count, entry.name)?;
         if mode.first() == Some(&b'0') {
             odd(Oddity::ZeroPaddedMode, entry.name);
         }
@@ -55,11 +84,14 @@ pub(crate) fn read<'a, const N: usize>(
 /// Reads nothing but the links: what is odd about names is not looked at.
 pub(crate) fn links<'a, const N: usize>(
     data: &'a [u8],
+    bounds: Bounds,
     mut each: impl FnMut(&Entry<'a, N>),
 ) -> Result<(), Flaw> {
     let mut rest = data;
+    let mut count = 0;
     while !rest.is_empty() {
         let (_, entry, behind) = split::<N>(rest)?;
+        bounds.check(&mut count, entry.name)?;
         each(&entry);
         rest = behind;
     }
@@ -196,6 +228,8 @@ fn no_name_twice<const N: usize>(data: &[u8]) -> Result<(), Flaw> {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { entries: 10, name: 40 };
+
     fn tree(entries: &[(&str, &str)]) -> Vec<u8> {
         let mut data = Vec::new();
         for (mode, name) in entries {
@@ -207,7 +241,7 @@ mod tests {
 
     fn check(entries: &[(&str, &str)]) -> Result<Vec<Oddity>, Flaw> {
         let mut found = Vec::new();
-        read::<20>(&tree(entries), |_| {}, |oddity, _| found.push(oddity)).map(|()| found)
+        read::<20>(&tree(entries), BOUNDS, |_| {}, |oddity, _| found.push(oddity)).map(|()| found)
     }
 
     #[test]
@@ -255,10 +289,26 @@ mod tests {
     }
 
     #[test]
+    fn large_trees_and_long_names_have_bounds() {
+        let names: Vec<String> = (0..11).map(|number| format!("n{number:02}")).collect();
+        let entries: Vec<_> = names.iter().map(|name| ("100644", name.as_str())).collect();
+        let both = |entries: &[(&str, &str)]| {
+            let read = check(entries).map(drop);
+            assert_eq!(links::<20>(&tree(entries), BOUNDS, |_| {}), read);
+            read
+        };
+        assert_eq!(both(&entries[..10]), Ok(()));
+        assert_eq!(both(&entries), Err(Flaw::TooManyEntries(10)));
+        assert_eq!(both(&[("100644", &"n".repeat(40))]), Ok(()));
+        assert_eq!(both(&[("100644", &"n".repeat(41))]), Err(Flaw::LongName(40)));
+    }
+
+    #[test]
     fn damaged_trees_are_refused() {
         let whole = tree(&[("100644", "a")]);
         for end in 1..whole.len() {
-            assert_eq!(read::<20>(&whole[..end], |_| {}, |_, _| {}), Err(Flaw::BadTree), "{end}");
+            let read = read::<20>(&whole[..end], BOUNDS, |_| {}, |_, _| {});
+            assert_eq!(read, Err(Flaw::BadTree), "{end}");
         }
         assert_eq!(check(&[("100648", "a")]), Err(Flaw::BadTree));
         assert_eq!(check(&[("060000", "a")]), Err(Flaw::BadTree));

@@ -42,8 +42,27 @@ pub struct Limits {
     pub resolved_ratio: u64,
     /// Deltas on deltas. Git itself never makes more than 4095.
     pub delta_depth: u16,
+    /// Entries of one tree.
+    pub tree_entries: u32,
+    /// Bytes of the name of one entry of a tree: no path is shorter than the names in it.
+    pub path_bytes: u32,
+    /// What may still be kept, if that is bounded.
+    pub room: Option<Room>,
     /// From the first byte of the request to the end of all checks.
     pub wall_time: Duration,
+}
+
+/// How much more a repository may keep. It is compared with what a pack has as it arrives; whoever
+/// keeps it has the last word, since indices count too and others push meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are left.
+    pub bytes: u64,
+    /// The name of the quota.
+    pub quota: &'static str,
+    /// What the person who pushed reads if a pack is larger: how much is left of what, and what to
+    /// do about it.
+    pub sentence: String,
 }
 
 impl Default for Limits {
@@ -56,6 +75,9 @@ impl Default for Limits {
             resolved_bytes: 512 << 30,
             resolved_ratio: 500,
             delta_depth: 4095,
+            tree_entries: 500_000,
+            path_bytes: 4096,
+            room: None,
             wall_time: Duration::from_hours(1),
         }
     }
@@ -79,6 +101,8 @@ pub enum Violation {
     ObjectBytes { found: u64, limit: u64 },
     #[error("the pack holds a directory, commit or tag of {} and the limit is {}; split it", Size(*.found), Size(*.limit))]
     StructureBytes { found: u64, limit: u64 },
+    #[error("{}", .0.sentence)]
+    Room(Room),
     #[error("the pack inflates to more than {}, the limit", Size(*.0))]
     InflatedBytes(u64),
     #[error("the objects of the pack amount to more than {}, the limit", Size(*.0))]
@@ -113,11 +137,12 @@ pub enum Violation {
 
 impl Violation {
     /// The field of [`Limits`] that the pack goes beyond, if it is not simply wrong;
-    /// `structure_bytes` is [`STRUCTURE_BYTES`].
+    /// `structure_bytes` is [`STRUCTURE_BYTES`], and of a [`Room`] it is the quota.
     pub fn limit(&self) -> Option<&'static str> {
         Some(match self {
             Self::Objects { .. } => "objects",
             Self::PackBytes(_) => "pack_bytes",
+            Self::Room(room) => room.quota,
             Self::ObjectBytes { .. } => "object_bytes",
             Self::StructureBytes { .. } => "structure_bytes",
             Self::InflatedBytes(_) => "inflated_bytes",
@@ -129,8 +154,9 @@ impl Violation {
     }
 }
 
-/// A number of bytes as people write it.
-pub(crate) struct Size(pub u64);
+/// A number of bytes as people write it, such as `1.5 GiB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -281,6 +307,12 @@ impl Scanner {
             self.position += used as u64;
             if self.position > self.limits.pack_bytes {
                 return Err(Violation::PackBytes(self.limits.pack_bytes));
+            }
+            if let Some(room) = &self.limits.room
+                && self.declared_objects > 0
+                && self.position > room.bytes
+            {
+                return Err(Violation::Room(room.clone()));
             }
             input = &input[used..];
         }

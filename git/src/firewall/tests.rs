@@ -55,6 +55,7 @@ fn small() -> Limits {
         resolved_ratio: 1,
         delta_depth: 2,
         wall_time: Duration::from_secs(1),
+        ..Limits::default()
     }
 }
 
@@ -152,6 +153,24 @@ fn budgets_count_over_all_objects() {
     );
     let limits = Limits { pack_bytes: 20, ..small() };
     assert_eq!(scan_with(&limits, &blob(Pack::new(1)).end()), Err(Violation::PackBytes(20)));
+}
+
+#[test]
+fn what_may_be_kept_bounds_a_pack_that_brings_something() {
+    let with = |bytes| {
+        let room = Room { bytes, quota: "upload", sentence: "there is room for less".into() };
+        Limits { room: Some(room), ..small() }
+    };
+    let pack = Pack::new(1).entry(BLOB, 5, &[], b"hello").end();
+    let fits = pack.len() as u64;
+    assert_eq!(scan_with(&with(fits), &pack), Ok(true));
+    let refused = scan_with(&with(fits - 1), &pack).unwrap_err();
+    assert_eq!(
+        (refused.to_string().as_str(), refused.limit()),
+        ("there is room for less", Some("upload"))
+    );
+    // A ref to what is there already comes with a pack of nothing.
+    assert_eq!(scan_with(&with(0), &Pack::new(0).end()), Ok(true));
 }
 
 #[test]

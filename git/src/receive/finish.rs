@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     command::Request,
+    fault,
     firewall::Counters,
     refs::reason,
     remote::{CheckedPush, CommandOutcome, Policy, RefusedBy, Repository},
@@ -131,6 +132,7 @@ impl<R: Repository> Push<R> {
         };
         let done = outcomes.iter().filter(|o| !matches!(o, CommandOutcome::Rejected(_))).count();
         tracing::info!(session, done, of = request.commands.len(), bytes_received, "push ends");
+        fault::point("push.before-report");
         sender.finish(report::encode(capabilities, None, &request.commands, &outcomes)).await;
     }
 }

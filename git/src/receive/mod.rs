@@ -26,13 +26,12 @@ use tokio::{
 
 use crate::{
     command::{self, Offered, Request},
-    firewall::{Chunk, Counters},
+    firewall::{Chunk, Counters, Limits},
     http::{
         ServiceConfig,
         body::{self, BodyReader},
         respond::{self, Offer, ResponseBody},
     },
-    refs::reason,
     remote::{Policy, ReceiveProgress, Refusal, RefusedBy, Repository},
     stream::{self, CancelOnDrop},
 };
@@ -86,12 +85,12 @@ pub(crate) async fn receive<R: Repository>(
     let (request, rest) = match read_commands(&mut body, policy.commands, offered).await {
         Ok(read) => read,
         Err(Unreadable::Body(error)) => {
-            heard(&repository, &error);
+            tell_idle(&repository, &error);
             return broken(body, &error, ceiling, version).await;
         }
         Err(Unreadable::Protocol(known, error)) => {
-            if let command::Error::TooManyCommands(_) = error {
-                repository.refused(RefusedBy::Limit("commands"));
+            if let Some(limit) = error.limit() {
+                repository.refused(RefusedBy::Limit(limit));
             }
             return protocol_error(body, &known, &error, ceiling, version).await;
         }
@@ -116,8 +115,9 @@ pub(crate) async fn receive<R: Repository>(
         }
     };
     if prepared.rejected.iter().all(Option::is_some) {
-        if prepared.rejected.contains(&Some(reason::TOO_MANY)) {
-            repository.refused(RefusedBy::Limit("max_refs"));
+        // If something of it goes on, its commit tells.
+        if prepared.too_many {
+            repository.refused(RefusedBy::Limit("refs"));
         }
         let answer = in_band(&request, None, None, &outcomes(&prepared.rejected));
         return after_drain(body, answer, ceiling, version).await;
@@ -141,7 +141,7 @@ pub(crate) async fn receive<R: Repository>(
         match fed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                heard(&repository, &error);
+                tell_idle(&repository, &error);
                 return broken(body, &error, ceiling, version).await;
             }
             Err(_) => {
@@ -155,7 +155,7 @@ pub(crate) async fn receive<R: Repository>(
     }
     // Behind deletions nothing should follow, and behind a pack that was refused the rest of it does.
     if let Err(error) = body.drain(ceiling).await {
-        heard(&repository, &error);
+        tell_idle(&repository, &error);
         return broken(body, &error, ceiling, version).await;
     }
 
@@ -175,9 +175,9 @@ pub(crate) async fn receive<R: Repository>(
     respond::new(StatusCode::OK, Offer::ReceivePack.result(), answer.boxed_unsync())
 }
 
-/// Tells of a client that was silent for too long.
-fn heard<R: Repository>(repository: &R, error: &body::Error) {
-    if let body::Error::Idle(_) = error {
+/// Silence beyond the limit is counted as such.
+fn tell_idle<R: Repository>(repository: &R, error: &body::Error) {
+    if matches!(error, body::Error::Idle(_)) {
         repository.refused(RefusedBy::Limit("idle_timeout"));
     }
 }
@@ -226,7 +226,7 @@ async fn start<R: Repository>(
         objects,
         quarantine_root: repository.quarantine_root(),
         hash: repository.object_hash(),
-        limits: policy.limits.clone(),
+        limits: Limits { room: repository.room(), ..policy.limits.clone() },
         fsck: policy.fsck.clone(),
         tips: tips(request, prepared, policy),
         shallow: request.shallow.clone(),

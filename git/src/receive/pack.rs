@@ -23,6 +23,7 @@ use crate::{
         fsck::Fsck,
         object,
     },
+    fault,
     firewall::{Chunk, Counters, Limits, PackReader},
     index,
     quarantine::{Quarantine, QuarantinedPack},
@@ -108,18 +109,20 @@ pub(super) fn run(job: Job) -> Result<Checked, Error> {
 fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
     let hash = job.hash;
     let quarantine = Quarantine::create(&job.quarantine_root, &job.objects)?;
+    fault::point("push.quarantined");
     // Streaming needs a thread, but resolving needs all cores: its permit is taken in between, by
     // the indexer, and kept until this function ends.
     let mut permit = None;
     let resolving = || {
+        fault::point("push.received");
         let taken = tokio::runtime::Handle::current().block_on(job.checks.acquire_owned()).ok();
         permit = taken;
     };
-    let mut reader = PackReader::new(job.source, job.limits, hash, job.counters);
+    let mut reader = PackReader::new(job.source, job.limits.clone(), hash, job.counters);
     let declared = reader.declared_objects().map_err(|error| damaged(error.into(), &job.cancel))?;
     let shallow: HashSet<ObjectId> =
         job.shallow.iter().chain(&job.known_shallow).copied().collect();
-    let closure = Closure::<N>::new(&shallow, declared.into(), &job.fsck, &job.cancel);
+    let closure = Closure::<N>::new(&shallow, declared.into(), &job.fsck, &job.limits, &job.cancel);
     let target = index::Target {
         packs: &quarantine.packs(),
         store: &job.objects,
@@ -130,8 +133,8 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
     let indexed = index::receive(&mut reader, &target, inspector, resolving);
     let inflated_bytes = reader.inflated_bytes();
     drop(reader);
-    if let Some(sentence) = closure.unsound() {
-        return Err(Error::Refused(RefusedBy::Content, sentence));
+    if let Some((by, sentence)) = closure.unsound() {
+        return Err(Error::Refused(by, sentence));
     }
     let indexed = indexed.map_err(|error| damaged(error, &job.cancel))?;
 
@@ -204,6 +207,7 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
         (None, None) => {}
     }
     drop(permit);
+    fault::point("push.indexed");
     Ok(checked)
 }
 

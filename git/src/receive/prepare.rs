@@ -11,6 +11,8 @@ use crate::{
 /// What is known before the pack is read.
 pub(super) struct Prepared {
     pub rejected: Vec<Option<&'static str>>,
+    /// There would be more refs than there may be.
+    pub too_many: bool,
     /// Lines for the person who pushed.
     pub warnings: Vec<String>,
     pub known_shallow: Vec<ObjectId>,
@@ -43,7 +45,8 @@ pub(super) async fn prepare<R: Repository>(
     }
     let creations = request.commands.iter().filter(|command| command.creates()).count();
     let deletions = request.commands.iter().filter(|command| command.deletes()).count();
-    let too_many = (refs.len() + creations).saturating_sub(deletions) > policy.max_refs;
+    let too_many =
+        creations > 0 && (refs.len() + creations).saturating_sub(deletions) > policy.max_refs;
 
     let rejected: Vec<Option<&'static str>> = request
         .commands
@@ -82,5 +85,5 @@ pub(super) async fn prepare<R: Repository>(
         .map(|(command, _)| format!("warning: deleting a non-existent ref {}", command.name))
         .collect();
     let rejected = decisions.into_iter().map(Decision::rejection).collect();
-    Ok(Prepared { rejected, warnings, known_shallow, complete })
+    Ok(Prepared { rejected, too_many, warnings, known_shallow, complete })
 }

@@ -324,6 +324,37 @@ fn half_a_push_leaves_nothing() {
 }
 
 #[test]
+fn more_pushes_than_are_received_at_once_are_told_to_come_back() {
+    let mut options = Options::default();
+    options.config.concurrent_receives = 1;
+    options.config.receive_wait = Duration::from_millis(100);
+    let server = Server::with(options);
+    let (body, tip) = pack::good();
+    let push = [raw::create(&tip, "report-status"), body].concat();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}{}Content-Length: {}\r\n\r\n",
+        raw::PUSH,
+        raw::TYPE,
+        raw::authorization(),
+        push.len()
+    );
+    let (first, last) = push.split_at(push.len() - 1);
+    let mut slow = raw::connect(&server);
+    slow.write_all(head.as_bytes()).unwrap();
+    slow.write_all(first).unwrap();
+    let quarantine = server.path().join("quarantine");
+    let started = || std::fs::read_dir(&quarantine).is_ok_and(|entries| entries.count() == 1);
+    assert!((0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        started()
+    }));
+    let said = raw::post(&server, &push).text();
+    assert!(said.contains("ng refs/heads/main the server receives as many pushes as it can"));
+    slow.write_all(last).unwrap();
+    assert!(raw::read(&mut slow).text().contains("ok refs/heads/main"));
+}
+
+#[test]
 fn keepalives_come_while_the_commit_runs() {
     let mut options = Options { commit_delay: Duration::from_millis(300), ..Options::default() };
     options.config.keepalive = Duration::from_millis(50);

@@ -18,6 +18,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
+use sluice_git::firewall::Room;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ use crate::db::new_id;
 use crate::db::repositories::{
     self, ArchiveCame, NewRepository, Repository, SourceType, archive_prefix,
 };
+use crate::db::usage;
+use crate::quota::{self, Stored as Kept};
 use crate::server::App;
 use crate::storage::{ObjectWriter, Storage, StorageError};
 
@@ -102,8 +105,18 @@ impl Drop for Stored {
     }
 }
 
-/// Reads the form.
-pub(crate) async fn receive(app: &App, caller: &Caller, request: Request) -> Result<Outcome> {
+/// Reads the form; `project_id` is where the repository goes, if that is known.
+pub(crate) async fn receive(
+    app: &App,
+    caller: &Caller,
+    project_id: Option<Uuid>,
+    request: Request,
+) -> Result<Outcome> {
+    let project = match project_id {
+        Some(id) => usage::stored(&app.db, id).await?,
+        None => 0,
+    };
+    let room = quota::room(app, Kept { upload: None, project }).await?;
     let deferred = request.extensions().get::<Deferred>().cloned();
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
     let boundary = content_type
@@ -115,7 +128,7 @@ pub(crate) async fn receive(app: &App, caller: &Caller, request: Request) -> Res
             ApiError::bad_request("The header Content-Type of the form has no usable boundary.")
         })?;
     let id = new_id();
-    let mut reader = Reader::new(app, id, &boundary, request);
+    let mut reader = Reader::new(app, id, &boundary, request, room);
     let (texts, file) = reader.run().await?;
     let Some((stored, digest, file_name)) = file else {
         return Err(ApiError::invalid_field("file", "is required: the archive"));
@@ -216,11 +229,13 @@ struct Reader<'a> {
     /// Bytes that were handed to the parser and have not come out of it.
     ahead: Arc<AtomicUsize>,
     limit: u64,
+    /// How much more may be kept.
+    room: Option<Room>,
     idle: Duration,
 }
 
 impl<'a> Reader<'a> {
-    fn new(app: &'a App, id: Uuid, boundary: &str, request: Request) -> Self {
+    fn new(app: &'a App, id: Uuid, boundary: &str, request: Request, room: Option<Room>) -> Self {
         let ahead = Arc::new(AtomicUsize::new(0));
         let counter = ahead.clone();
         // The parser keeps what it has not understood yet, headers without an end for
@@ -240,6 +255,7 @@ impl<'a> Reader<'a> {
             form: multer::Multipart::new(stream, boundary),
             ahead,
             limit: limits.archive_bytes,
+            room,
             idle: Duration::from_secs(limits.push_idle_seconds.max(1)),
         }
     }
@@ -318,6 +334,13 @@ impl<'a> Reader<'a> {
                     )
                     .with_header(header::CONNECTION, HeaderValue::from_static("close"))
                     .by_limit("archive_bytes"));
+                }
+                if let Some(room) = &self.room
+                    && total > room.bytes
+                {
+                    self.app.metrics.limit_hit(room.quota);
+                    return Err(ApiError::quota_exceeded(quota::whole(&room.sentence))
+                        .with_header(header::CONNECTION, HeaderValue::from_static("close")));
                 }
                 hash.update(&piece);
                 buffer.extend_from_slice(&piece);

@@ -121,7 +121,6 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     )
     .await?;
     profile::generate(tx, id, &result.threat_profile, at).await?;
-    snapshots::meter(tx, id, &result.snapshot).await?;
     tx.wake(id);
     let data = json!({
         "commit": &result.head_commit,
@@ -132,6 +131,8 @@ pub async fn finish_ingest(tx: &mut Tx, ingest: &Ingest, result: &IngestResult) 
     });
     let event = NewProjectEvent::info(id, "ingest.completed", "The repository is ready.", data);
     project_events::tell(tx, id, event).await?;
+    // Behind the event, as a push does it: nobody waits for the other in a circle.
+    snapshots::meter(tx, id, &result.snapshot).await?;
     Ok(true)
 }
 

@@ -13,7 +13,7 @@ use super::refs::{add_shallow, bound, current, head, move_refs};
 use super::{Upload, columns};
 use crate::db::jobs::{self, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
-use crate::db::usage::{self, Kept, Kind};
+use crate::db::usage::{self, Full, Kept, Kind, Quotas};
 use crate::db::{Result, Tx, Value, args, new_id, now, repositories, statements};
 
 statements! {
@@ -36,7 +36,8 @@ statements! {
     PUSHED = "UPDATE git_uploads SET status = $2, scan_id = $3, head_commit = $4, head_ref = $5, \
               error = $6, repository_id = $7, project_id = $8, pushes = pushes + 1, \
               bytes_received = bytes_received + $9, objects_received = objects_received + $10, \
-              pushed_at = $11, receiving_until = NULL, receiving_bytes = 0, \
+              pushed_at = $11, stored_bytes = stored_bytes + $12, receiving_until = NULL, \
+              receiving_bytes = 0, \
               receiving_objects = 0, version = version + 1 WHERE id = $1";
 }
 
@@ -55,6 +56,13 @@ pub struct NewPack {
     pub index_bytes: u64,
     /// Objects in it.
     pub objects: u64,
+}
+
+impl NewPack {
+    /// Bytes of both.
+    pub fn stored_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.index_bytes)
+    }
 }
 
 /// What the push options ask for.
@@ -94,6 +102,8 @@ pub struct CommitPush {
     pub agent: Option<String>,
     /// Most refs that the upload may have.
     pub max_refs: usize,
+    /// Most bytes that may be kept.
+    pub quotas: Quotas,
     /// What the push options ask for.
     pub options: PushOptions,
     /// Set if nobody pushed: a job brought this into the store of its repository, is to
@@ -121,7 +131,13 @@ pub struct PushOutcome {
     pub head_commit: Option<String>,
     /// An ingest job was inserted, or one that waits will do this head.
     pub ingests: bool,
+    /// A quota does not suffice: every command is refused, and the transaction must be
+    /// dropped, as it has written already what it may not.
+    pub full: Option<Full>,
 }
+
+/// The reason where a quota does not suffice.
+pub const NO_ROOM: &str = "the quota of stored bytes does not suffice";
 
 /// The reason where the upload went away while the push was received.
 const GONE: &str = "this remote was deleted";
@@ -139,6 +155,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
             head_ref: None,
             head_commit: None,
             ingests: false,
+            full: None,
         });
     };
     tx.wake(upload.id);
@@ -160,6 +177,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         head_ref: upload.head_ref.clone(),
         head_commit: upload.head_commit.clone(),
         ingests: false,
+        full: None,
     };
     if !moved {
         tx.execute(super::RECEIVED, args![upload.id]).await?;
@@ -204,6 +222,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
 
     // 5. The push itself, if it was one.
     let push_id = new_id();
+    let stored = push.pack.as_ref().filter(|_| outcome.recorded).map_or(0, NewPack::stored_bytes);
     if push.brought.is_none() {
         tx.execute(
             ADD_PUSH,
@@ -235,7 +254,8 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
             project_id,
             push.received_bytes,
             push.received_objects,
-            at
+            at,
+            stored
         ],
     )
     .await?;
@@ -258,17 +278,42 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
     outcome.head_commit = head_commit;
     outcome.head_ref = head_ref;
 
-    // 6. What it costs: the push, and what is kept of it. What was fetched is no push.
+    // 6. What it costs, and whether that may be.
+    let kept = meter(tx, &upload, push, project_id, push_id, at, outcome.recorded).await?;
+    if outcome.recorded {
+        let of_upload =
+            upload.stored_bytes.saturating_add(i64::try_from(stored).unwrap_or(i64::MAX));
+        outcome.full = push.quotas.exceeded(of_upload, kept);
+    }
+    if outcome.full.is_some() {
+        outcome.decisions = vec![Decision::Reject(NO_ROOM); push.commands.len()];
+        (outcome.moved, outcome.recorded, outcome.ingests) = (false, false, false);
+    }
+    Ok(outcome)
+}
+
+/// Counts the push, if it was one, and what is kept of it; answers what the project keeps then, if
+/// that is more.
+async fn meter(
+    tx: &mut Tx,
+    upload: &Upload,
+    push: &CommitPush,
+    project_id: Uuid,
+    push_id: Uuid,
+    at: i64,
+    recorded: bool,
+) -> Result<i64> {
     let owner_id = upload.owner_id;
+    // What was fetched is no push.
     if push.brought.is_none() {
         let quantities = &[(Kind::BytesReceived, push.received_bytes), (Kind::Pushes, 1)];
         let event = usage::Event { subject_id: push_id, owner_id, project_id, at, quantities };
         usage::record(tx, &event).await?;
     }
-    if let Some(pack) = push.pack.as_ref().filter(|_| outcome.recorded) {
-        keep(tx, upload.id, owner_id, project_id, std::slice::from_ref(pack)).await?;
+    match push.pack.as_ref().filter(|_| recorded) {
+        Some(pack) => keep(tx, upload.id, owner_id, project_id, std::slice::from_ref(pack)).await,
+        None => Ok(0),
     }
-    Ok(outcome)
 }
 
 /// Counts what is stored of packs.
@@ -278,7 +323,7 @@ pub(super) async fn keep(
     owner_id: Uuid,
     project_id: Uuid,
     packs: &[NewPack],
-) -> Result<()> {
+) -> Result<i64> {
     let kept = |key, bytes| Kept { key, holder_id: upload_id, owner_id, project_id, bytes };
     let kept: Vec<Kept<'_>> = packs
         .iter()

@@ -62,6 +62,7 @@ fn push_of(upload_id: Uuid, list: &[(u8, u8, &str)]) -> CommitPush {
         observations: json!([]),
         agent: Some("git/2.47.3".into()),
         max_refs: 100,
+        quotas: usage::Quotas::default(),
         options: PushOptions::default(),
         brought: None,
     }
@@ -574,5 +575,59 @@ async fn the_default_project_is_made_once() {
         assert_eq!(ids.len(), 1, "{name}");
         let named = projects::by_name(db, owner, projects::DEFAULT_NAME).await.unwrap();
         assert_eq!(named.iter().map(|p| p.id).collect::<Vec<_>>(), ids, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_quota_refuses_what_goes_beyond_it_and_leaves_nothing() {
+    for TestDb { db, name, .. } in &both().await {
+        let owner = user(db, "ada@example.org").await;
+        let upload = upload(db, owner, |_| ()).await;
+        let pack = |digit: u8| NewPack {
+            name: hex(digit),
+            pack_key: format!("packs/{digit}.pack"),
+            index_key: format!("packs/{digit}.idx"),
+            bytes: 90,
+            index_bytes: 10,
+            objects: 3,
+        };
+        let push_with = async |old, new, quotas| {
+            let mut wanted = push_of(upload.id, &[(old, new, MAIN)]);
+            (wanted.pack, wanted.quotas) = (Some(pack(new)), quotas);
+            let mut tx = db.begin().await.unwrap();
+            let outcome = commit_push(&mut tx, &wanted).await.unwrap();
+            if outcome.full.is_none() {
+                tx.commit().await.unwrap();
+            }
+            outcome
+        };
+        let quotas = |upload, project| usage::Quotas { upload, project };
+        // What fits exactly fits.
+        let first = push_with(0, 1, quotas(100, 100)).await;
+        assert!(first.moved && first.recorded && first.full.is_none(), "{name}");
+        for (quotas, full) in [
+            (quotas(199, 0), usage::Full::Upload),
+            (quotas(0, 199), usage::Full::Project),
+            (quotas(1, 1), usage::Full::Upload),
+        ] {
+            let refused = push_with(1, 2, quotas).await;
+            assert_eq!(refused.full, Some(full), "{name}");
+            assert_eq!(refused.decisions, [Decision::Reject(push::NO_ROOM)], "{name}");
+            assert!(!refused.moved && !refused.recorded && !refused.ingests, "{name}");
+            assert_eq!(refs_of(db, upload.id).await, [(MAIN.to_owned(), hex(1))], "{name}");
+            let now = get(db, owner, upload.id).await.unwrap().unwrap();
+            assert_eq!((now.pushes, now.stored_bytes), (1, 100), "{name}");
+            assert_eq!(usage::stored(db, upload.project_id).await.unwrap(), 100, "{name}");
+            assert_eq!(packs(db, upload.id).await.unwrap().len(), 1, "{name}");
+        }
+        // A pack that is there already takes no room.
+        let mut again = push_of(upload.id, &[(0, 1, "refs/heads/copy")]);
+        (again.pack, again.quotas) = (Some(pack(1)), quotas(100, 100));
+        let outcome = push(db, &again).await;
+        assert!(outcome.moved && !outcome.recorded && outcome.full.is_none(), "{name}");
+        // Without a limit, or with room, it goes on.
+        assert!(push_with(1, 2, quotas(0, 0)).await.moved, "{name}");
+        let now = remote(db, upload.id).await.unwrap().unwrap();
+        assert_eq!((now.upload.stored_bytes, now.project_stored), (200, Some(200)), "{name}");
     }
 }

@@ -66,6 +66,9 @@ async fn what_is_kept_ends_once_with_what_it_goes_with() {
         keep_one("b", of.repository, 10).await;
         let upload = new_id();
         keep_one("c", upload, 1).await;
+        let kept =
+            async || (stored(db, of.project).await.unwrap(), stored_in_all(db).await.unwrap());
+        assert_eq!(kept().await, (111, 111), "{}", test.name);
         let mut tx = db.begin().await.unwrap();
         remove(&mut tx, Gone::Key("b")).await.unwrap();
         remove(&mut tx, Gone::Key("b")).await.unwrap();
@@ -73,10 +76,13 @@ async fn what_is_kept_ends_once_with_what_it_goes_with() {
         tx.commit().await.unwrap();
         let sums = pairs(&[("removed", 11), ("stored", 111)]);
         assert_eq!(sums_of(db).await, sums, "{}", test.name);
+        assert_eq!(kept().await, (100, 100), "{}", test.name);
+        assert_eq!(most(db).await.unwrap().project_bytes, 100, "{}", test.name);
 
         assert!(repositories::delete(db, of.owner, of.repository).await.unwrap());
         let sums = pairs(&[("removed", 111), ("stored", 111)]);
         assert_eq!(sums_of(db).await, sums, "{}", test.name);
+        assert_eq!(kept().await, (0, 0), "{}", test.name);
         assert!(projects::delete(db, of.owner, of.project).await.unwrap());
         let mut tx = view(db).await.unwrap();
         let all = names(&mut tx, of.owner).await.unwrap();

@@ -10,10 +10,12 @@ use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as JsonValue, json};
+use sluice_git::firewall::Room;
 
 use super::error::LfsError;
 use super::{Lfs, MAX_OBJECTS, MEDIA_TYPE, Opened, is_oid};
 use crate::db::lfs;
+use crate::quota;
 
 #[derive(Deserialize)]
 pub(super) struct Batch {
@@ -102,10 +104,16 @@ pub(super) async fn batch(
             state.app.metrics.limit_hits("lfs_object_bytes", times);
         }
     }
+    let room = match batch.operation {
+        Operation::Upload => opened.room(&state.app).await?,
+        Operation::Download => None,
+    };
     let objects: Vec<JsonValue> = batch
         .objects
         .iter()
-        .map(|wanted| one(&opened, batch.operation, wanted, known.get(&wanted.oid), most))
+        .map(|wanted| {
+            one(&opened, batch.operation, wanted, known.get(&wanted.oid), most, room.as_ref())
+        })
         .collect();
     let body = json!({ "transfer": "basic", "objects": objects, "hash_algo": "sha256" });
     Ok(answer(StatusCode::OK, &body))
@@ -118,6 +126,7 @@ fn one(
     wanted: &Wanted,
     known: Option<&u64>,
     most: u64,
+    room: Option<&Room>,
 ) -> JsonValue {
     let Wanted { oid, size } = wanted;
     let failed = |code: u16, message: String| json!({ "oid": oid, "size": size, "error": { "code": code, "message": message } });
@@ -142,6 +151,9 @@ fn one(
                  (SLUICE_LIMIT_LFS_OBJECT_BYTES)."
             ),
         ),
+        (Operation::Upload, None) if room.is_some_and(|room| *size > room.bytes) => {
+            failed(507, room.map(|room| quota::whole(&room.sentence)).unwrap_or_default())
+        }
         (Operation::Upload, None) => json!({
             "oid": oid,
             "size": size,

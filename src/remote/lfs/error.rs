@@ -10,6 +10,7 @@ use sluice_git::{Refusal, RefusalKind};
 use super::MEDIA_TYPE;
 use crate::api::error::REQUEST_ID;
 use crate::db::DbError;
+use crate::quota;
 use crate::storage::StorageError;
 
 /// An answer that is an error.
@@ -31,6 +32,10 @@ impl LfsError {
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    pub(super) fn no_room(sentence: &str) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, quota::whole(sentence))
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {

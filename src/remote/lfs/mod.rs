@@ -25,13 +25,15 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, header};
 use axum::routing::{get, post};
 use serde::Deserialize;
+use sluice_git::firewall::Room;
 use sluice_git::{Access, Credentials, Direction};
 use tokio::sync::Semaphore;
 
 use super::access::Door;
 use crate::accounts::Scope;
 use crate::db::uploads::Upload;
-use crate::db::users;
+use crate::db::{usage, users};
+use crate::quota::{self, Stored};
 use crate::server::App;
 use error::LfsError;
 
@@ -129,6 +131,13 @@ impl FromRequestParts<Lfs> for Opened {
 }
 
 impl Opened {
+    /// How much more may be kept here.
+    async fn room(&self, app: &App) -> Result<Option<Room>, LfsError> {
+        let project = usage::stored(&app.db, self.upload.project_id).await?;
+        let stored = Stored { upload: Some(self.upload.stored_bytes), project };
+        Ok(quota::room(app, stored).await?)
+    }
+
     /// What the asker is called in locks.
     async fn who(&self, app: &App) -> Result<String, LfsError> {
         if let Some(name) = &self.name {

@@ -19,8 +19,9 @@ use super::batch::{answer, question};
 use super::error::LfsError;
 use super::{Lfs, Opened, is_oid};
 use crate::accounts::hex;
-use crate::db::lfs::{self, LfsObject};
+use crate::db::lfs::{self, Added, LfsObject};
 use crate::db::{new_id, uploads};
+use crate::quota;
 use crate::storage::ObjectWriter;
 
 /// Bytes that are hashed and written at once.
@@ -70,6 +71,12 @@ pub(super) async fn upload(
              (SLUICE_LIMIT_LFS_OBJECT_BYTES)."
         )));
     }
+    if let Some(room) = opened.room(&state.app).await?
+        && size > room.bytes
+    {
+        state.app.metrics.limit_hit(room.quota);
+        return Err(LfsError::no_room(&room.sentence));
+    }
     let turn = timeout(TURN, state.receives.acquire()).await;
     let Ok(Ok(_turn)) = turn else {
         state.app.metrics.limit_hit("pushes_at_once");
@@ -100,8 +107,9 @@ pub(super) async fn upload(
     }
     writer.finish().await?;
     let object = LfsObject { oid, size: size as i64, blob, storage_key: key };
-    let added = lfs::add(&state.app.db, &opened.upload, &object).await;
-    if !matches!(added, Ok(true)) {
+    let quotas = quota::quotas(&state.app);
+    let added = lfs::add(&state.app.db, &opened.upload, &object, quotas).await;
+    if !matches!(added, Ok(Added::New)) {
         // Another was faster, or the row was not written. If that is not known, the
         // clean-up looks again.
         let kept = matches!(added, Err(crate::db::DbError::Unavailable(_)));
@@ -109,7 +117,15 @@ pub(super) async fn upload(
             tracing::warn!("cannot take back an object that is not needed: {error}");
         }
     }
-    added?;
+    match added? {
+        Added::New => state.app.stored.add(size),
+        Added::Known => {}
+        Added::Full(full) => {
+            let limit = quota::refused(&state.app, full);
+            state.app.metrics.limit_hit(limit.name);
+            return Err(LfsError::no_room(&limit.sentence));
+        }
+    }
     Ok(StatusCode::OK)
 }
 

@@ -3,6 +3,10 @@
 
 pub mod client;
 pub mod git;
+#[path = "../../../git/tests/push/support/pack.rs"]
+pub mod pack;
+pub mod process;
+pub mod raw;
 pub mod samples;
 pub mod server;
 pub mod upstream;

@@ -80,6 +80,23 @@ impl Place {
         command
     }
 
+    /// Whatever starts here from now on takes it to be so many hours later; `None`: the
+    /// time that it is.
+    pub fn later(&mut self, hours: Option<u32>) -> &mut Self {
+        let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+        match hours {
+            Some(hours) => {
+                assert!(Path::new(library).is_file(), "libfaketime is not here: see tests/run");
+                self.set("LD_PRELOAD", library)
+                    .set("FAKETIME", &format!("+{hours}h"))
+                    // Neither what measures time nor what stamps files.
+                    .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                    .set("NO_FAKE_STAT", "1")
+            }
+            None => self.unset("LD_PRELOAD").unset("FAKETIME"),
+        }
+    }
+
     /// Runs a command that ends by itself.
     pub async fn run(&self, args: &[&str], stdin: &str) -> Ended {
         let mut command = self.command(args);
@@ -196,6 +213,23 @@ impl Server {
     /// A client of the first account.
     pub async fn admin(&self) -> Client {
         self.anonymous().sign_in("admin@localhost", ADMIN_PASSWORD).await
+    }
+
+    /// A URL of this server with user name and password, whatever port it has now.
+    pub fn push_url(&self, made: &serde_json::Value) -> String {
+        let host = self.address.strip_prefix("http://").expect("http");
+        let text = super::client::text;
+        format!(
+            "http://{}:{}@{host}/git/{}.git",
+            text(&made["username"]),
+            text(&made["token"]),
+            text(&made["id"])
+        )
+    }
+
+    /// The id of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// kill -9.
