@@ -51,7 +51,7 @@ pub(super) async fn of(db: &Db, scope: Scope, filter: &Filter) -> Result<Source>
         }
     }
     let narrowed = filter.scan_id.is_empty() && narrows(filter);
-    if found.len() < 2 && !(narrowed && !found.is_empty()) {
+    if found.is_empty() || (found.len() == 1 && !narrowed) {
         return Ok(found.pop().unwrap_or(Source::Table));
     }
     let mut lightest = (i64::MAX, Source::Table);
