@@ -173,9 +173,14 @@ SELECT randomblob(16), :repository, :project, :owner, 'f' || n,
     CASE WHEN n % :rare = 2 THEN 'critical' WHEN n % 2 = 0 THEN 'high' ELSE 'low' END,
     'high', CASE WHEN n % :rare = 3 THEN 'confirmed' ELSE 'open' END,
     CASE n % 5 WHEN 0 THEN 'new' ELSE 'unchanged' END,
-    CASE WHEN n % :rare = 4 THEN 'src/rare/' || n ELSE 'lib/' || (n % 997) || '/' || n || '.py' END,
+    CASE WHEN n % :rare = 4 THEN 'src/rare/' || n WHEN n % :some = 5 THEN 'src/some/' || n
+        ELSE 'lib/' || (n / 5 % 997) || '/' || (n / 5) || '.py' END,
     n % 300, n % 101, 0, '{"message":"","location":null}', :scan, :scan, :at, :at, :at FROM s
 """
+
+
+# What a scan does with its findings, and the migration did with those it met.
+TEXTS = (ROOT / "migrations/sqlite/0021_finding_texts.sql").read_text()
 
 
 def fill(server, findings, repositories):
@@ -186,6 +191,8 @@ def fill(server, findings, repositories):
     server.stop()
     database = sqlite3.connect(server.database, isolation_level=None)
     database.execute("PRAGMA synchronous = OFF")
+    database.execute("PRAGMA cache_size = -1000000")
+    database.execute("PRAGMA temp_store = MEMORY")
     database.execute("PRAGMA foreign_keys = OFF")
     blob = lambda text: uuid.UUID(text).bytes  # noqa: E731
     (owner,) = database.execute(
@@ -205,6 +212,8 @@ def fill(server, findings, repositories):
             "findings": findings,
             # Sixty on either side, so that a page of them is full on both.
             "rare": findings // 60,
+            # A hundred, and two thousand.
+            "some": max(10, findings // 2000),
             "repository": blob(repository),
             "project": blob(project),
             "owner": owner,
@@ -212,6 +221,8 @@ def fill(server, findings, repositories):
             "at": at,
         },
     )
+    for statement in TEXTS.split("-- What is there already.")[1].split("\n", 1)[1].split(";"):
+        database.execute(statement)
     database.execute("COMMIT")
     database.execute("ANALYZE")
     database.close()
@@ -237,7 +248,17 @@ def pages(server, project, repository):
             "secrets and new": "engine=secrets&state=new",
             "one rule": "rule_id=rule%2F7&sort=-priority",
             "a rare folder": "path=src%2Frare",
+            "a folder": "path=src%2Fsome",
+            "a folder by priority": "path=src%2Fsome&sort=-priority",
+            "a common folder": "path=lib",
+            "rare in a common folder": "path=lib&status=confirmed",
+            "low in a folder": "path=src%2Fsome&severity=low&sort=-priority",
+            "a file": "path=lib%2F7%2F7.py",
             "a search": "q=needle",
+            "a search by priority": "q=needle&sort=-priority",
+            "a search in paths": "q=src%2Fsome",
+            "a common search": "q=stack",
+            "a search for nothing": "q=nothing+of+the+kind",
         }
         for name, query in queries.items():
             found[f"{scope}: {name}"] = f"{path}?limit=50&{query}".rstrip("&")

@@ -16,6 +16,7 @@ mod bulk;
 mod list;
 mod merge;
 mod page;
+pub(super) mod texts;
 
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
@@ -230,8 +231,8 @@ statements! {
                 version = version + 1, updated_at = $7 WHERE id = $1";
     GET = concat("SELECT ", columns!(), " FROM findings f \
                   WHERE f.id = $1 AND f.repository_id = $2 AND f.owner_id = $3");
-    LIVE = "SELECT id, fingerprint, engine, path, in_history, severity, status, state, \
-            dismissal_reason, decided_by, last_seen_scan_id FROM findings \
+    LIVE = "SELECT id, fingerprint, engine, rule_id, title, priority, path, in_history, \
+            severity, status, state, dismissal_reason, decided_by, last_seen_scan_id FROM findings \
             WHERE repository_id = $1 AND id > $2 AND state <> 'fixed' ORDER BY id LIMIT $3";
     OVERTAKEN = "SELECT id FROM scans WHERE repository_id = $1 AND id > $2 \
                  AND status = 'completed' LIMIT 1";

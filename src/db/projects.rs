@@ -202,6 +202,7 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
     let repositories: Vec<(Uuid,)> = tx.fetch_all(LOCK_REPOSITORIES, args![id]).await?;
     usage::remove(&mut tx, Gone::Project(id)).await?;
     usage::project_deleted(&mut tx, id).await?;
+    super::findings::texts::remove_project(&mut tx, id).await?;
     if tx.execute(DELETE, args![id, owner_id]).await? == 0 {
         return Ok(false);
     }

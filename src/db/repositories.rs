@@ -375,6 +375,7 @@ pub async fn delete(db: &Db, owner_id: Uuid, id: Uuid) -> Result<bool> {
         statuses.iter().filter_map(|(status,)| status.parse().ok()).collect();
     usage::remove(&mut tx, Gone::Repository(id)).await?;
     tx.execute(DELETE_UPLOADS, args![id]).await?;
+    super::findings::texts::remove_repository(&mut tx, id).await?;
     let Some(deleted) = tx.fetch_optional::<Deleted>(DELETE, args![id, owner_id]).await? else {
         return Ok(false);
     };

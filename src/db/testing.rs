@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use uuid::Uuid;
 
-use super::{Backend, Db, Sql, new_id, now};
+use super::{Args, Backend, Db, Sql, new_id, now};
 
 /// The statements that were run, while somebody asks for them.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +99,19 @@ async fn empty_postgres() -> TestDb {
     let url = format!("{server}/{name}");
     let db = Db::open(&url).await.expect("PostgreSQL opens");
     TestDb { name: "postgres", db, url, dir: tempfile::tempdir().expect("a temporary folder") }
+}
+
+/// The plan of a statement, a line for each step.
+pub(super) async fn explain(db: &Db, sql: &str, args: Args) -> Vec<String> {
+    if db.is_sqlite() {
+        let rows: Vec<(i64, i64, i64, String)> =
+            db.conn().fetch_filtered(&format!("EXPLAIN QUERY PLAN {sql}"), args).await.unwrap();
+        rows.into_iter().map(|row| row.3).collect()
+    } else {
+        let rows: Vec<(String,)> =
+            db.conn().fetch_filtered(&format!("EXPLAIN {sql}"), args).await.unwrap();
+        rows.into_iter().map(|row| row.0.trim().to_owned()).collect()
+    }
 }
 
 /// Somebody with a project and a repository that is ready to be scanned.

@@ -1,5 +1,7 @@
 //! Tests of the seam itself, on both databases.
 
+mod plans;
+
 use super::testing::both;
 use super::*;
 
@@ -12,6 +14,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("cleanup", cleanup::STATEMENTS),
         ("events", events::STATEMENTS),
         ("findings", findings::STATEMENTS),
+        ("findings::texts", findings::texts::STATEMENTS),
         ("idempotency", idempotency::STATEMENTS),
         ("jobs", jobs::STATEMENTS),
         ("jobs::lanes", jobs::lanes::STATEMENTS),

@@ -198,9 +198,7 @@ pub(super) fn filters(
         terms.push(format!("({})", any.join(" OR ")));
     }
     if let Some(q) = &filter.q {
-        // SQLite knows the case of ASCII alone.
-        let q = if sqlite { q.to_ascii_lowercase() } else { q.to_lowercase() };
-        let like = args.add(format!("%{}%", escape_like(&q)));
+        let like = args.add(format!("%{}%", escape_like(&lowered(sqlite, q))));
         let any: Vec<String> = ["f.title", "f.path", "f.rule_id"]
             .iter()
             .map(|column| format!("lower({column}) LIKE {like} ESCAPE '\\'"))
@@ -233,6 +231,11 @@ fn on_path(sqlite: bool, args: &mut Args, path: &str) -> String {
     }
 }
 
-fn escape_like(text: &str) -> String {
+/// A search as it is compared. SQLite knows the case of ASCII alone.
+pub(super) fn lowered(sqlite: bool, q: &str) -> String {
+    if sqlite { q.to_ascii_lowercase() } else { q.to_lowercase() }
+}
+
+pub(super) fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

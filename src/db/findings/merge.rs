@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{
     BATCH, Body, Change, Delta, LIVE, LOCK_SCAN, MACHINE, OVERTAKEN, ROWS, Reason, State, Status,
-    is_open, lock, note,
+    is_open, lock, note, texts,
 };
 use crate::db::scans::{self, ScanRow, Summary};
 use crate::db::{Conn, DbError, Result, Tx, Value, args, new_id, now};
@@ -59,6 +59,9 @@ struct Known {
     id: Uuid,
     fingerprint: String,
     engine: String,
+    rule_id: String,
+    title: String,
+    priority: i64,
     path: String,
     in_history: bool,
     severity: String,
@@ -96,15 +99,47 @@ struct Write<'f> {
     seen: Seen,
     /// It has a row already.
     known: bool,
+    /// Lists have it elsewhere now.
+    moved: bool,
     /// A younger scan has seen it and knows better what it looks like.
     stale: bool,
+}
+
+impl Known {
+    /// True if the finding now has another place in the lists of [`texts`].
+    fn has_moved(&self, finding: &Finding) -> bool {
+        self.path != finding.location.path
+            || self.severity != finding.severity.as_str()
+            || self.priority != i64::from(finding.priority)
+            || self.rule_id != finding.rule_id
+            || self.title != finding.title
+    }
+}
+
+/// The findings whose places in the lists of [`texts`] change.
+struct Moved<'f> {
+    findings: Vec<&'f Finding>,
+    new: Vec<Uuid>,
+    changed: Vec<Uuid>,
+}
+
+impl<'f> Moved<'f> {
+    fn of(writes: &[Write<'f>]) -> Self {
+        let mut of = Self { findings: Vec::new(), new: Vec::new(), changed: Vec::new() };
+        for write in writes.iter().filter(|write| write.moved && !write.stale) {
+            of.findings.push(write.finding);
+            if write.known { &mut of.changed } else { &mut of.new }.push(write.seen.id);
+        }
+        of.new.sort_unstable();
+        of
+    }
 }
 
 /// Merges the findings of a scan into those of its repository. To be called in the
 /// transaction that ends the scan, with its job held. `rule` gives the texts of a
 /// rule.
 ///
-/// Memory: the findings, and about 300 bytes for each known one that is not fixed.
+/// Memory: the findings, and about 400 bytes for each known one that is not fixed.
 ///
 /// # Errors
 ///
@@ -153,11 +188,15 @@ pub async fn merge<'r>(
             delta.add(finding.severity.as_str(), i64::from(is_open(seen.status, seen.state)));
         }
         count(&mut summary, finding.severity, &seen);
-        writes.push(Write { finding, seen, known: known.is_some(), stale });
+        let moved = known.as_ref().is_none_or(|known| known.has_moved(finding));
+        writes.push(Write { finding, seen, known: known.is_some(), moved, stale });
     }
+    let Moved { findings: moved, new, changed } = Moved::of(&writes);
+    texts::forget(tx, scan.repository_id, &changed).await?;
     for batch in writes.chunks(ROWS) {
         write(tx, scan, batch, &rule).await?;
     }
+    texts::keep(tx, scan, &moved, &new, &changed).await?;
 
     let fixes = !overtaken && !coverage.truncated && is_default(scan, default_branch.as_deref());
     let fixed = if fixes { no_longer_seen(tx, scan, coverage, live).await? } else { Vec::new() };
@@ -201,8 +240,8 @@ async fn fixed_before(
         let mut args = args![repository_id];
         let list: Vec<String> = batch.iter().map(|f| args.add(*f)).collect();
         let sql = format!(
-            "SELECT id, fingerprint, engine, path, in_history, severity, status, state, \
-             dismissal_reason, decided_by, last_seen_scan_id FROM findings \
+            "SELECT id, fingerprint, engine, rule_id, title, priority, path, in_history, \
+             severity, status, state, dismissal_reason, decided_by, last_seen_scan_id FROM findings \
              WHERE repository_id = $1 AND fingerprint IN ({})",
             list.join(", ")
         );

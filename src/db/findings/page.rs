@@ -6,8 +6,9 @@
 //!
 //! | filter | candidates |
 //! |---|---|
-//! | a path without wild cards, or scans, that name at most [`RARE`] findings | those findings, sorted |
-//! | `rule_id` | one range for each rule and severity |
+//! | scans that saw at most [`RARE`] findings | those findings, sorted |
+//! | `path` (up to a wild card), `rule_id`, `q`, that name at most [`MERGED`] texts | one range of entries for each text and severity |
+//! | the same, up to [`TEXTS`] texts and [`RARE`] findings | those entries, sorted |
 //! | `scan_id`, newest or oldest first | one range for each scan |
 //! | `severity` alone, without the order by priority | one range for each severity |
 //! | any of `severity`, `status`, `state`, `engine` | one range for each combination of them, of which there are 135 |
@@ -15,18 +16,25 @@
 //!
 //! Ranges are merged, so that no more rows are read than the page needs, wherever in
 //! the table they lie. The order by severity is walked one severity after the other.
+//! Texts and their entries are told in [`super::texts`]; of several filters that name
+//! some, the one with the fewest findings is taken, and the columns with few values go
+//! first if these are rarer still.
 //!
 //! # What no index tells
 //!
-//! `q`, a path with wild cards, and what remains of a filter beside those of the table
-//! above (`rule_id` with `status`, `state` or `engine`; a common path or scan with
-//! anything) is checked row by row. A page then looks at [`LOOKED_AT`] candidates at
-//! most. If that is not enough to fill it, it is short, perhaps empty, and says where
-//! the next one goes on: it is not the last page before it says so.
+//! What remains of a filter beside those of the table above (`path` with a common `status`, a `q`
+//! that is in the names of half the files or has less than three ASCII characters in a
+//! row, a common scan with anything) is checked row by row. The page looks at few
+//! candidates first, and at more and more while it is not full, but at [`LOOKED_AT`] at
+//! most. If that is not enough to fill it, it is short, perhaps empty, and says where the
+//! next one goes on: it is not the last page before it says so.
+
+mod source;
 
 use uuid::Uuid;
 
-use super::list::{Filter, Key, Scope, Sort, SortBy, filters, places, seen_by};
+use self::source::Source;
+use super::list::{Filter, Key, Scope, Sort, SortBy, filters, seen_by};
 use super::{FindingRow, State, Status, columns};
 use crate::db::{Args, Db, Result};
 use crate::scan::{EngineKind, Severity};
@@ -35,8 +43,13 @@ use crate::scan::{EngineKind, Severity};
 const RARE: u32 = 2_000;
 /// Candidates that one page checks, at most.
 const LOOKED_AT: u32 = 10_000;
-/// Ranges of one statement: SQLite merges 500 at most.
-const RANGES: usize = 400;
+/// How many more of them are looked at each time that they were not enough.
+const MORE: u32 = 4;
+/// Texts whose entries are merged. Times five for the severities: PostgreSQL plans each
+/// range, SQLite merges 500 at most.
+const MERGED: usize = 16;
+/// Texts whose entries are sorted.
+const TEXTS: usize = 1_000;
 
 /// A page.
 #[derive(Debug, Default)]
@@ -57,11 +70,14 @@ pub async fn list(
     after: Option<&Key>,
     limit: u32,
 ) -> Result<Found> {
-    let few = few(db, scope, filter).await?;
+    let source = source::of(db, scope, filter).await?;
+    if source == Source::Merged(Vec::new()) {
+        return Ok(Found::default());
+    }
     let walk = |severity| {
         let mut filter = filter.clone();
         filter.severity = severity;
-        Walk { sqlite: db.is_sqlite(), owner_id, scope, filter, sort, few }
+        Walk { sqlite: db.is_sqlite(), owner_id, scope, filter, sort, source: &source }
     };
     // One more than fits tells whether there is a next page.
     let wanted = limit + 1;
@@ -97,82 +113,18 @@ pub async fn list(
     Ok(Found { rows, next })
 }
 
-/// What names so few findings that all of them are candidates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Few {
-    Paths,
-    Scans,
-}
-
-async fn few(db: &Db, scope: Scope, filter: &Filter) -> Result<Option<Few>> {
-    for few in [Few::Paths, Few::Scans] {
-        let mut args = Args::default();
-        let Some(named) = few.candidates(db.is_sqlite(), scope, filter, &mut args) else {
-            continue;
-        };
-        let sql =
-            format!("SELECT count(*) FROM (SELECT id FROM ({named}) n LIMIT {}) few", RARE + 1);
-        let counted: Vec<(i64,)> = db.conn().fetch_filtered(&sql, args).await?;
-        if counted.first().is_some_and(|(n,)| *n <= i64::from(RARE)) {
-            return Ok(Some(few));
-        }
-    }
-    Ok(None)
-}
-
-impl Few {
-    /// Ids of all findings that it names, in no order.
-    fn candidates(
-        self,
-        sqlite: bool,
-        scope: Scope,
-        filter: &Filter,
-        args: &mut Args,
-    ) -> Option<String> {
-        match self {
-            Self::Paths => {
-                if filter.path.is_empty() || filter.path.iter().any(|p| p.contains(['*', '?'])) {
-                    return None;
-                }
-                let (column, of) = scope.column();
-                let of = args.add(of);
-                let path = if sqlite { "path" } else { "path COLLATE \"C\"" };
-                let select = format!("SELECT id FROM findings WHERE {column} = {of} AND {path}");
-                let mut ranges = Vec::new();
-                for name in &filter.path {
-                    let bare = name.trim_end_matches('/');
-                    ranges.push(format!("{select} = {}", args.add(bare)));
-                    // All that begins with `bare/`: `0` follows the slash.
-                    let (from, to) = (args.add(format!("{bare}/")), args.add(format!("{bare}0")));
-                    ranges.push(format!("{select} >= {from} AND {path} < {to}"));
-                }
-                Some(ranges.join(" UNION ALL "))
-            }
-            Self::Scans => {
-                if filter.scan_id.is_empty() {
-                    return None;
-                }
-                let scans = places(args, &filter.scan_id);
-                Some(format!(
-                    "SELECT finding_id AS id FROM scan_findings WHERE scan_id IN ({scans})"
-                ))
-            }
-        }
-    }
-}
-
 /// One way through the findings, in one order.
 #[derive(Debug)]
-struct Walk {
+struct Walk<'s> {
     sqlite: bool,
     owner_id: Uuid,
     scope: Scope,
     filter: Filter,
     sort: Sort,
-    few: Option<Few>,
+    source: &'s Source,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Adds what it finds to `rows`, until these are as many as wanted. Answers behind
     /// what to go on if it gave up before: then they are fewer.
     async fn rows(
@@ -182,25 +134,46 @@ impl Walk {
         wanted: u32,
         rows: &mut Vec<FindingRow>,
     ) -> Result<Option<Key>> {
-        let missing = wanted.saturating_sub(rows.len() as u32);
-        let (sql, args) = self.statement(after, missing);
-        let found: Vec<FindingRow> = db.conn().fetch_filtered(&sql, args).await?;
-        let full = found.len() >= missing as usize;
-        let last = found.last().map(|row| Key::of(self.sort, row));
-        rows.extend(found);
-        if full || self.few.is_some() || self.is_exact() {
-            return Ok(None);
+        let mut after = after.cloned();
+        let (mut looked_at, mut most) = (0, self.first_look(wanted));
+        loop {
+            let missing = wanted.saturating_sub(rows.len() as u32);
+            let (sql, args) = self.statement(after.as_ref(), missing, most);
+            let found: Vec<FindingRow> = db.conn().fetch_filtered(&sql, args).await?;
+            let full = found.len() >= missing as usize;
+            let last = found.last().map(|row| Key::of(self.sort, row));
+            rows.extend(found);
+            if full || *self.source == Source::Scans || self.is_exact() {
+                return Ok(None);
+            }
+            let (sql, args) = self.last_candidate(after.as_ref(), most);
+            let looked: Vec<(Uuid, i64)> = db.conn().fetch_filtered(&sql, args).await?;
+            let Some((id, priority)) = looked.first().copied() else { return Ok(None) };
+            let severity = self.filter.severity.first().copied().unwrap_or(Severity::Info);
+            let looked = Key { sort: self.sort, priority, severity, id };
+            // What came meanwhile may have moved the last candidate before the last row.
+            let behind = match last {
+                Some(last) if self.is_behind(&last, &looked) => last,
+                _ => looked,
+            };
+            looked_at += most;
+            if looked_at >= LOOKED_AT {
+                return Ok(Some(behind));
+            }
+            after = Some(behind);
+            most = most.saturating_mul(MORE).min(LOOKED_AT - looked_at);
         }
-        let (sql, args) = self.last_candidate(after);
-        let looked: Vec<(Uuid, i64)> = db.conn().fetch_filtered(&sql, args).await?;
-        let Some((id, priority)) = looked.first().copied() else { return Ok(None) };
-        let severity = self.filter.severity.first().copied().unwrap_or(Severity::Info);
-        let looked = Key { sort: self.sort, priority, severity, id };
-        // What came meanwhile may have moved the last candidate before the last row.
-        Ok(Some(match last {
-            Some(last) if self.is_behind(&last, &looked) => last,
-            _ => looked,
-        }))
+    }
+
+    /// How many candidates to look at first.
+    fn first_look(&self, wanted: u32) -> u32 {
+        match self.source {
+            // Of a text nearly all are right; a search may meet one twice.
+            Source::Merged(_) | Source::Gathered(_) if self.filter.q.is_some() => wanted * 2,
+            Source::Merged(_) | Source::Gathered(_) => wanted,
+            Source::Scans | Source::Table => wanted * MORE,
+        }
+        .min(LOOKED_AT)
     }
 
     fn is_behind(&self, one: &Key, other: &Key) -> bool {
@@ -211,20 +184,22 @@ impl Walk {
         if self.sort.descending { place(one) < place(other) } else { place(one) > place(other) }
     }
 
-    /// The statement of a page.
-    fn statement(&self, after: Option<&Key>, limit: u32) -> (String, Args) {
+    /// The statement of a page, over so many candidates.
+    fn statement(&self, after: Option<&Key>, limit: u32, most: u32) -> (String, Args) {
         let mut args = Args::default();
-        let candidates = match self.few {
-            Some(few) => few
-                .candidates(self.sqlite, self.scope, &self.filter, &mut args)
-                .map(|named| format!("SELECT DISTINCT id FROM ({named}) n")),
-            None => None,
+        let all = *self.source == Source::Scans;
+        let candidates = if all {
+            format!("SELECT DISTINCT id FROM ({}) n", source::seen(&self.filter, &mut args))
+        } else {
+            let most = if self.is_exact() { limit } else { most };
+            let candidates = format!("{} LIMIT {most}", self.candidates(after, most, &mut args));
+            match self.source {
+                Source::Merged(_) | Source::Gathered(_) => {
+                    format!("SELECT DISTINCT id FROM ({candidates}) n")
+                }
+                Source::Scans | Source::Table => candidates,
+            }
         };
-        let all = candidates.is_some();
-        let candidates = candidates.unwrap_or_else(|| {
-            let most = if self.is_exact() { limit } else { LOOKED_AT };
-            format!("{} LIMIT {most}", self.candidates(after, most, &mut args))
-        });
         // CROSS JOIN makes SQLite begin with the candidates.
         let mut what = columns!().to_owned();
         let mut from = format!("({candidates}) c CROSS JOIN findings f");
@@ -257,18 +232,22 @@ impl Walk {
         (sql, args)
     }
 
-    /// The candidate at which a page gives up, if there are so many.
-    fn last_candidate(&self, after: Option<&Key>) -> (String, Args) {
+    /// The last of so many candidates, if there are so many.
+    fn last_candidate(&self, after: Option<&Key>, most: u32) -> (String, Args) {
         let mut args = Args::default();
-        let candidates = self.candidates(after, LOOKED_AT, &mut args);
-        (format!("{candidates} LIMIT 1 OFFSET {}", LOOKED_AT - 1), args)
+        let candidates = self.candidates(after, most, &mut args);
+        (format!("{candidates} LIMIT 1 OFFSET {}", most.saturating_sub(1)), args)
     }
 
     /// Candidates in the order of the list, merged from ranges of indexes, of which the
     /// first `most` are read.
     fn candidates(&self, after: Option<&Key>, most: u32, args: &mut Args) -> String {
         let (select, ranges) = self.ranges(args);
-        let id = if self.by_scan() { "finding_id" } else { "id" };
+        let id = match self.source {
+            Source::Merged(_) | Source::Gathered(_) => "finding_id",
+            Source::Scans | Source::Table if self.by_scan() => "finding_id",
+            Source::Scans | Source::Table => "id",
+        };
         let behind = self.behind(after, "priority", id, args);
         let behind = behind.map(|term| format!(" AND {term}")).unwrap_or_default();
         let order = self.order("priority", "id");
@@ -291,6 +270,10 @@ impl Walk {
     /// What to select and from where, and the conditions of each range.
     fn ranges(&self, args: &mut Args) -> (&'static str, Vec<String>) {
         let filter = &self.filter;
+        if let Source::Merged(texts) | Source::Gathered(texts) = self.source {
+            let texts: Vec<String> = texts.iter().map(|text| args.add(*text)).collect();
+            return ("finding_id AS id, priority FROM finding_entries", self.entries(&texts));
+        }
         if self.by_scan() {
             let scans: Vec<String> = filter.scan_id.iter().map(|id| args.add(*id)).collect();
             let all = scans.join(", ");
@@ -310,21 +293,24 @@ impl Walk {
         }
         let (column, of) = self.scope.column();
         let scope = format!("{column} = {}", args.add(of));
-        let ranges = if self.by_rule() {
-            let severities = chosen(&filter.severity, &Severity::WORST_FIRST);
-            let rules: Vec<String> =
-                filter.rule_id.iter().map(|rule| args.add(rule.as_str())).collect();
-            rules
-                .iter()
-                .flat_map(|rule| severities.iter().map(move |severity| (rule, severity)))
-                .map(|(rule, severity)| {
-                    format!("{scope} AND rule_id = {rule} AND severity = '{}'", severity.as_str())
-                })
-                .collect()
-        } else {
-            self.kinds().into_iter().map(|kind| format!("{scope}{kind}")).collect()
-        };
+        let ranges = self.kinds().into_iter().map(|kind| format!("{scope}{kind}")).collect();
         ("id, priority FROM findings", ranges)
+    }
+
+    /// The ranges of the entries of texts.
+    fn entries(&self, texts: &[String]) -> Vec<String> {
+        if matches!(self.source, Source::Gathered(_)) {
+            // Sorted anyway.
+            return vec![format!("text_id IN ({})", texts.join(", "))];
+        }
+        let severities = chosen(&self.filter.severity, &Severity::WORST_FIRST);
+        texts
+            .iter()
+            .flat_map(|text| severities.iter().map(move |severity| (text, severity)))
+            .map(|(text, severity)| {
+                format!("text_id = {text} AND severity = '{}'", severity.as_str())
+            })
+            .collect()
     }
 
     /// The ranges of the columns with few values.
@@ -364,17 +350,9 @@ impl Walk {
         kinds
     }
 
-    /// Candidates come by rule.
-    fn by_rule(&self) -> bool {
-        let rules = self.filter.rule_id.len();
-        rules > 0 && rules * chosen(&self.filter.severity, &Severity::WORST_FIRST).len() <= RANGES
-    }
-
     /// Candidates come by scan.
     fn by_scan(&self) -> bool {
-        self.sort.by == SortBy::Created
-            && !self.filter.scan_id.is_empty()
-            && self.filter.rule_id.is_empty()
+        self.sort.by == SortBy::Created && !self.filter.scan_id.is_empty()
     }
 
     /// Every candidate is a row of the list.
@@ -383,11 +361,7 @@ impl Walk {
         filter.path.is_empty()
             && filter.q.is_none()
             && filter.scan_id.is_empty()
-            && (filter.rule_id.is_empty()
-                || filter.status.is_empty()
-                    && filter.state.is_empty()
-                    && filter.engine.is_empty()
-                    && self.by_rule())
+            && filter.rule_id.is_empty()
     }
 
     fn behind(

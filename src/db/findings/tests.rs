@@ -1,5 +1,6 @@
 //! The identity of findings from scan to scan, and what is said about them.
 
+mod cost;
 mod counters;
 mod lists;
 
@@ -12,7 +13,7 @@ use crate::db::testing::{Tenant, both, repository_of, tenant};
 use crate::scan::{Confidence, EngineKind, Finding, RuleInfo, ScanConfig, Span};
 
 /// A finding of the code engine; `name` stands for what makes it itself.
-fn finding(name: &str, path: &str, severity: Severity) -> Finding {
+pub(super) fn finding(name: &str, path: &str, severity: Severity) -> Finding {
     Finding {
         fingerprint: format!("{name:0>36}0000"),
         engine: EngineKind::Code,
@@ -53,7 +54,7 @@ fn suppressed(mut finding: Finding) -> Finding {
     finding
 }
 
-fn everywhere() -> Coverage {
+pub(super) fn everywhere() -> Coverage {
     Coverage {
         config: ScanConfig { history: true, ..ScanConfig::default() },
         ..Coverage::default()
@@ -88,7 +89,7 @@ async fn end(db: &Db, scan: &ScanRow, coverage: &Coverage, findings: Vec<Finding
     summary
 }
 
-async fn scan(
+pub(super) async fn scan(
     db: &Db,
     tenant: Tenant,
     coverage: &Coverage,
