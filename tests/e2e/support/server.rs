@@ -83,11 +83,16 @@ impl Place {
     /// Whatever starts here from now on takes it to be so many hours later; `None`: the
     /// time that it is.
     pub fn later(&mut self, hours: Option<u32>) -> &mut Self {
-        let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
         match hours {
             Some(hours) => {
-                assert!(Path::new(library).is_file(), "libfaketime is not here: see tests/run");
-                self.set("LD_PRELOAD", library)
+                // In the folder of this machine's kind.
+                let library = std::fs::read_dir("/usr/lib")
+                    .expect("libraries")
+                    .flatten()
+                    .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
+                    .find(|library| library.is_file())
+                    .expect("libfaketime is here: see tests/run");
+                self.set("LD_PRELOAD", library.to_str().expect("UTF-8"))
                     .set("FAKETIME", &format!("+{hours}h"))
                     // Neither what measures time nor what stamps files.
                     .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
