@@ -27,7 +27,9 @@ use crate::ingest::history::{HistoryLimits, walk};
 use crate::queue::{JobContext, JobError};
 use crate::scan::driver::Surroundings;
 use crate::scan::report::Meta;
-use crate::scan::{Limits, ScanConfig, ScanError, ScanOutcome, SourceError, driver};
+use crate::scan::{
+    HistoryContents, Limits, ScanConfig, ScanError, ScanOutcome, SourceError, driver,
+};
 use crate::server::App;
 use crate::snapshot::Snapshot;
 
@@ -207,7 +209,8 @@ async fn history(
             .into_iter()
             .map(|entry| entry.id)
             .collect();
-        anyhow::Ok((Arc::new(ObjectPool::open(&objects)?), known))
+        let pool = ObjectPool::open(&objects, snapshot.tree().kind())?;
+        anyhow::Ok((Arc::new(pool), known))
     });
     let (objects, known) = opened.await.map_err(anyhow::Error::from)??;
     let pool = objects.clone();
@@ -215,7 +218,7 @@ async fn history(
         objects,
         walk: Box::new(move |cancel| {
             walk(&pool.walker(), &tips, &known, &HistoryLimits::default(), cancel)
-                .map(|walk| walk.entries)
+                .map(HistoryContents::from)
                 .map_err(|error| SourceError(error.to_string()))
         }),
     }))

@@ -7,7 +7,8 @@ use std::sync::{PoisonError, RwLock};
 
 use gix_hash::ObjectId;
 
-use crate::scan::{Cancel, FileEntry, HistoryEntry, Source, SourceError};
+use crate::scan::git::{NameEntry, NameKind};
+use crate::scan::{Cancel, FileEntry, HistoryContents, HistoryEntry, Source, SourceError};
 
 /// Bytes that are hashed at a time.
 const CHUNK: usize = 64 << 10;
@@ -32,11 +33,12 @@ impl Folder {
         self
     }
 
-    fn list(&self) -> Result<Vec<(String, u64, PathBuf)>, SourceError> {
+    fn list(&self) -> Result<Listed, SourceError> {
         let failed = |path: &PathBuf, e: std::io::Error| {
             SourceError(format!("{} cannot be listed: {e}", path.display()))
         };
         let mut files = Vec::new();
+        let mut links = Vec::new();
         let mut open = vec![(self.root.clone(), String::new())];
         while let Some((folder, shown)) = open.pop() {
             for entry in fs::read_dir(&folder).map_err(|e| failed(&folder, e))? {
@@ -54,12 +56,22 @@ impl Folder {
                 } else if kind.is_file() {
                     let size = entry.metadata().map_err(|e| failed(&folder, e))?.len();
                     files.push((path, size, entry.path()));
+                } else if kind.is_symlink() {
+                    links.push(path);
                 }
             }
         }
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(files)
+        Ok(Listed { files, links })
     }
+}
+
+/// What lies below a folder.
+struct Listed {
+    /// Path, bytes, and where it lies; by path.
+    files: Vec<(String, u64, PathBuf)>,
+    /// Paths of links.
+    links: Vec<String>,
 }
 
 /// The id that git would give a file.
@@ -84,7 +96,7 @@ impl Source for Folder {
     fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
         let mut entries = Vec::new();
         let mut paths = Vec::new();
-        for (position, (path, size, place)) in (0u64..).zip(self.list()?) {
+        for (position, (path, size, place)) in (0u64..).zip(self.list()?.files) {
             let blob = if self.with_ids {
                 blob_id(&place, size)?.to_string()
             } else {
@@ -97,6 +109,17 @@ impl Source for Folder {
         }
         *self.paths.write().unwrap_or_else(PoisonError::into_inner) = paths;
         Ok(entries)
+    }
+
+    fn names(&self, each: &mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError> {
+        let Listed { files, links } = self.list()?;
+        for (path, size, _) in &files {
+            each(&NameEntry { path: path.as_bytes(), kind: NameKind::File, size: *size });
+        }
+        for path in &links {
+            each(&NameEntry { path: path.as_bytes(), kind: NameKind::Link, size: 0 });
+        }
+        Ok(())
     }
 
     fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SourceError> {
@@ -115,8 +138,8 @@ impl Source for Folder {
         Ok(bytes)
     }
 
-    fn history(&self, _: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
-        Ok(Vec::new())
+    fn history(&self, _: &Cancel) -> Result<HistoryContents, SourceError> {
+        Ok(HistoryContents::default())
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {

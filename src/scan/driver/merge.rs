@@ -1,14 +1,16 @@
 //! From what lies in files to the findings of a scan.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::scan::dependencies::{self, Database};
+use crate::scan::git;
 use crate::scan::inventory::role_of_path;
 use crate::scan::model::{
-    Cancel, Component, Confidence, EngineKind, FileResult, Finding, Level, Limits, Location,
+    Cancel, Component, Confidence, EngineKind, FileResult, Finding, HistoryOddity, Level, Limits,
+    Location,
     PackageRef, RawFinding, ScanConfig, ScanError, ScanOutcome, Span,
 };
 
@@ -142,6 +144,32 @@ impl Gathered {
         }
     }
 
+    /// Takes a finding about a name of the tree.
+    pub(super) fn add_of_tree(&mut self, run: &Run<'_>, path: String, found: RawFinding) {
+        let place = Place { in_history: false, path, commit: None, removed_in: None };
+        self.add_about_git(run, place, found);
+    }
+
+    /// Takes what is odd about an object of the history.
+    pub(super) fn add_of_history(&mut self, run: &Run<'_>, oddity: HistoryOddity) {
+        let found = git::names::of_history(oddity.odd, &oddity.path);
+        let (path, commit) = (oddity.path, Some(oddity.commit));
+        self.add_about_git(run, Place { in_history: true, path, commit, removed_in: None }, found);
+    }
+
+    fn add_about_git(&mut self, run: &Run<'_>, place: Place, found: RawFinding) {
+        let rule = run.engines.rule(&found.rule_id);
+        let id = rule.map_or(found.rule_id.as_str(), identity_of_rule);
+        self.push(Raw {
+            place: Arc::new(place),
+            engine: EngineKind::Code,
+            group: fingerprint::group_of_code(id, &found.symbol, &found.anchor),
+            found,
+            title: None,
+            dev: false,
+        });
+    }
+
     fn push(&mut self, raw: Raw) {
         if self.raw.len() < self.raw_most {
             self.raw.push(raw);
@@ -239,6 +267,7 @@ fn place_of(item: &Item) -> Place {
 pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> ScanOutcome {
     let Gathered { mut raw, raw_dropped, mut components, components_dropped, mut inline, .. } =
         gathered;
+    leave_to_the_tree(&mut raw);
     // Results arrive in the order in which threads finish; everything below depends
     // on the content alone.
     raw.sort_by(|a, b| {
@@ -309,13 +338,36 @@ pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> 
     ScanOutcome { findings, components, ..ScanOutcome::default() }
 }
 
+/// What attacks git is told of the history only where the tree does not show it, and is
+/// another finding then: see [`git`].
+fn leave_to_the_tree(raw: &mut Vec<Raw>) {
+    let about_git = |r: &Raw| r.engine == EngineKind::Code && git::owns(&r.found.rule_id);
+    let in_tree: HashSet<String> = raw
+        .iter()
+        .filter(|r| !r.place.in_history && about_git(r))
+        .map(|r| r.group.clone())
+        .collect();
+    raw.retain_mut(|r| {
+        if !r.place.in_history || !about_git(r) {
+            return true;
+        }
+        if in_tree.contains(&r.group) {
+            return false;
+        }
+        r.group = fingerprint::group_of_code(&r.found.rule_id, "history", &r.group);
+        r.found.severity = r.found.severity.min(git::IN_HISTORY);
+        true
+    });
+}
+
 /// Secrets are told by their value, packages by name and advisory: further places
 /// are no further findings.
 fn is_one_whatever_the_place(raw: &Raw) -> bool {
     match raw.engine {
         EngineKind::Secrets => !raw.found.anchor.is_empty(),
         EngineKind::Dependencies => true,
-        EngineKind::Code => false,
+        // Only what attacks git is looked for there, commit after commit.
+        EngineKind::Code => raw.place.in_history,
     }
 }
 
@@ -438,7 +490,11 @@ fn join_one(run: &Run<'_>, (raw, suppressed): (Raw, Option<String>)) -> Finding 
     let location = location_of(&raw);
     let Raw { place, engine, found, title, dev, .. } = raw;
     let mut message = found.message;
-    if place.in_history {
+    if place.in_history && git::owns(&found.rule_id) {
+        if let Some(commit) = &place.commit {
+            message.push_str(&format!(" The oldest commit that has it is {}.", short(commit)));
+        }
+    } else if place.in_history {
         message.push_str(match &place.removed_in {
             Some(_) => " The tree no longer holds it, but every clone does",
             None => " It lies in the history, not in the tree",
