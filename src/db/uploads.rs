@@ -12,7 +12,7 @@ pub mod refs;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -23,13 +23,14 @@ use super::project_events::{self, NewProjectEvent};
 use super::repositories::{Failure, Repository};
 use super::usage::{self, Gone};
 use super::{Conn, Db, Result, Tx, Value, args, new_id, now, statements, users, webhooks};
+use crate::words::words;
 
 macro_rules! columns {
     () => {
         "id, owner_id, project_id, repository_id, scan_id, name, wanted_ref, scan, status, \
          receiving_until, receiving_bytes, receiving_objects, head_commit, head_ref, pushes, \
          bytes_received, objects_received, error, version, created_at, pushed_at, expires_at, \
-         deleted_at"
+         deleted_at, object_format, signed_by"
     };
 }
 use columns;
@@ -38,8 +39,8 @@ statements! {
     OF_REPOSITORY = "SELECT id FROM git_uploads WHERE repository_id = $1 AND pushes > 0 \
                      ORDER BY pushed_at DESC, id DESC LIMIT 1";
     INSERT = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, wanted_ref, \
-              scan, token_hash, status, created_at, expires_at) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
+              scan, token_hash, status, created_at, expires_at, object_format) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10, $11)";
     INSERT_CLOSED = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, \
                      scan, token_hash, status, head_commit, head_ref, pushes, created_at, \
                      pushed_at, expires_at, deleted_at, internal) \
@@ -136,6 +137,62 @@ pub struct Upload {
     pub expires_at: i64,
     /// Deleted; the row stays while the repository needs its packs.
     pub deleted_at: Option<i64>,
+    object_format: Option<String>,
+    signed_by: Option<Json<Signer>>,
+}
+
+words! {
+    /// Which function makes the ids of objects, as git writes it.
+    ObjectFormat: "object format" {
+        /// That of most repositories.
+        Sha1 = "sha1",
+        /// What `git init --object-format=sha256` makes.
+        Sha256 = "sha256",
+    }
+}
+
+impl ObjectFormat {
+    /// As the readers of objects know it.
+    pub fn hash(self) -> gix_hash::Kind {
+        match self {
+            Self::Sha1 => gix_hash::Kind::Sha1,
+            Self::Sha256 => gix_hash::Kind::Sha256,
+        }
+    }
+
+    /// That of an id.
+    pub fn of(id: &sluice_git::ObjectId) -> Self {
+        match id.kind() {
+            gix_hash::Kind::Sha256 => Self::Sha256,
+            _ => Self::Sha1,
+        }
+    }
+}
+
+words! {
+    /// What the signature of a push is worth.
+    SignatureStatus: "status of a signature" {
+        /// It is that of a key of the account.
+        Good = "good",
+        /// It is good, of a key that the account has not registered.
+        UnknownKey = "unknown_key",
+        /// It is of a kind that is kept but not checked here, such as one of PGP.
+        Unverified = "unverified",
+    }
+}
+
+/// Who signed a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PushSigner)]
+pub struct Signer {
+    /// What the signature is worth.
+    pub status: SignatureStatus,
+    /// `SHA256:…` of the key, where it was checked.
+    pub fingerprint: Option<String>,
+    /// What the account calls the key, if it is one of its own.
+    pub name: Option<String>,
+    /// Who the client says it is; nobody vouches for that.
+    pub pusher: String,
 }
 
 /// The status that is shown.
@@ -201,6 +258,21 @@ impl Upload {
         self.objects_received + if self.receives(at) { self.receiving_objects } else { 0 }
     }
 
+    /// Of which kind its ids are; `None` until the first push decides.
+    pub fn object_format(&self) -> Option<ObjectFormat> {
+        self.object_format.as_deref().and_then(|word| word.parse().ok())
+    }
+
+    /// The kind of its ids, that of most repositories until it is known.
+    pub fn hash(&self) -> gix_hash::Kind {
+        self.object_format().map_or(gix_hash::Kind::Sha1, ObjectFormat::hash)
+    }
+
+    /// Who signed the newest accepted push, if somebody did.
+    pub fn signed_by(&self) -> Option<&Signer> {
+        self.signed_by.as_ref().map(|signer| &signer.0)
+    }
+
     /// Why the newest ingest failed.
     pub fn error(&self) -> Option<&Failure> {
         self.error.as_ref().map(|error| &error.0)
@@ -236,6 +308,8 @@ pub struct NewUpload {
     pub token_hash: Vec<u8>,
     /// Microseconds.
     pub expires_at: i64,
+    /// Of which kind ids are; `None`: the first push decides.
+    pub object_format: Option<ObjectFormat>,
 }
 
 /// A ref and the object that it points to, in hex.
@@ -294,7 +368,8 @@ pub async fn create(tx: &mut Tx, new: &NewUpload) -> Result<Upload> {
             new.scan,
             new.token_hash.as_slice(),
             now(),
-            new.expires_at
+            new.expires_at,
+            new.object_format.map(ObjectFormat::as_str)
         ],
     )
     .await?;

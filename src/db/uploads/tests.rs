@@ -27,6 +27,7 @@ async fn upload(db: &Db, owner_id: Uuid, change: impl FnOnce(&mut NewUpload)) ->
         scan: true,
         token_hash: vec![7; 32],
         expires_at: now() + 60_000_000,
+        object_format: None,
     };
     change(&mut new);
     let upload = create(&mut tx, &new).await.unwrap();
@@ -61,6 +62,8 @@ fn push_of(upload_id: Uuid, list: &[(u8, u8, &str)]) -> CommitPush {
         received_objects: 3,
         observations: json!([]),
         agent: Some("git/2.47.3".into()),
+        certificate: None,
+        signed_by: None,
         max_refs: 100,
         options: PushOptions::default(),
         brought: None,

@@ -86,7 +86,7 @@ pub(super) async fn upload(
     let key = format!("{prefix}{}/lfs-{oid}", new_id());
     let idle = Duration::from_secs(state.app.config.limits.push_idle_seconds);
     let writer = state.app.storage.writer(&key).await?;
-    let (writer, digest, blob) = receive(body, writer, size, idle).await?;
+    let (writer, digest, blob) = receive(body, writer, size, opened.upload.hash(), idle).await?;
     if digest != oid {
         return Err(LfsError::invalid(
             "The bytes that came have another SHA-256 than the object: nothing was kept. Send \
@@ -113,6 +113,7 @@ async fn receive(
     body: Body,
     mut writer: ObjectWriter,
     size: u64,
+    hash: gix_hash::Kind,
     idle: Duration,
 ) -> Result<(ObjectWriter, String, String), LfsError> {
     let wrong = |came: u64| {
@@ -120,7 +121,7 @@ async fn receive(
             "{size} bytes were announced and {came} came: nothing was kept. Send it again."
         ))
     };
-    let mut hashes = Hashes::new(size);
+    let mut hashes = Hashes::new(size, hash);
     let mut came = 0u64;
     let mut part = BytesMut::new();
     let mut stream = body.into_data_stream();
@@ -164,8 +165,8 @@ struct Hashes {
 }
 
 impl Hashes {
-    fn new(size: u64) -> Self {
-        let mut git = gix_hash::hasher(gix_hash::Kind::Sha1);
+    fn new(size: u64, hash: gix_hash::Kind) -> Self {
+        let mut git = gix_hash::hasher(hash);
         git.update(format!("blob {size}\0").as_bytes());
         Self { lfs: Sha256::new(), git }
     }
