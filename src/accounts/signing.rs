@@ -6,7 +6,7 @@
 //! key it is says the account that has registered it.
 
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey, SshSig};
 
 /// What git signs for. A signature made for something else does not count.
 const NAMESPACE: &str = "git";
@@ -16,6 +16,9 @@ const MAX_KEY: usize = 8 << 10;
 
 /// Bytes of a signature in its armour.
 const MAX_SIGNATURE: usize = 16 << 10;
+
+/// Characters of a line of a signature, as `ssh-keygen` writes it.
+const LINE: usize = 70;
 
 /// Bits of the shortest key of RSA that is accepted.
 const RSA_BITS: usize = 2048;
@@ -91,16 +94,18 @@ pub enum Verdict {
     Unknown,
 }
 
+const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
+const END: &str = "-----END SSH SIGNATURE-----";
+
 /// Checks the signature of a text.
 pub fn verify(text: &[u8], signature: &[u8]) -> Verdict {
-    const BEGIN: &[u8] = b"-----BEGIN SSH SIGNATURE-----";
-    if !signature.starts_with(BEGIN) {
+    if !signature.starts_with(BEGIN.as_bytes()) {
         return if signature.is_empty() { Verdict::Bad } else { Verdict::Unknown };
     }
     if signature.len() > MAX_SIGNATURE {
         return Verdict::Bad;
     }
-    let Ok(signature) = SshSig::from_pem(signature) else { return Verdict::Bad };
+    let Some(signature) = read(signature) else { return Verdict::Bad };
     let key = PublicKey::from(signature.public_key().clone());
     if usable(key.key_data()).is_err() {
         return Verdict::Unknown;
@@ -109,6 +114,28 @@ pub fn verify(text: &[u8], signature: &[u8]) -> Verdict {
         Ok(()) => Verdict::Good { fingerprint: key.fingerprint(HashAlg::Sha256).to_string() },
         Err(_) => Verdict::Bad,
     }
+}
+
+/// Reads a signature, however its lines are wrapped. The crate passes over a wrong version
+/// and wrong lengths; so what it read is written again, and has to be what came.
+fn read(armoured: &[u8]) -> Option<SshSig> {
+    let text = std::str::from_utf8(armoured).ok()?;
+    let body = |text: &str| -> Option<String> {
+        let body = text.trim().strip_prefix(BEGIN)?.strip_suffix(END)?;
+        Some(body.split_ascii_whitespace().collect())
+    };
+    let came = body(text)?;
+    let mut wrapped = format!("{BEGIN}\n");
+    for (at, c) in came.chars().enumerate() {
+        if at > 0 && at % LINE == 0 {
+            wrapped.push('\n');
+        }
+        wrapped.push(c);
+    }
+    wrapped.push_str(&format!("\n{END}\n"));
+    let signature = SshSig::from_pem(&wrapped).ok()?;
+    let again = signature.to_pem(LineEnding::LF).ok()?;
+    (signature.version() == SshSig::VERSION && body(&again)? == came).then_some(signature)
 }
 
 #[cfg(test)]
@@ -152,13 +179,19 @@ mod tests {
             assert_eq!(key.comment, "ada@host");
             assert!(key.line.starts_with(&key.key_type) && !key.line.contains("ada"), "{key:?}");
             assert_eq!(SigningKey::parse(&key.line).unwrap().fingerprint, key.fingerprint);
-            // Any bit of it counts.
+            // However it is wrapped, since not every program wraps alike.
+            let wide = String::from_utf8(signature.clone()).unwrap().replace('\n', "\r\n");
+            assert!(matches!(verify(b"text\n", wide.as_bytes()), Verdict::Good { .. }));
+            // Every character of it counts.
             let text = String::from_utf8(signature).unwrap();
-            let middle = text.len() / 2;
-            let other = if &text[middle..=middle] == "A" { "B" } else { "A" };
-            let broken = format!("{}{other}{}", &text[..middle], &text[middle + 1..]);
-            let verdict = verify(b"text\n", broken.as_bytes());
-            assert!(!matches!(&verdict, Verdict::Good { fingerprint } if *fingerprint == key.fingerprint));
+            for (at, was) in text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()) {
+                let other = if was == 'A' { "B" } else { "A" };
+                let broken = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+                let verdict = verify(b"text\n", broken.as_bytes());
+                let good = matches!(&verdict, Verdict::Good { fingerprint: print }
+                    if *print == key.fingerprint);
+                assert!(!good, "{kind:?} at {at}: {text}");
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod support;
 
 mod archives;
 mod callers;
+mod content;
 mod conventions;
 mod crash;
 mod fetch;
@@ -17,5 +18,7 @@ mod operate;
 mod options;
 mod push;
 mod scans;
+mod sha256;
+mod signed;
 mod start;
 mod story;
