@@ -73,7 +73,8 @@ fn usable(key: &KeyData) -> Result<(), &'static str> {
             ssh_key::EcdsaCurve::NistP521 => Err("uses the curve P-521, which is not checked here"),
         },
         Algorithm::Rsa { .. } => {
-            let bits = key.rsa().and_then(|rsa| rsa.n.as_positive_bytes()).map_or(0, |n| n.len() * 8);
+            let bits =
+                key.rsa().and_then(|rsa| rsa.n.as_positive_bytes()).map_or(0, |n| n.len() * 8);
             if bits < RSA_BITS { Err("is shorter than 2048 bits") } else { Ok(()) }
         }
         _ => Err("is of a kind that is not checked here; use Ed25519, ECDSA or RSA"),

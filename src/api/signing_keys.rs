@@ -126,7 +126,8 @@ async fn create(
         )));
     }
     let row = db::signing_keys::insert(&mut tx, &new).await?;
-    let row = row.ok_or_else(|| ApiError::conflict("key_exists", "The account has this key already."))?;
+    let row =
+        row.ok_or_else(|| ApiError::conflict("key_exists", "The account has this key already."))?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(Row::from(row))).into_response())
 }

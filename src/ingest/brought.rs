@@ -120,7 +120,10 @@ struct Met {
 
 impl Brought {
     /// Calls `each` with all entries of the new trees of all tips, each once.
-    fn trees(&self, each: &mut dyn FnMut(Met) -> Result<(), SourceError>) -> Result<(), SourceError> {
+    fn trees(
+        &self,
+        each: &mut dyn FnMut(Met) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
         let mut open = Vec::new();
         for tip in &self.tips {
             open.extend(self.tree(*tip)?.map(|tree| (tree, BString::default(), 0)));

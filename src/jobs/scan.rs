@@ -201,6 +201,7 @@ async fn history(
         .iter()
         .filter_map(|row| row.oid.parse().ok())
         .collect();
+    let hash = tips.first().map_or(snapshot.tree().kind(), |tip| tip.kind());
     let snapshot = snapshot.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let known: HashSet<gix_hash::ObjectId> = snapshot
@@ -209,7 +210,8 @@ async fn history(
             .into_iter()
             .map(|entry| entry.id)
             .collect();
-        let pool = ObjectPool::open(&objects, snapshot.tree().kind())?;
+        // The store may be a later one than that of the snapshot, and of the other kind.
+        let pool = ObjectPool::open(&objects, hash)?;
         anyhow::Ok((Arc::new(pool), known))
     });
     let (objects, known) = opened.await.map_err(anyhow::Error::from)??;

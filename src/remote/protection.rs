@@ -24,7 +24,8 @@ use crate::db::uploads::Upload;
 use crate::ingest::Brought;
 use crate::jobs::{KeptResults, profiled};
 use crate::scan::{
-    Cancel, Finding, Level, Limits, Observer, Progress, ScanConfig, ScanError, Severity, driver, git,
+    Cancel, Finding, Level, Limits, Observer, Progress, ScanConfig, ScanError, Severity, driver,
+    git,
 };
 use crate::server::App;
 
@@ -215,9 +216,7 @@ async fn tell(app: &App, found: &[Finding], threshold: Severity, messages: &mut 
             )
             .await;
     }
-    messages
-        .say("sluice: mend it and push again; to let all pass, push without -o fail-on.")
-        .await;
+    messages.say("sluice: mend it and push again; to let all pass, push without -o fail-on.").await;
 }
 
 /// How this one finding is let past.

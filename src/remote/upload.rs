@@ -9,17 +9,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sluice_git::{
     Announced, Certificate, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages,
-    NonceStatus, Nonces, ObjectId, Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusedBy, Repository,
+    NonceStatus, Nonces, ObjectId, Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal,
+    RefusedBy, Repository,
 };
 
 use super::access::database;
 use super::options::Wishes;
 use super::{follow, protection};
-use crate::bare;
 use crate::accounts::signing::{self, Verdict};
-use crate::db::uploads::{
-    self, CommitPush, NewPack, PushOutcome, SignatureStatus, Signer, Upload,
-};
+use crate::bare;
+use crate::db::uploads::{self, CommitPush, NewPack, PushOutcome, SignatureStatus, Signer, Upload};
 use crate::db::{DbError, new_id, now, signing_keys};
 use crate::server::App;
 use crate::storage::StorageError;

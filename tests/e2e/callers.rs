@@ -141,7 +141,8 @@ impl Objects {
     async fn of(owner: &Client) -> Self {
         let project = owner.post("/v1/projects", json!({"name": "p"})).await.expect(201).json();
         let key = owner.post("/v1/api-keys", json!({"name": "k"})).await.expect(201).json();
-        let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB+k7oHzlzhMBykzD4DMzW/lLjQqKyDkJhoOo/cgQnZ/";
+        let line =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB+k7oHzlzhMBykzD4DMzW/lLjQqKyDkJhoOo/cgQnZ/";
         let body = json!({"name": "k", "public_key": line});
         let signing_key = owner.post("/v1/signing-keys", body).await.expect(201).json();
         let upload = owner.upload(json!({"project_id": project["id"]})).await;

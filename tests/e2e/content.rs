@@ -110,7 +110,8 @@ fn of_history(f: &Value) -> bool {
 }
 
 async fn all(client: &Client, repository: &str) -> Vec<Value> {
-    let path = format!("/v1/repositories/{repository}/findings?limit=200&state=new,unchanged,fixed");
+    let path =
+        format!("/v1/repositories/{repository}/findings?limit=200&state=new,unchanged,fixed");
     client.all(&path).await
 }
 
@@ -143,7 +144,10 @@ async fn what_attacks_git_is_a_finding_until_it_is_mended(place: Place) {
             let scans = format!("/v1/repositories/{repository}/scans");
             let scan = client.post(&scans, json!({"history": history})).await.expect(201).json();
             let scan = client.ended(&repository, &text(&scan["id"])).await;
-            assert_eq!((&scan["summary"]["new"], &scan["summary"]["fixed"]), (&json!(0), &json!(0)));
+            assert_eq!(
+                (&scan["summary"]["new"], &scan["summary"]["fixed"]),
+                (&json!(0), &json!(0))
+            );
             let again = all(&client, &repository).await;
             let ids = |list: &[Value]| list.iter().map(|f| text(&f["id"])).collect::<BTreeSet<_>>();
             assert_eq!(ids(&again), ids(&found));
@@ -190,7 +194,10 @@ async fn odd_objects_are_taken_and_told_and_dangerous_ones_refused() {
         for (entries, says) in [
             (vec![("100644", b"..".as_slice(), blob.as_str())], "'..' or contains a slash"),
             (vec![("100644", b"a/b", &blob)], "'..' or contains a slash"),
-            (vec![("100644", b"a", &blob), ("100644", b"a", &blob)], "two entries of the same name"),
+            (
+                vec![("100644", b"a", &blob), ("100644", b"a", &blob)],
+                "two entries of the same name",
+            ),
         ] {
             let tree = forge.tree(&entries).await;
             let commit = forge.commit(&tree, None).await;

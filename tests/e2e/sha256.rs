@@ -36,7 +36,10 @@ async fn sha256_is_pushed_scanned_and_cloned_back(place: Place) {
         let (upload, _) = client.scanned(&id).await;
         let head = work.head().await;
         assert_eq!(head.len(), 64);
-        assert_eq!((&upload["head_commit"], &upload["object_format"]), (&json!(head), &json!("sha256")));
+        assert_eq!(
+            (&upload["head_commit"], &upload["object_format"]),
+            (&json!(head), &json!("sha256"))
+        );
         let repository = text(&upload["repository_id"]);
         let found = client.findings(&repository).await;
         let paths: Vec<String> = found.iter().map(|f| text(&f["location"]["path"])).collect();
@@ -79,6 +82,30 @@ async fn sha256_is_pushed_scanned_and_cloned_back(place: Place) {
         let said = other.push(&url, &["main:refs/heads/other"]).await;
         assert!(!said.ok, "{}", said.err);
         assert_eq!(shown(&client, &made).await["pushes"], 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sluice_scan_reads_them_too() {
+    let place = Place::sqlite();
+    let work = of(&Git::any(), "sha256").await;
+    std::fs::remove_file(work.path().join("service/config/.env")).expect("removed");
+    work.commit("out again").await;
+    let (tree, bare) = (work.path().to_owned(), work.path().join(".git"));
+    for path in [tree, bare] {
+        let path = path.to_str().expect("UTF-8");
+        let said = place.run(&["scan", path, "--history", "--format", "json"], "").await;
+        assert_eq!(said.code, Some(1), "{}", said.err);
+        let report: Value = serde_json::from_str(&said.out).expect("JSON");
+        let places: Vec<String> = report["findings"]
+            .as_array()
+            .expect("findings")
+            .iter()
+            .map(|f| format!("{} {}", text(&f["location"]["path"]), f["location"]["in_history"]))
+            .collect();
+        for place in ["service/users.py false", "service/config/.env true"] {
+            assert!(places.contains(&place.to_owned()), "no {place} in {places:?}");
+        }
     }
 }
 

@@ -43,7 +43,7 @@ async fn the_signer_of_a_push_is_shown(place: Place) {
     client.post("/v1/signing-keys/", body).await.problem(409, "key_exists");
     let fingerprint = text(&made["fingerprint"]);
     assert!(fingerprint.starts_with("SHA256:") && made["key_type"] == "ssh-ed25519", "{made}");
-    assert_eq!(client.all("/v1/signing-keys").await, [made.clone()]);
+    assert_eq!(client.all("/v1/signing-keys").await, std::slice::from_ref(&made));
     let wrong = json!({"name": "x", "public_key": "nonsense"});
     client.post("/v1/signing-keys/", wrong).await.problem(422, "validation_failed");
 
@@ -54,8 +54,16 @@ async fn the_signer_of_a_push_is_shown(place: Place) {
         signed(&work, &keys.path().join("known"), &url, &["-o", "no-scan"]).await.expect();
         let signer = shown(&client, &upload).await["signed_by"].clone();
         let told = (&signer["status"], &signer["name"], &signer["fingerprint"]);
-        assert_eq!(told, (&json!("good"), &json!("laptop"), &json!(fingerprint)), "{}", git.version);
-        assert!(text(&signer["pusher"]).contains("ada@example.org") || !text(&signer["pusher"]).is_empty());
+        assert_eq!(
+            told,
+            (&json!("good"), &json!("laptop"), &json!(fingerprint)),
+            "{}",
+            git.version
+        );
+        assert!(
+            text(&signer["pusher"]).contains("ada@example.org")
+                || !text(&signer["pusher"]).is_empty()
+        );
 
         work.write("a", "1\n");
         work.commit("by somebody else").await;
@@ -108,17 +116,31 @@ async fn other_signatures_are_kept_and_wrong_ones_refused() {
         let work = samples::small(&git).await;
         let key = format!("user.signingKey={}", keys.path().join("known").display());
         let program = format!("gpg.ssh.program={other}");
-        let args =
-            ["-c", "gpg.format=ssh", "-c", &key, "-c", &program, "push", "--signed=yes", &url, "main"];
+        let args = [
+            "-c",
+            "gpg.format=ssh",
+            "-c",
+            &key,
+            "-c",
+            &program,
+            "push",
+            "--signed=yes",
+            &url,
+            "main",
+        ];
         work.run(&args).await.refused("not that of what it pushes");
         let now = shown(&client, &upload).await;
         assert_eq!((&now["pushes"], &now["signed_by"]), (&json!(0), &Value::Null));
 
         let program = format!("gpg.program={pgp}");
-        let args = ["-c", &program, "-c", "user.signingKey=x", "push", "--signed=yes", &url, "main"];
+        let args =
+            ["-c", &program, "-c", "user.signingKey=x", "push", "--signed=yes", &url, "main"];
         work.run(&args).await.expect();
         let signer = shown(&client, &upload).await["signed_by"].clone();
-        assert_eq!((&signer["status"], &signer["fingerprint"]), (&json!("unverified"), &Value::Null));
+        assert_eq!(
+            (&signer["status"], &signer["fingerprint"]),
+            (&json!("unverified"), &Value::Null)
+        );
     }
 }
 
@@ -140,16 +162,16 @@ async fn hidden_refs_stay_hidden_and_the_log_names_the_client() {
         // Progress is left out on demand, results are not.
         work.write("a", "1\n");
         work.commit("quietly").await;
-        let said =
-            work.run(&["-c", "transfer.advertiseSID=true", "push", "-q", &url, "main"]).await.expect();
+        let said = work
+            .run(&["-c", "transfer.advertiseSID=true", "push", "-q", &url, "main"])
+            .await
+            .expect();
         assert!(!said.err.contains("ingesting"), "{}", said.err);
         let agent = format!("git/{}", git.version.split(' ').nth(2).expect("a version"));
         until("the log tells of the push", async || {
             let log = server.log();
             let mut lines = log.lines().filter(|line| line.contains("push ends"));
-            lines
-                .any(|line| line.contains(&agent) && line.contains("client_session"))
-                .then_some(())
+            lines.any(|line| line.contains(&agent) && line.contains("client_session")).then_some(())
         })
         .await;
     }

@@ -220,12 +220,11 @@ impl Reader<'_> {
                     if !value.is_empty() {
                         value.push(byte);
                     }
-                    continue;
                 }
                 Some(b'\\') => {
                     match self.next() {
                         None => break,
-                        Some(b'\n') => continue,
+                        Some(b'\n') => {}
                         Some(b'n') => value.push(b'\n'),
                         Some(b't') => value.push(b'\t'),
                         Some(b'b') => value.push(8),
@@ -349,9 +348,17 @@ mod tests {
 
     #[test]
     fn whatever_is_malformed_is_passed_over() {
-        for text in
-            ["[", "[submodule", "[submodule \"", "[submodule \"a", "\0\0", "url", "url =", "a\\", "]"]
-        {
+        for text in [
+            "[",
+            "[submodule",
+            "[submodule \"",
+            "[submodule \"a",
+            "\0\0",
+            "url",
+            "url =",
+            "a\\",
+            "]",
+        ] {
             assert_eq!(odd(text), [], "{text:?}");
             let behind = format!("{text}\n[submodule \"x\"]\nurl = -x\n");
             assert!(odd(&behind).contains(&Oddity::SubmoduleUrl), "{text:?}");

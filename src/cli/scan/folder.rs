@@ -19,17 +19,17 @@ pub(super) struct Folder {
     root: PathBuf,
     /// Where the files lie, by [`FileEntry::position`]; names may be no UTF-8.
     paths: RwLock<Vec<PathBuf>>,
-    /// Whether to compute git's object ids, which costs reading every file.
-    with_ids: bool,
+    /// Of which kind to compute git's object ids, which costs reading every file.
+    with_ids: Option<gix_hash::Kind>,
 }
 
 impl Folder {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, paths: RwLock::default(), with_ids: false }
+        Self { root, paths: RwLock::default(), with_ids: None }
     }
 
-    pub(super) fn with_ids(mut self) -> Self {
-        self.with_ids = true;
+    pub(super) fn with_ids(mut self, hash: gix_hash::Kind) -> Self {
+        self.with_ids = Some(hash);
         self
     }
 
@@ -75,10 +75,10 @@ struct Listed {
 }
 
 /// The id that git would give a file.
-fn blob_id(path: &PathBuf, size: u64) -> Result<ObjectId, SourceError> {
+fn blob_id(path: &PathBuf, size: u64, hash: gix_hash::Kind) -> Result<ObjectId, SourceError> {
     let failed =
         |e: &dyn std::fmt::Display| SourceError(format!("{} cannot be read: {e}", path.display()));
-    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+    let mut hasher = gix_hash::hasher(hash);
     hasher.update(&gix_object::encode::loose_header(gix_object::Kind::Blob, size));
     let mut file = File::open(path).map_err(|e| failed(&e))?;
     let mut chunk = vec![0; CHUNK];
@@ -97,8 +97,8 @@ impl Source for Folder {
         let mut entries = Vec::new();
         let mut paths = Vec::new();
         for (position, (path, size, place)) in (0u64..).zip(self.list()?.files) {
-            let blob = if self.with_ids {
-                blob_id(&place, size)?.to_string()
+            let blob = if let Some(hash) = self.with_ids {
+                blob_id(&place, size, hash)?.to_string()
             } else {
                 // Nothing is kept between local scans, so that each file may have a
                 // name of its own and need not be read to get it.

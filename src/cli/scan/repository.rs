@@ -91,7 +91,7 @@ impl WorkTree {
     pub(super) fn open(root: &Path, git: GitDir, history: bool) -> anyhow::Result<Self> {
         let folder = Folder::new(root.to_owned());
         Ok(Self {
-            folder: if history { folder.with_ids() } else { folder },
+            folder: if history { folder.with_ids(git.hash()) } else { folder },
             tips: if history { git.tips()? } else { Vec::new() },
             objects: Shared::new(git.objects()?),
             known: Mutex::default(),

@@ -583,7 +583,8 @@ async fn the_default_project_is_made_once() {
 #[tokio::test]
 async fn the_first_push_decides_of_which_kind_ids_are() {
     for test in both().await {
-        let upload = upload(&test.db).await;
+        let owner = user(&test.db, "ada@example.org").await;
+        let upload = upload(&test.db, owner, |_| ()).await;
         assert_eq!((upload.object_format(), upload.hash()), (None, gix_hash::Kind::Sha1));
         let new = ObjectId::from_hex(&[b'a'; 64]).unwrap();
         let old = ObjectId::null(gix_hash::Kind::Sha256);
@@ -592,7 +593,10 @@ async fn the_first_push_decides_of_which_kind_ids_are() {
         assert!(push(&test.db, &wide).await.moved, "{}", test.name);
         let now = by_id(&test.db, upload.id).await.unwrap().unwrap();
         assert_eq!(now.object_format(), Some(ObjectFormat::Sha256));
-        assert_eq!(refs_of(&test.db, upload.id).await, [("refs/heads/main".into(), "a".repeat(64))]);
+        assert_eq!(
+            refs_of(&test.db, upload.id).await,
+            [("refs/heads/main".into(), "a".repeat(64))]
+        );
         // One of the other kind, which was on its way at the same time, is told so.
         let late = push(&test.db, &push_of(upload.id, &[(0, 1, "refs/heads/other")])).await;
         assert!(!late.moved && !late.recorded);

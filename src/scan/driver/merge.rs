@@ -10,8 +10,7 @@ use crate::scan::git;
 use crate::scan::inventory::role_of_path;
 use crate::scan::model::{
     Cancel, Component, Confidence, EngineKind, FileResult, Finding, HistoryOddity, Level, Limits,
-    Location,
-    PackageRef, RawFinding, ScanConfig, ScanError, ScanOutcome, Span,
+    Location, PackageRef, RawFinding, ScanConfig, ScanError, ScanOutcome, Span,
 };
 
 use super::Run;

@@ -3,9 +3,7 @@
 use sluice_git::{Oddity, odd};
 
 use super::rules;
-use crate::scan::model::{
-    Confidence, FileResult, Limits, MAX_SNIPPET, RawFinding, Severity, Span,
-};
+use crate::scan::model::{Confidence, FileResult, Limits, MAX_SNIPPET, RawFinding, Severity, Span};
 
 /// Git stops reading a longer line of attributes.
 pub const MAX_LINE: usize = 2048;
@@ -101,7 +99,8 @@ fn attributes(bytes: &[u8], out: &mut FileResult) {
     let mut long = bytes.split(|byte| *byte == b'\n').zip(1u32..);
     let Some((text, line)) = long.find(|(text, _)| text.len() >= MAX_LINE) else { return };
     let more = long.filter(|(text, _)| text.len() >= MAX_LINE).count();
-    let more = if more == 0 { String::new() } else { format!(", and {more} more lines are as long") };
+    let more =
+        if more == 0 { String::new() } else { format!(", and {more} more lines are as long") };
     let message = format!(
         "Line {line} has {} bytes, more than the {MAX_LINE} that git reads{more}.",
         text.len()

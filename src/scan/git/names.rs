@@ -59,8 +59,7 @@ pub struct Found {
 }
 
 /// Tells all names of a tree, in any order; called twice at most.
-pub type Names<'a> =
-    &'a dyn Fn(&mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError>;
+pub type Names<'a> = &'a dyn Fn(&mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError>;
 
 /// `.gitmodules`, or what some file system takes for it.
 pub(super) fn is_gitmodules(name: &[u8]) -> bool {
@@ -83,8 +82,7 @@ fn turns_text(c: char) -> bool {
 pub(super) fn odd_text(name: &[u8]) -> Option<Odd> {
     if name.contains(&b'\\') {
         let leads_out = |part: &[u8]| {
-            part == b".."
-                || sluice_git::odd::name(part, false) == Some(sluice_git::Oddity::DotGit)
+            part == b".." || sluice_git::odd::name(part, false) == Some(sluice_git::Oddity::DotGit)
         };
         if name.split(|byte| *byte == b'\\').any(leads_out) {
             return Some(Odd::WindowsTraversal);

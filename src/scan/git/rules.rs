@@ -123,7 +123,9 @@ const RULES: [Rule; 16] = [
         fix: "Keep test repositories in an archive or make them when the tests run. Set \
               safe.bareRepository=explicit where such repositories are checked out.",
         cwe: &["CWE-829"],
-        read: &["https://git-scm.com/docs/git-config#Documentation/git-config.txt-safebareRepository"],
+        read: &[
+            "https://git-scm.com/docs/git-config#Documentation/git-config.txt-safebareRepository",
+        ],
     },
     Rule {
         id: SUBMODULE_NAME,

@@ -133,7 +133,9 @@ fn control_characters_in_names() {
     }
     let latin = [(b"caf\xe9\x85".as_slice(), File)];
     let tell = |each: &mut dyn FnMut(&NameEntry<'_>)| {
-        latin.iter().for_each(|(path, kind)| each(&NameEntry { path, kind: *kind, size: 0 }));
+        for (path, kind) in &latin {
+            each(&NameEntry { path, kind: *kind, size: 0 });
+        }
         Ok(())
     };
     assert!(check(&tell, 100).unwrap().findings.is_empty(), "bytes of another encoding");
@@ -144,10 +146,10 @@ fn cve_2024_32004_and_32465_a_repository_within() {
     let parts = ["x/HEAD", "x/config", "x/objects/aa/bb", "x/refs/heads/main"];
     let names: Vec<(&str, NameKind)> = parts.iter().map(|path| (*path, File)).collect();
     assert_eq!(tree(&names), one("git/embedded-repository", "x/HEAD"));
-    for part in 0..parts.len() {
+    for (at, part) in parts.iter().enumerate() {
         let mut names = names.clone();
-        names.remove(part);
-        assert_eq!(tree(&names), [], "without {}", parts[part]);
+        names.remove(at);
+        assert_eq!(tree(&names), [], "without {part}");
     }
     let root: Vec<(&str, NameKind)> = names.iter().map(|(p, k)| (&p[2..], *k)).collect();
     assert_eq!(tree(&root), one("git/embedded-repository", "HEAD"));
@@ -167,7 +169,10 @@ fn cve_2022_23521_attributes_that_overflow() {
     let long = format!("* text\n{} a\n{0} b\n", "x".repeat(2048));
     let findings = file("deep/.gitattributes", long.as_bytes());
     assert_eq!(findings.len(), 1);
-    assert_eq!((findings[0].rule_id.as_str(), findings[0].span.start_line), ("git/attributes-size", 2));
+    assert_eq!(
+        (findings[0].rule_id.as_str(), findings[0].span.start_line),
+        ("git/attributes-size", 2)
+    );
     assert!(findings[0].message.contains("1 more lines"), "{}", findings[0].message);
     let tell = |each: &mut dyn FnMut(&NameEntry<'_>)| {
         each(&NameEntry { path: b".gitattributes", kind: File, size: (100 << 20) + 1 });
