@@ -400,8 +400,7 @@ async fn hostile_trees_are_refused_with_a_reason() {
     let missing = house.raw_tree(&[("100644", b"a", nowhere)]);
     let missing_tree = house.raw_tree(&[("40000", b"a", nowhere)]);
     let no_tree = house.raw_tree(&[("40000", b"a", blob)]);
-    for (n, tree) in [twice, apart, missing, missing_tree, no_tree, blob].into_iter().enumerate()
-    {
+    for (n, tree) in [twice, apart, missing, missing_tree, no_tree, blob].into_iter().enumerate() {
         let id = format!("odd{n}");
         assert!(
             house.write_with(tree, &id, None, Options::default(), &Cancel::new()).await.is_err(),

@@ -1,6 +1,6 @@
 //! From what lies in files to the findings of a scan.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -9,12 +9,13 @@ use crate::scan::dependencies::{self, Database};
 use crate::scan::git;
 use crate::scan::inventory::role_of_path;
 use crate::scan::model::{
-    Cancel, Component, Confidence, EngineKind, FileResult, Finding, HistoryOddity, Level, Limits,
-    Location, PackageRef, RawFinding, ScanConfig, ScanError, ScanOutcome, Span,
+    Cancel, Component, Confidence, EngineKind, FileResult, Finding, Level, Limits, Location,
+    PackageRef, RawFinding, ScanConfig, ScanError, ScanOutcome, Span,
 };
 
 use super::Run;
 use super::fingerprint;
+use super::names;
 use super::plan::{Item, Job, Plan};
 use super::priority::{Weights, priority, worst_first};
 
@@ -30,25 +31,26 @@ const MAX_OTHER_LOCATIONS: usize = 100;
 
 /// A file in the state in which a finding lies in it. Suppressions hold within.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Place {
+pub(super) struct Place {
     /// The tree sorts before the history, so that it is shown first.
-    in_history: bool,
-    path: String,
+    pub(super) in_history: bool,
+    pub(super) path: String,
     /// Commit that brought it, for the history.
-    commit: Option<String>,
-    removed_in: Option<String>,
+    pub(super) commit: Option<String>,
+    pub(super) removed_in: Option<String>,
 }
 
-struct Raw {
-    place: Arc<Place>,
-    engine: EngineKind,
-    found: RawFinding,
+/// Something that was found, at one place.
+pub(super) struct Raw {
+    pub(super) place: Arc<Place>,
+    pub(super) engine: EngineKind,
+    pub(super) found: RawFinding,
     /// Where the rule knows less than the finding.
-    title: Option<String>,
+    pub(super) title: Option<String>,
     /// A package of development.
-    dev: bool,
+    pub(super) dev: bool,
     /// Group part of the fingerprint.
-    group: String,
+    pub(super) group: String,
 }
 
 struct Inline {
@@ -143,33 +145,7 @@ impl Gathered {
         }
     }
 
-    /// Takes a finding about a name of the tree.
-    pub(super) fn add_of_tree(&mut self, run: &Run<'_>, path: String, found: RawFinding) {
-        let place = Place { in_history: false, path, commit: None, removed_in: None };
-        self.add_about_git(run, place, found);
-    }
-
-    /// Takes what is odd about an object of the history.
-    pub(super) fn add_of_history(&mut self, run: &Run<'_>, oddity: HistoryOddity) {
-        let found = git::names::of_history(oddity.odd, &oddity.path);
-        let (path, commit) = (oddity.path, Some(oddity.commit));
-        self.add_about_git(run, Place { in_history: true, path, commit, removed_in: None }, found);
-    }
-
-    fn add_about_git(&mut self, run: &Run<'_>, place: Place, found: RawFinding) {
-        let rule = run.engines.rule(&found.rule_id);
-        let id = rule.map_or(found.rule_id.as_str(), identity_of_rule);
-        self.push(Raw {
-            place: Arc::new(place),
-            engine: EngineKind::Code,
-            group: fingerprint::group_of_code(id, &found.symbol, &found.anchor),
-            found,
-            title: None,
-            dev: false,
-        });
-    }
-
-    fn push(&mut self, raw: Raw) {
+    pub(super) fn push(&mut self, raw: Raw) {
         if self.raw.len() < self.raw_most {
             self.raw.push(raw);
         } else {
@@ -244,7 +220,7 @@ impl Gathered {
 
 /// A renamed rule goes on under the oldest name that it had, so that its findings
 /// keep their ids.
-fn identity_of_rule(rule: &crate::scan::model::RuleInfo) -> &str {
+pub(super) fn identity_of_rule(rule: &crate::scan::model::RuleInfo) -> &str {
     rule.aliases.first().map_or(rule.id.as_str(), String::as_str)
 }
 
@@ -266,7 +242,7 @@ fn place_of(item: &Item) -> Place {
 pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> ScanOutcome {
     let Gathered { mut raw, raw_dropped, mut components, components_dropped, mut inline, .. } =
         gathered;
-    leave_to_the_tree(&mut raw);
+    names::leave_to_the_tree(&mut raw);
     // Results arrive in the order in which threads finish; everything below depends
     // on the content alone.
     raw.sort_by(|a, b| {
@@ -335,28 +311,6 @@ pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> 
     }
     components.sort();
     ScanOutcome { findings, components, ..ScanOutcome::default() }
-}
-
-/// What attacks git is told of the history only where the tree does not show it, and is
-/// another finding then: see [`git`].
-fn leave_to_the_tree(raw: &mut Vec<Raw>) {
-    let about_git = |r: &Raw| r.engine == EngineKind::Code && git::owns(&r.found.rule_id);
-    let in_tree: HashSet<String> = raw
-        .iter()
-        .filter(|r| !r.place.in_history && about_git(r))
-        .map(|r| r.group.clone())
-        .collect();
-    raw.retain_mut(|r| {
-        if !r.place.in_history || !about_git(r) {
-            return true;
-        }
-        if in_tree.contains(&r.group) {
-            return false;
-        }
-        r.group = fingerprint::group_of_code(&r.found.rule_id, "history", &r.group);
-        r.found.severity = r.found.severity.min(git::IN_HISTORY);
-        true
-    });
 }
 
 /// Secrets are told by their value, packages by name and advisory: further places

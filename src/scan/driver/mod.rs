@@ -10,8 +10,8 @@
 //! advisories, which are never part of a kept result, since they change while the
 //! files do not. Names, links and the shape of the tree are looked at anew each time
 //! ([`crate::scan::git`]). `history` looks for secrets, and for what attacks git, in what
-//! the tree no longer holds. `merge` gives identities ([`fingerprint`]), applies suppressions, weighs
-//! and sorts.
+//! the tree no longer holds. `merge` gives identities ([`fingerprint`]), applies
+//! suppressions, weighs and sorts.
 //!
 //! # Bounds
 //!
