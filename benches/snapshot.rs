@@ -164,7 +164,7 @@ fn main() -> Result<()> {
         std::fs::remove_file(&archive)?;
 
         // A new handle each time, as a push of a cold repository has.
-        let odb = sluice::ingest::open_objects(&repository.join("objects"))?;
+        let odb = sluice::ingest::open_objects(&repository.join("objects"), gix_hash::Kind::Sha1)?;
         let bench = Bench { runtime: &runtime, storage: &storage, odb };
         let (info, time) = bench.snapshot(&main, &format!("full{round}"), None)?;
         full.push(time);

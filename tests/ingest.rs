@@ -74,7 +74,7 @@ impl House {
 
     async fn ingest(&self, head: &str, options: Options) -> Result<Ingested, IngestError> {
         let head = Some(git(&self.work(), &["rev-parse", head]).parse().unwrap());
-        let odb = open_objects(&self.work().join(".git/objects")).unwrap();
+        let odb = open_objects(&self.work().join(".git/objects"), gix_hash::Kind::Sha1).unwrap();
         let (storage, runtime) = (self.storage.clone(), Handle::current());
         tokio::task::spawn_blocking(move || {
             let request = Request {
@@ -173,7 +173,7 @@ async fn a_scan_reads_the_files_of_a_snapshot() {
                 Err(error) => assert!(content.len() > 100, "{error}"),
             }
         }
-        assert!(source.history(&Cancel::new()).unwrap().is_empty());
+        assert!(source.history(&Cancel::new()).unwrap().blobs.is_empty());
     })
     .await
     .unwrap();

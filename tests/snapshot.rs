@@ -395,12 +395,12 @@ async fn hostile_trees_are_refused_with_a_reason() {
         );
     }
     let twice = house.raw_tree(&[("100644", b"a", blob), ("100644", b"a", blob)]);
-    let unsorted = house.raw_tree(&[("100644", b"b", blob), ("100644", b"a", blob)]);
+    let apart =
+        house.raw_tree(&[("100644", b"b", blob), ("100644", b"a", blob), ("100644", b"b", blob)]);
     let missing = house.raw_tree(&[("100644", b"a", nowhere)]);
     let missing_tree = house.raw_tree(&[("40000", b"a", nowhere)]);
     let no_tree = house.raw_tree(&[("40000", b"a", blob)]);
-    for (n, tree) in [twice, unsorted, missing, missing_tree, no_tree, blob].into_iter().enumerate()
-    {
+    for (n, tree) in [twice, apart, missing, missing_tree, no_tree, blob].into_iter().enumerate() {
         let id = format!("odd{n}");
         assert!(
             house.write_with(tree, &id, None, Options::default(), &Cancel::new()).await.is_err(),
@@ -427,6 +427,28 @@ async fn hostile_trees_are_refused_with_a_reason() {
     assert!(matches!(result, Err(SnapshotError::Limit { max: 5_000, .. })), "{result:?}");
     // Nothing of all that can be seen.
     assert!(house.storage.list("", None, 10).await.unwrap().items.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_out_of_order_are_put_in_order() {
+    let house = House::new().await;
+    house.put("x", b"x");
+    house.commit();
+    let blob: ObjectId = house.git(&["rev-parse", "HEAD:x"]).parse().unwrap();
+    let inner = house.raw_tree(&[("100644", b"z", blob), ("100644", b"y", blob)]);
+    let tree = house.raw_tree(&[
+        ("100644", b"b", blob),
+        ("40000", b"a", inner),
+        ("100644", b"a.b", blob),
+        ("100644", b"a-b", blob),
+    ]);
+    let options = Options::default();
+    let info = house.write_with(tree, "odd", None, options, &Cancel::new()).await.unwrap();
+    let snapshot = house.open(&info).await;
+    let listing = snapshot.list(b"", true, None, 10).await.unwrap();
+    let paths: Vec<String> = listing.items.iter().map(|item| item.path().to_string()).collect();
+    assert_eq!(paths, ["a-b", "a.b", "a/y", "a/z", "b"]);
+    assert_eq!(snapshot.read_path(b"a/y", 10).await.unwrap().1, b"x".as_slice());
 }
 
 #[tokio::test(flavor = "multi_thread")]

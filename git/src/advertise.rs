@@ -30,11 +30,25 @@ pub(crate) fn capabilities(offered: &Offered, session: &str) -> String {
     let certificates = offered.certificates.as_ref();
     let certificates =
         certificates.map(|nonces| format!(" push-cert={}", nonces.current())).unwrap_or_default();
+    // The one that a client takes which reads only one of them comes first.
+    let formats = if offered.either {
+        "object-format=sha1 object-format=sha256".to_owned()
+    } else {
+        format!("object-format={}", offered.hash)
+    };
     format!(
         "report-status report-status-v2 delete-refs side-band-64k quiet{atomic} ofs-delta\
-         {options}{certificates} object-format={} agent={AGENT} session-id={session}",
-        offered.hash
+         {options}{certificates} {formats} agent={AGENT} session-id={session}"
     )
+}
+
+/// Whether a client is known to understand an advertisement with two object formats, by its
+/// `User-Agent`: git since 2.41. Some other clients take the repetition for an error.
+pub(crate) fn bears_two_formats(user_agent: Option<&str>) -> bool {
+    let version = user_agent.and_then(|agent| agent.strip_prefix("git/"));
+    let mut numbers = version.unwrap_or_default().split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor) >= (2, 41)
 }
 
 /// The body of `GET info/refs?service=git-receive-pack`. `refs` must be sorted by name; `haves` are
@@ -109,6 +123,28 @@ mod tests {
         assert!(text.contains("0000000eversion 1\n"));
         assert!(text.contains(&format!("{a} refs/heads/a\0report-status")));
         assert!(text.ends_with(&format!("003a{a} refs/heads/b\n0034shallow {a}0000")), "{text}");
+    }
+
+    #[test]
+    fn two_formats_are_offered_to_those_who_bear_them() {
+        for (agent, bears) in [
+            ("git/2.41.0", true),
+            ("git/2.47.3 (Apple Git-1)", true),
+            ("git/3.0.0", true),
+            ("git/2.39.5", false),
+            ("git/2.x", false),
+            ("git/", false),
+            ("go-git/5.4", false),
+            ("JGit/4.11", false),
+        ] {
+            assert_eq!(bears_two_formats(Some(agent)), bears, "{agent}");
+        }
+        assert!(!bears_two_formats(None));
+        let offered = Offered { either: true, ..Offered::default() };
+        let body = receive_pack(&offered, &[], &[], &[], false, "s");
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains(&format!("{} capabilities^", "0".repeat(40))), "{text}");
+        assert!(text.contains(" object-format=sha1 object-format=sha256 "), "{text}");
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Offered {
     pub push_options: bool,
     /// Signed pushes, whose nonces these are.
     pub certificates: Option<Nonces>,
+    /// Ids of either kind, by the word of the client; `hash` is that of a client which says nothing.
+    pub either: bool,
     /// Nobody knows what was offered, and nothing will come of the push: whatever makes sense is read,
     /// so that its refs can be named in the refusal.
     pub(crate) anything: bool,
@@ -81,6 +83,7 @@ impl Default for Offered {
             atomic: true,
             push_options: true,
             certificates: None,
+            either: false,
             anything: false,
         }
     }
@@ -340,7 +343,12 @@ impl Parser {
             if self.request.shallow.len() >= self.limits.shallow {
                 return Err(Error::TooManyShallow(self.limits.shallow));
             }
-            let id = object_id(id, self.offered.hash).ok_or(Error::MalformedShallow)?;
+            // These come before the client says of which kind its ids are.
+            let hash = match id.len() {
+                64 if self.offered.either => gix_hash::Kind::Sha256,
+                _ => self.offered.hash,
+            };
+            let id = object_id(id, hash).ok_or(Error::MalformedShallow)?;
             self.request.shallow.push(id);
             return Ok(());
         }
@@ -360,7 +368,7 @@ impl Parser {
             wished.push_options &= self.offered.push_options;
             let client = wished.object_format.clone().unwrap_or_else(|| "sha1".to_owned());
             self.request.capabilities = wished;
-            if self.offered.anything
+            if (self.offered.anything || self.offered.either)
                 && let Ok(kind) = client.parse()
             {
                 self.offered.hash = kind;
@@ -368,6 +376,9 @@ impl Parser {
             let server = self.offered.hash;
             if client != server.to_string() {
                 return Err(Error::ObjectFormat { client, server });
+            }
+            if self.request.shallow.iter().any(|id| id.kind() != server) {
+                return Err(Error::MalformedShallow);
             }
         }
         if command == b"push-cert" {

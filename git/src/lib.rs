@@ -71,7 +71,7 @@ mod upload;
 pub use self::{
     advertise::AGENT,
     certificate::{Certificate, NonceStatus, Nonces},
-    check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, fsck},
+    check::{Flaw, MAX_OBSERVATIONS, Observation, Oddity, fsck, odd},
     command::Command,
     http::{Service, ServiceConfig, respond::ResponseBody, route::credentials},
     oid::object_id,

@@ -35,6 +35,10 @@ pub struct Policy {
     pub push_options: bool,
     /// Signed pushes are offered, with these nonces.
     pub certificates: Option<Nonces>,
+    /// Nothing is here yet, and the first push decides of which kind ids are. It is offered to
+    /// clients that are known to understand two kinds in one advertisement; the others are offered
+    /// [`crate::Repository::object_hash`].
+    pub either_hash: bool,
     /// A push may bring commits whose parents nobody has, as every shallow clone does.
     pub shallow_updates: bool,
     /// Everything in the store has all that it links to, because nothing comes into it but by pushes
@@ -51,6 +55,7 @@ impl Policy {
             atomic: self.atomic,
             push_options: self.push_options,
             certificates: self.certificates.clone(),
+            either: self.either_hash,
             ..command::Offered::default()
         }
     }
@@ -71,6 +76,7 @@ impl Default for Policy {
             atomic: true,
             push_options: true,
             certificates: None,
+            either_hash: false,
             shallow_updates: true,
             closed_store: true,
         }

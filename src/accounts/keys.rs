@@ -22,6 +22,7 @@ pub struct Keys {
     idempotency: [u8; 32],
     webhooks: [u8; 32],
     source_credentials: [u8; 32],
+    push_nonces: [u8; 32],
 }
 
 impl Keys {
@@ -35,6 +36,7 @@ impl Keys {
             idempotency: hmac(secret, &[b"sluice/idempotency"]),
             webhooks: hmac(secret, &[b"sluice/webhooks"]),
             source_credentials: hmac(secret, &[b"sluice/source-credentials"]),
+            push_nonces: hmac(secret, &[b"sluice/push-nonces"]),
         }
     }
 
@@ -52,6 +54,11 @@ impl Keys {
     /// Key of what is kept for `Idempotency-Key`.
     pub fn idempotency(&self) -> &[u8; 32] {
         &self.idempotency
+    }
+
+    /// Key of the nonces of signed pushes.
+    pub fn push_nonces(&self) -> &[u8; 32] {
+        &self.push_nonces
     }
 
     /// Key of the credentials of private repositories.

@@ -8,6 +8,7 @@ pub mod email;
 mod keys;
 mod login;
 pub mod password;
+pub mod signing;
 pub mod token;
 
 use uuid::Uuid;

@@ -85,6 +85,12 @@ described!(
     (1, 1000), "src/**", |string| format(string, "glob")
 );
 
+described!(
+    /// Describes what [`crate::accounts::signing::SigningKey::parse`] takes.
+    SshPublicKey: "The line of a `.pub` file: Ed25519, ECDSA (P-256, P-384) or RSA of at least 2048 bits.",
+    (1, 8192), "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAQUsBUqhhrNteEuVxzYbIRVCg1x6KUqznu4mYVT7nha ada@laptop", |string| format(string, "ssh-public-key")
+);
+
 /// Collects what is wrong.
 #[derive(Debug, Default)]
 pub struct Check(Vec<FieldError>);

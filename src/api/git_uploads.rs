@@ -21,7 +21,7 @@ use super::page::{Page, PageQuery};
 use super::time::Time;
 use crate::accounts::token::{Kind, new_token};
 use crate::db::repositories::Failure;
-use crate::db::uploads::{self, NewUpload, Ref, Status, Upload};
+use crate::db::uploads::{self, NewUpload, ObjectFormat, Ref, Signer, Status, Upload};
 use crate::db::{self, projects, repositories};
 use crate::server::App;
 
@@ -47,6 +47,10 @@ struct Row {
     scan: bool,
     head_commit: Option<String>,
     r#ref: Option<String>,
+    /// Of which kind the ids of objects are; null until the first push decides.
+    object_format: Option<ObjectFormat>,
+    /// Who signed the newest push (`git push --signed`); null if nobody did.
+    signed_by: Option<Signer>,
     pushes: i64,
     bytes_received: i64,
     objects_received: i64,
@@ -83,6 +87,8 @@ fn row(app: &App, upload: Upload, at: i64) -> Row {
         bytes_received: upload.bytes_received(at),
         objects_received: upload.objects_received(at),
         error: upload.error().cloned(),
+        object_format: upload.object_format(),
+        signed_by: upload.signed_by().cloned(),
         remote_url: remote_url(app, upload.id),
         id: upload.id,
         name: upload.name,
@@ -150,6 +156,9 @@ struct Create {
     r#ref: Option<String>,
     /// Whether a push is scanned; left out: yes.
     scan: Option<bool>,
+    /// `sha256` for a repository that was made with `git init --object-format=sha256`; left
+    /// out: the first push decides, if its git is one of the newer (2.41), and `sha1` if not.
+    object_format: Option<ObjectFormat>,
     /// Life of the remote in seconds; left out: an hour.
     #[schema(minimum = 1, maximum = 2_592_000, default = 3600)]
     expires_in: Option<u64>,
@@ -230,6 +239,7 @@ async fn create(
         wanted_ref,
         scan: body.scan.unwrap_or(true),
         token_hash: token_hash.to_vec(),
+        object_format: body.object_format,
         expires_at: db::now().saturating_add(
             i64::try_from(expires_in).unwrap_or(i64::MAX).saturating_mul(1_000_000),
         ),

@@ -28,6 +28,7 @@ pub mod rate;
 pub mod repositories;
 pub mod scans;
 pub mod sessions;
+pub mod signing_keys;
 pub mod source;
 pub mod threat_profile;
 pub mod time;
@@ -50,6 +51,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(health::router())
         .merge(auth::router())
         .merge(api_keys::router())
+        .merge(signing_keys::router())
         .merge(projects::router())
         .merge(repositories::router())
         .merge(threat_profile::router())

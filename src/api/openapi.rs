@@ -35,13 +35,15 @@ const PROBLEM: &str = "application/problem+json";
 
 /// Paths that are shown with the slash that documentation of this API has always
 /// given them; both forms answer alike.
-const COLLECTIONS: [&str; 4] = ["/v1/api-keys", "/v1/projects", "/v1/git-uploads", "/v1/sessions"];
+const COLLECTIONS: [&str; 5] =
+    ["/v1/api-keys", "/v1/signing-keys", "/v1/projects", "/v1/git-uploads", "/v1/sessions"];
 
 /// What the groups are about, in the order in which they are shown.
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     ("Health", "Is the server there, and can it work? No authentication."),
     ("Authentication", "Sign in, stay signed in, sign out."),
     ("API keys", "Long-lived tokens for scripts and for `git push`."),
+    ("Signing keys", "Whose signature a push carries."),
     ("Projects", "Repositories that belong together."),
     ("Repositories", "Code by push, by URL or by archive, and what is known about it."),
     ("Source", "The ingested files."),

@@ -26,7 +26,7 @@ pub(super) fn try_import(bytes: &[u8], limits: &Limits) -> Result<(Imported, Fil
 pub(super) fn import_file(file: &Path, limits: &Limits) -> Result<(Imported, Files), ArchiveError> {
     let scratch = tempfile::tempdir().unwrap();
     let imported = import(file, scratch.path(), limits, &Cancel::new())?;
-    let odb = crate::ingest::open_objects(&imported.objects).unwrap();
+    let odb = crate::ingest::open_objects(&imported.objects, gix_hash::Kind::Sha1).unwrap();
     let head = crate::ingest::read_head(&odb, imported.head).unwrap();
     let mut files = Files::new();
     list(&odb, head.tree.parse().unwrap(), "", &mut files);

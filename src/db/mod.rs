@@ -42,6 +42,7 @@ pub mod repositories;
 pub mod results;
 pub mod scans;
 pub mod sessions;
+pub mod signing_keys;
 pub mod snapshots;
 pub mod sources;
 pub mod uploads;

@@ -28,6 +28,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("results", results::STATEMENTS),
         ("scans", scans::STATEMENTS),
         ("sessions", sessions::STATEMENTS),
+        ("signing_keys", signing_keys::STATEMENTS),
         ("snapshots", snapshots::STATEMENTS),
         ("sources", sources::STATEMENTS),
         ("uploads", uploads::STATEMENTS),

@@ -7,6 +7,7 @@
 //! `receiving_until`, `expired` once the time is over and nothing was pushed. So a
 //! process that dies in the middle of a push leaves no row to repair.
 
+mod kinds;
 pub mod push;
 pub mod refs;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+pub use kinds::{ObjectFormat, SignatureStatus, Signer};
 pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
 
 use super::jobs::{self, JobKind, NewJob};
@@ -29,7 +31,7 @@ macro_rules! columns {
         "id, owner_id, project_id, repository_id, scan_id, name, wanted_ref, scan, status, \
          receiving_until, receiving_bytes, receiving_objects, head_commit, head_ref, pushes, \
          bytes_received, objects_received, error, version, created_at, pushed_at, expires_at, \
-         deleted_at, internal, stored_bytes"
+         deleted_at, internal, stored_bytes, object_format, signed_by"
     };
 }
 use columns;
@@ -38,8 +40,8 @@ statements! {
     OF_REPOSITORY = "SELECT id FROM git_uploads WHERE repository_id = $1 AND pushes > 0 \
                      ORDER BY pushed_at DESC, id DESC LIMIT 1";
     INSERT = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, wanted_ref, \
-              scan, token_hash, status, created_at, expires_at) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10)";
+              scan, token_hash, status, created_at, expires_at, object_format) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'awaiting_push', $9, $10, $11)";
     INSERT_CLOSED = "INSERT INTO git_uploads (id, owner_id, project_id, repository_id, name, \
                      scan, token_hash, status, head_commit, head_ref, pushes, created_at, \
                      pushed_at, expires_at, deleted_at, internal) \
@@ -146,6 +148,8 @@ pub struct Upload {
     pub internal: bool,
     /// Bytes that are kept of it: packs, indices and objects of Git LFS.
     pub stored_bytes: i64,
+    object_format: Option<String>,
+    signed_by: Option<Json<Signer>>,
 }
 
 /// The status that is shown.
@@ -211,6 +215,21 @@ impl Upload {
         self.objects_received + if self.receives(at) { self.receiving_objects } else { 0 }
     }
 
+    /// Of which kind its ids are; `None` until the first push decides.
+    pub fn object_format(&self) -> Option<ObjectFormat> {
+        self.object_format.as_deref().and_then(|word| word.parse().ok())
+    }
+
+    /// The kind of its ids, that of most repositories until it is known.
+    pub fn hash(&self) -> gix_hash::Kind {
+        self.object_format().map_or(gix_hash::Kind::Sha1, ObjectFormat::hash)
+    }
+
+    /// Who signed the newest accepted push, if somebody did.
+    pub fn signed_by(&self) -> Option<&Signer> {
+        self.signed_by.as_ref().map(|signer| &signer.0)
+    }
+
     /// Why the newest ingest failed.
     pub fn error(&self) -> Option<&Failure> {
         self.error.as_ref().map(|error| &error.0)
@@ -248,6 +267,8 @@ pub struct NewUpload {
     pub token_hash: Vec<u8>,
     /// Microseconds.
     pub expires_at: i64,
+    /// Of which kind ids are; `None`: the first push decides.
+    pub object_format: Option<ObjectFormat>,
 }
 
 /// A ref and the object that it points to, in hex.
@@ -306,7 +327,8 @@ pub async fn create(tx: &mut Tx, new: &NewUpload) -> Result<Upload> {
             new.scan,
             new.token_hash.as_slice(),
             now(),
-            new.expires_at
+            new.expires_at,
+            new.object_format.map(ObjectFormat::as_str)
         ],
     )
     .await?;

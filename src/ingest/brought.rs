@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use gix_hash::{ObjectId, oid};
+use gix_object::bstr::BString;
 use gix_object::tree::EntryKind;
 use gix_object::{CommitRefIter, Exists as _, FindExt as _, FindHeader as _, Kind, TagRefIter};
 
 use super::history::{self, HistoryLimits};
 use super::{ObjectPool, open_objects};
-use crate::scan::{Cancel, FileEntry, HistoryEntry, Source, SourceError};
+use crate::scan::git::{NameEntry, NameKind};
+use crate::scan::{Cancel, FileEntry, HistoryContents, HistoryEntry, Source, SourceError};
 
 /// Deepest tree; git itself checks out no deeper path.
 const MAX_DEPTH: usize = 256;
@@ -53,10 +55,11 @@ impl Brought {
         max_files: usize,
         max_file: u64,
     ) -> std::io::Result<Self> {
-        let mut before = open_objects(before)?;
+        let hash = tips.first().map_or(gix_hash::Kind::Sha1, |tip| tip.kind());
+        let mut before = open_objects(before, hash)?;
         // What is missing there now stays missing as long as this lives.
         before.refresh_never();
-        let objects = ObjectPool::open(all)?;
+        let objects = ObjectPool::open(all, hash)?;
         let too_large = AtomicBool::new(false);
         Ok(Self { objects, before: Mutex::new(before), tips, max_files, max_file, too_large })
     }
@@ -117,14 +120,23 @@ fn unreadable(id: &oid, reason: &dyn std::fmt::Display) -> SourceError {
     SourceError(format!("object {id} cannot be read: {reason}"))
 }
 
-impl Source for Brought {
-    /// New files of the trees of all tips, each content once at each path.
-    fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
+/// An entry of a new tree.
+struct Met {
+    path: BString,
+    kind: EntryKind,
+    id: ObjectId,
+}
+
+impl Brought {
+    /// Calls `each` with all entries of the new trees of all tips, each once.
+    fn trees(
+        &self,
+        each: &mut dyn FnMut(Met) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
         let mut open = Vec::new();
         for tip in &self.tips {
-            open.extend(self.tree(*tip)?.map(|tree| (tree, String::new(), 0)));
+            open.extend(self.tree(*tip)?.map(|tree| (tree, BString::default(), 0)));
         }
-        let mut files = Vec::new();
         // Tips of one push have most of their trees in common.
         let mut seen = HashSet::new();
         self.objects.with(|objects| {
@@ -134,46 +146,74 @@ impl Source for Brought {
                     continue;
                 }
                 // A tree may hold another a million times over without being large.
-                if files.len().max(seen.len()) > self.max_files {
-                    self.too_large.store(true, Ordering::Relaxed);
-                    return Err(SourceError(format!(
-                        "it brings more than {} files or folders",
-                        self.max_files
-                    )));
+                if seen.len() > self.max_files {
+                    return Err(self.too_many());
                 }
                 let tree =
                     objects.find_tree_iter(&id, &mut buffer).map_err(|e| unreadable(&id, &e))?;
                 for entry in tree {
                     let entry = entry.map_err(|e| unreadable(&id, &e))?;
-                    let name = String::from_utf8_lossy(entry.filename);
-                    let path = if folder.is_empty() {
-                        name.into_owned()
-                    } else {
-                        format!("{folder}/{name}")
-                    };
-                    match entry.mode.kind() {
-                        EntryKind::Tree if depth < MAX_DEPTH => {
-                            open.push((entry.oid.to_owned(), path, depth + 1));
-                        }
-                        EntryKind::Blob | EntryKind::BlobExecutable if self.is_new(entry.oid) => {
-                            if !seen.insert((path.clone(), entry.oid.to_owned())) {
-                                continue;
-                            }
-                            let header = objects
-                                .try_header(entry.oid)
-                                .map_err(|e| unreadable(entry.oid, &e))?;
-                            files.push(FileEntry {
-                                size: header.map_or(0, |h| h.size),
-                                blob: entry.oid.to_string(),
-                                position: files.len() as u64,
-                                path,
-                            });
-                        }
-                        _ => {}
+                    let mut path = folder.clone();
+                    if !path.is_empty() {
+                        path.push(b'/');
                     }
+                    path.extend_from_slice(entry.filename);
+                    let (kind, id) = (entry.mode.kind(), entry.oid.to_owned());
+                    if kind == EntryKind::Tree && depth < MAX_DEPTH {
+                        open.push((id, path.clone(), depth + 1));
+                    }
+                    each(Met { path, kind, id })?;
                 }
             }
-            Ok(files)
+            Ok(())
+        })
+    }
+
+    fn too_many(&self) -> SourceError {
+        self.too_large.store(true, Ordering::Relaxed);
+        SourceError(format!("it brings more than {} files or folders", self.max_files))
+    }
+}
+
+impl Source for Brought {
+    /// New files of the trees of all tips, each content once at each path.
+    fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
+        let mut files = Vec::new();
+        let mut seen = HashSet::new();
+        self.trees(&mut |met| {
+            let is_file = matches!(met.kind, EntryKind::Blob | EntryKind::BlobExecutable);
+            if !is_file || !self.is_new(&met.id) || !seen.insert((met.path.clone(), met.id)) {
+                return Ok(());
+            }
+            if files.len() > self.max_files {
+                return Err(self.too_many());
+            }
+            let header = self
+                .objects
+                .with(|objects| objects.try_header(&met.id))
+                .map_err(|e| unreadable(&met.id, &e))?;
+            files.push(FileEntry {
+                size: header.map_or(0, |h| h.size),
+                blob: met.id.to_string(),
+                position: files.len() as u64,
+                path: met.path.to_string(),
+            });
+            Ok(())
+        })?;
+        Ok(files)
+    }
+
+    /// All names of the new trees: one that was there before may be what a new one is
+    /// taken for.
+    fn names(&self, each: &mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError> {
+        let mut count = 0;
+        self.trees(&mut |met| {
+            count += 1;
+            if count > self.max_files {
+                return Err(self.too_many());
+            }
+            each(&NameEntry { path: &met.path, kind: NameKind::of(met.kind), size: 0 });
+            Ok(())
         })
     }
 
@@ -182,12 +222,12 @@ impl Source for Brought {
     }
 
     /// New blobs of the new commits that no tip holds any more.
-    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
+    fn history(&self, cancel: &Cancel) -> Result<HistoryContents, SourceError> {
         let known: HashSet<ObjectId> =
             self.files()?.iter().filter_map(|file| file.blob.parse().ok()).collect();
         let (limits, fresh) = (HistoryLimits::default(), |id: &oid| self.is_new(id));
         history::walk_new(&self.objects.walker(), &self.tips, &known, &fresh, &limits, cancel)
-            .map(|walk| walk.entries)
+            .map(HistoryContents::from)
             .map_err(|error| SourceError(error.to_string()))
     }
 

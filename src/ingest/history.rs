@@ -6,6 +6,9 @@
 //! left out; any other is told with the commit that brought it first and the one
 //! that took it away last.
 //!
+//! On the way what is odd about a tree or a commit is noted ([`crate::scan::git`]): their
+//! bytes are at hand here and nowhere else.
+//!
 //! Memory: 20 bytes for each commit and each known blob (and what a hash set adds),
 //! and an entry for each blob that is told. Time: two trees along each changed path
 //! of each commit, as `git log --raw` needs.
@@ -14,12 +17,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use gix_hash::{ObjectId, oid};
 use gix_object::tree::EntryKind;
-use gix_object::{CommitRefIter, FindExt, FindHeader, Kind, TagRefIter};
+use gix_object::{CommitRefIter, FindExt, FindHeader, Kind, TagRefIter, TreeRefIter};
 
-use crate::scan::{Cancel, HistoryEntry};
+use crate::scan::git::{self, Odd};
+use crate::scan::{Cancel, HistoryContents, HistoryEntry, HistoryOddity};
 
 /// Deepest tree; git itself checks out no deeper path.
 const MAX_DEPTH: usize = 256;
+
+/// Where what has no path is shown.
+const ROOT: &str = ".";
 
 /// Most tags of tags that are followed.
 const MAX_TAGS: usize = 16;
@@ -64,6 +71,19 @@ pub struct HistoryWalk {
     pub commits: usize,
     /// True if a limit left something out.
     pub truncated: bool,
+    /// What is odd about names, trees and commits, oldest first; at most [`MAX_ODD`].
+    pub odd: Vec<HistoryOddity>,
+    /// So many more were left out.
+    pub odd_dropped: u64,
+}
+
+/// So many oddities are told; the rest would say the same.
+pub const MAX_ODD: usize = 1000;
+
+impl From<HistoryWalk> for HistoryContents {
+    fn from(walk: HistoryWalk) -> Self {
+        Self { blobs: walk.entries, odd: walk.odd, odd_dropped: walk.odd_dropped }
+    }
 }
 
 /// Tells whether an object is new.
@@ -111,6 +131,7 @@ pub fn walk_new<F: gix_object::Find + FindHeader>(
         cancel,
         seen: HashMap::new(),
         compared: HashSet::new(),
+        told: HashSet::new(),
         out: HistoryWalk::default(),
         buffer: Vec::new(),
     };
@@ -140,7 +161,7 @@ pub fn blobs_of_tree<F: gix_object::Find>(
         if cancel.is_cancelled() {
             return Err(HistoryError::Cancelled);
         }
-        for entry in entries(objects, id, &mut buffer)? {
+        for entry in entries(objects, id, &mut buffer, None)? {
             match entry.kind {
                 Node::Blob => {
                     blobs.insert(entry.id);
@@ -165,14 +186,23 @@ struct Entry {
     kind: Node,
 }
 
-/// Entries of a tree that are files or folders. Links and submodules hold nothing.
+/// Entries of a tree that are files or folders. Links and submodules hold nothing. What
+/// is odd about the tree goes to `odd`.
 fn entries<F: gix_object::Find>(
     objects: &F,
     id: ObjectId,
     buffer: &mut Vec<u8>,
+    odd: Option<&mut Vec<(Odd, Vec<u8>)>>,
 ) -> Result<Vec<Entry>, HistoryError> {
     let mut list = Vec::new();
-    for entry in objects.find_tree_iter(&id, buffer).map_err(|e| broken(&id, &e))? {
+    let found = objects.find(&id, buffer).map_err(|e| broken(&id, &e))?;
+    if found.kind != Kind::Tree {
+        return Err(broken(&id, &"it is no tree"));
+    }
+    if let Some(odd) = odd {
+        git::odd_tree(found.data, id.kind(), |kind, name| odd.push((kind, name.to_vec())));
+    }
+    for entry in TreeRefIter::from_bytes(found.data, id.kind()) {
         let entry = entry.map_err(|e| broken(&id, &e))?;
         let kind = match entry.mode.kind() {
             EntryKind::Tree => Node::Tree,
@@ -200,6 +230,8 @@ struct Walk<'a, F> {
     /// another path brings no other blob, and a tree may hold another a million
     /// times over without being large.
     compared: HashSet<(Option<ObjectId>, Option<ObjectId>)>,
+    /// Oddities that were noted.
+    told: HashSet<(Odd, String)>,
     out: HistoryWalk,
     buffer: Vec<u8>,
 }
@@ -288,6 +320,10 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
         let Some((tree, parents)) = self.read(id)? else {
             return Ok(());
         };
+        let found = self.objects.find(&id, &mut self.buffer).map_err(|e| broken(&id, &e))?;
+        if let Some(odd) = git::odd_commit(found.data, id.kind()) {
+            self.odd(odd, ROOT.to_owned(), id);
+        }
         let before = match parents.first() {
             Some(parent) => self.read(*parent)?.map(|(tree, _)| tree),
             None => None,
@@ -310,14 +346,27 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
             return Ok(());
         }
         self.check_cancel()?;
-        let mut list = |tree: Option<ObjectId>| match tree {
-            Some(tree) => entries(self.objects, tree, &mut self.buffer),
-            None => Ok(Vec::new()),
+        let mut odd = Vec::new();
+        let old = match before {
+            Some(tree) => entries(self.objects, tree, &mut self.buffer, None)?,
+            None => Vec::new(),
+        };
+        let new = match after {
+            Some(tree) => {
+                let wanted = (self.fresh)(&tree).then_some(&mut odd);
+                entries(self.objects, tree, &mut self.buffer, wanted)?
+            }
+            None => Vec::new(),
         };
         let mut old: BTreeMap<Vec<u8>, Entry> =
-            list(before)?.into_iter().map(|e| (e.name.clone(), e)).collect();
-        let new = list(after)?;
+            old.into_iter().map(|e| (e.name.clone(), e)).collect();
         let length = path.len();
+        for (kind, name) in odd {
+            push(path, &name);
+            let at = if path.is_empty() { ROOT.into() } else { String::from_utf8_lossy(path) };
+            self.odd(kind, at.into_owned(), commit);
+            path.truncate(length);
+        }
         for entry in new {
             let was = old.remove(&entry.name);
             if was.as_ref().is_some_and(|w| w.id == entry.id && w.kind == entry.kind) {
@@ -348,6 +397,22 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
             path.truncate(length);
         }
         Ok(())
+    }
+
+    /// Notes an oddity, with the oldest commit that has it.
+    fn odd(&mut self, odd: Odd, path: String, commit: ObjectId) {
+        if self.told.contains(&(odd, path.clone())) {
+            return;
+        }
+        if self.out.odd.len() >= MAX_ODD {
+            self.out.odd_dropped += 1;
+            return;
+        }
+        // Each commit speaks for itself; a name stays the same from commit to commit.
+        if odd != Odd::MissingIdentity {
+            self.told.insert((odd, path.clone()));
+        }
+        self.out.odd.push(HistoryOddity { odd, path, commit: commit.to_string() });
     }
 
     fn added(&mut self, commit: ObjectId, blob: ObjectId, path: &[u8]) {
@@ -395,7 +460,7 @@ impl<F: gix_object::Find + FindHeader> Walk<'_, F> {
 }
 
 fn push(path: &mut Vec<u8>, name: &[u8]) {
-    if !path.is_empty() {
+    if !path.is_empty() && !name.is_empty() {
         path.push(b'/');
     }
     path.extend_from_slice(name);

@@ -225,3 +225,45 @@ fn limits_and_cancelling() {
     let stopped = walk(&objects, &[head], &HashSet::new(), &HistoryLimits::default(), &cancel);
     assert!(matches!(stopped, Err(HistoryError::Cancelled)));
 }
+
+#[test]
+fn what_is_odd_is_told_with_the_oldest_commit_that_has_it() {
+    let r = Repository::new();
+    r.write("a/b.py", "x = 1\n");
+    r.commit("fine");
+    let write = |kind: &str, bytes: &[u8]| {
+        let file = r.path().join(".git/forged");
+        std::fs::write(&file, bytes).expect("written");
+        git(r.path(), &["hash-object", "--literally", "-w", "-t", kind, ".git/forged"])
+    };
+    let raw = |id: &str| ObjectId::from_hex(id.as_bytes()).expect("an id").as_slice().to_vec();
+    let blob = raw(&write("blob", b"x"));
+    let inner = [b"0100644 .git\0".as_slice(), &blob].concat();
+    let inner = raw(&write("tree", &inner));
+    let outer = [b"40000 sub\0".as_slice(), &inner, b"100644 a\nb\0", &blob].concat();
+    let tree = write("tree", &outer);
+    let commit = |text: &str| {
+        let parent = git(r.path(), &["rev-parse", "HEAD"]);
+        let text = format!("tree {tree}\nparent {parent}\n{text}\n\nforged\n");
+        let commit = write("commit", text.as_bytes());
+        git(r.path(), &["update-ref", "HEAD", &commit]);
+        commit
+    };
+    let first = commit("author Ada <> 1 +0000\ncommitter Ada <> 1 +0000");
+    let second = commit("author Ada <a@b> 2 +0000\ncommitter Ada <> 2 +0000");
+    let walk = r.walk(&["HEAD"], &HistoryLimits::default());
+    let mut told: Vec<(Odd, &str, &str)> =
+        walk.odd.iter().map(|o| (o.odd, o.path.as_str(), o.commit.as_str())).collect();
+    told.sort_unstable();
+    let mut expected = [
+        (Odd::DotGit, "sub/.git", first.as_str()),
+        (Odd::ControlCharacter, "a\nb", &first),
+        (Odd::ZeroPaddedMode, "sub/.git", &first),
+        (Odd::UnsortedTree, ".", &first),
+        (Odd::MissingIdentity, ".", &first),
+        (Odd::MissingIdentity, ".", &second),
+    ];
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    assert_eq!(walk.odd_dropped, 0);
+}

@@ -165,14 +165,14 @@ impl IngestError {
     }
 }
 
-/// Opens the objects folder of a bare repository for [`ingest`], with a cache for
+/// Opens the objects folder of a bare repository whose ids are of a kind for [`ingest`], with a cache for
 /// bases of deltas and a bound for what one object may allocate.
-pub fn open_objects(objects: &Path) -> std::io::Result<gix_odb::HandleArc> {
+pub fn open_objects(objects: &Path, hash: gix_hash::Kind) -> std::io::Result<gix_odb::HandleArc> {
     let options = gix_odb::store::init::Options {
         alloc_limit_bytes: Some(MAX_OBJECT),
         ..gix_odb::store::init::Options::default()
     };
-    let odb = gix_odb::at_opts(objects, gix_hash::Kind::Sha1, Vec::new(), options)?;
+    let odb = gix_odb::at_opts(objects, hash, Vec::new(), options)?;
     let mut odb = odb.into_arc()?;
     odb.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(DELTA_CACHE)));
     Ok(odb)

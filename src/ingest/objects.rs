@@ -26,9 +26,9 @@ pub struct ObjectPool {
 }
 
 impl ObjectPool {
-    /// Opens the objects folder of a bare repository.
-    pub fn open(objects: &Path) -> io::Result<Self> {
-        let first = open_objects(objects)?;
+    /// Opens the objects folder of a bare repository whose ids are of this kind.
+    pub fn open(objects: &Path, hash: gix_hash::Kind) -> io::Result<Self> {
+        let first = open_objects(objects, hash)?;
         Ok(Self { store: first.into_inner().store(), idle: Mutex::default() })
     }
 

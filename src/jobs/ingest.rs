@@ -360,7 +360,8 @@ pub(super) async fn snapshot(
     };
     let (runtime, cancel) = (Handle::current(), context.cancel.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let odb = ingest::open_objects(&objects).map_err(anyhow::Error::from)?;
+        let hash = head.map_or(gix_hash::Kind::Sha1, |head| head.kind());
+        let odb = ingest::open_objects(&objects, hash).map_err(anyhow::Error::from)?;
         let request = ingest::Request {
             storage: &app.storage,
             runtime: &runtime,

@@ -28,7 +28,9 @@ use crate::ingest::history::{HistoryLimits, walk};
 use crate::queue::{JobContext, JobError};
 use crate::scan::driver::Surroundings;
 use crate::scan::report::Meta;
-use crate::scan::{Limits, ScanConfig, ScanError, ScanOutcome, SourceError, driver};
+use crate::scan::{
+    HistoryContents, Limits, ScanConfig, ScanError, ScanOutcome, SourceError, driver,
+};
 use crate::server::App;
 use crate::snapshot::Snapshot;
 
@@ -210,6 +212,7 @@ async fn history(
         .iter()
         .filter_map(|row| row.oid.parse().ok())
         .collect();
+    let hash = tips.first().map_or(snapshot.tree().kind(), |tip| tip.kind());
     let snapshot = snapshot.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let known: HashSet<gix_hash::ObjectId> = snapshot
@@ -218,7 +221,9 @@ async fn history(
             .into_iter()
             .map(|entry| entry.id)
             .collect();
-        anyhow::Ok((Arc::new(ObjectPool::open(&objects)?), known))
+        // The store may be a later one than that of the snapshot, and of the other kind.
+        let pool = ObjectPool::open(&objects, hash)?;
+        anyhow::Ok((Arc::new(pool), known))
     });
     let (objects, known) = opened.await.map_err(anyhow::Error::from)??;
     let pool = objects.clone();
@@ -226,7 +231,7 @@ async fn history(
         objects,
         walk: Box::new(move |cancel| {
             walk(&pool.walker(), &tips, &known, &HistoryLimits::default(), cancel)
-                .map(|walk| walk.entries)
+                .map(HistoryContents::from)
                 .map_err(|error| SourceError(error.to_string()))
         }),
     }))

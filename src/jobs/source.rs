@@ -6,11 +6,12 @@ use std::sync::Arc;
 use gix_object::FindExt;
 
 use crate::ingest::ObjectPool;
-use crate::scan::{Cancel, FileEntry, HistoryEntry, Source, SourceError};
+use crate::scan::git::{NameEntry, NameKind};
+use crate::scan::{Cancel, FileEntry, HistoryContents, HistoryEntry, Source, SourceError};
 use crate::snapshot::{CachePool, Entry, EntryKind, Snapshot};
 
-/// Finds the blobs of the history that the head does not hold.
-pub type HistoryWalk = Box<dyn Fn(&Cancel) -> Result<Vec<HistoryEntry>, SourceError> + Send + Sync>;
+/// Finds what the history holds besides the head.
+pub type HistoryWalk = Box<dyn Fn(&Cancel) -> Result<HistoryContents, SourceError> + Send + Sync>;
 
 /// Where the history comes from.
 pub struct History {
@@ -27,6 +28,8 @@ pub struct SnapshotSource {
     /// In the order in which the storage keeps them, so that files that share a frame
     /// follow each other.
     entries: Vec<Entry>,
+    /// Links and submodules, which are names and no files.
+    others: Vec<Entry>,
     snapshot: Snapshot,
     caches: CachePool,
     history: Option<History>,
@@ -41,10 +44,11 @@ impl SnapshotSource {
         history: Option<History>,
         max_file: u64,
     ) -> Result<Self, SourceError> {
-        let mut entries = snapshot.all_blocking().map_err(|e| SourceError(e.to_string()))?;
-        entries.retain(|e| matches!(e.kind, EntryKind::File | EntryKind::Executable));
+        let all = snapshot.all_blocking().map_err(|e| SourceError(e.to_string()))?;
+        let is_file = |e: &Entry| matches!(e.kind, EntryKind::File | EntryKind::Executable);
+        let (mut entries, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_file);
         entries.sort_by_key(|entry| entry.place);
-        Ok(Self { entries, snapshot, caches: CachePool::default(), history, max_file })
+        Ok(Self { entries, others, snapshot, caches: CachePool::default(), history, max_file })
     }
 }
 
@@ -66,6 +70,18 @@ impl Source for SnapshotSource {
         Ok(files)
     }
 
+    fn names(&self, each: &mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError> {
+        for entry in self.entries.iter().chain(&self.others) {
+            let kind = match entry.kind {
+                EntryKind::File | EntryKind::Executable => NameKind::File,
+                EntryKind::Symlink => NameKind::Link,
+                EntryKind::Submodule => NameKind::Submodule,
+            };
+            each(&NameEntry { path: &entry.path, kind, size: entry.size });
+        }
+        Ok(())
+    }
+
     fn read(&self, file: &FileEntry) -> Result<Vec<u8>, SourceError> {
         let entry = usize::try_from(file.position)
             .ok()
@@ -76,8 +92,9 @@ impl Source for SnapshotSource {
             .map_err(|e| SourceError(e.to_string()))
     }
 
-    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
-        self.history.as_ref().map_or_else(|| Ok(Vec::new()), |history| (history.walk)(cancel))
+    fn history(&self, cancel: &Cancel) -> Result<HistoryContents, SourceError> {
+        let none = || Ok(HistoryContents::default());
+        self.history.as_ref().map_or_else(none, |history| (history.walk)(cancel))
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {

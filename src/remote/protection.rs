@@ -25,6 +25,7 @@ use crate::ingest::Brought;
 use crate::jobs::{KeptResults, profiled};
 use crate::scan::{
     Cancel, Finding, Level, Limits, Observer, Progress, ScanConfig, ScanError, Severity, driver,
+    git,
 };
 use crate::server::App;
 
@@ -200,12 +201,14 @@ async fn tell(app: &App, found: &[Finding], threshold: Severity, messages: &mut 
                 finding.rule_id,
             ))
             .await;
-        if explained.insert(finding.rule_id.as_str())
-            && let Some(rule) = app.engines.rule(&finding.rule_id)
-            && !rule.remediation.is_empty()
-        {
-            messages.say(&format!("           fix: {}", line(&rule.remediation))).await;
-        }
+        let rule = app.engines.rule(&finding.rule_id);
+        let fix = match rule.map(|rule| line(&rule.remediation)).filter(|fix| !fix.is_empty()) {
+            Some(fix) if explained.insert(finding.rule_id.as_str()) => format!("fix: {fix}"),
+            Some(_) => "fix: as above".to_owned(),
+            None => "fix: see the rule".to_owned(),
+        };
+        messages.say(&format!("           {fix}")).await;
+        messages.say(&format!("           {}", way_past(finding))).await;
     }
     if found.len() > SHOWN {
         messages.say(&format!("  … and {} more", found.len() - SHOWN)).await;
@@ -213,18 +216,29 @@ async fn tell(app: &App, found: &[Finding], threshold: Severity, messages: &mut 
     if found.iter().any(|finding| finding.location.in_history) {
         messages
             .say(
-                "sluice: what a commit holds stays in the history: rewrite that commit \
-                 (git rebase -i), and replace the secret, since others may have seen it.",
+                "sluice: what a commit holds stays in the history, also when a later one removes \
+                 it. Replace a secret in any case, since others may have seen it.",
             )
             .await;
     }
-    messages
-        .say(
-            "sluice: mend it and push again. To let one pass, write \
-             `sluice:ignore RULE -- reason` in a comment on its line; to let all pass, push \
-             without -o fail-on.",
-        )
-        .await;
+    messages.say("sluice: mend it and push again; to let all pass, push without -o fail-on.").await;
+}
+
+/// How this one finding is let past.
+fn way_past(finding: &Finding) -> String {
+    let place = &finding.location;
+    let rule = &finding.rule_id;
+    if let (true, Some(commit)) = (place.in_history, &place.commit) {
+        let commit = commit.get(..12).unwrap_or(commit);
+        return format!("out: rewrite commit {commit} (git rebase -i {commit}^)");
+    }
+    if git::owns(rule) && finding.snippet.is_empty() {
+        return "out: no comment lets a name pass; remove or rename it".to_owned();
+    }
+    format!(
+        "let pass: write `sluice:ignore {rule} -- reason` in a comment on line {}",
+        place.span.start_line
+    )
 }
 
 /// One line of text that comes from a repository.

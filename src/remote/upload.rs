@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sluice_git::refs::reason;
 use sluice_git::{
-    Announced, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages, ObjectId,
-    Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal, RefusalKind, RefusedBy, Repository,
-    fault, firewall::Room,
+    Announced, Certificate, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages,
+    NonceStatus, Nonces, ObjectId, Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal,
+    RefusalKind, RefusedBy, Repository, fault, firewall::Room,
 };
 use uuid::Uuid;
 
@@ -19,16 +19,21 @@ use super::access::database;
 use super::options::Wishes;
 use super::turns::{Turn, Turns};
 use super::{follow, protection};
+use crate::accounts::signing::{self, Verdict};
 use crate::bare;
-use crate::db::uploads::{self, CommitPush, NewPack, PushOutcome, Upload};
+use crate::db::uploads::{self, CommitPush, NewPack, PushOutcome, SignatureStatus, Signer, Upload};
 use crate::db::usage::{self, Quotas};
-use crate::db::{DbError, new_id, now};
+use crate::db::{DbError, new_id, now, signing_keys};
 use crate::quota::{self, Stored};
 use crate::server::App;
 use crate::storage::StorageError;
 
 /// How often a push under way is shown: each time is a transaction.
 const SHOW: Duration = Duration::from_secs(1);
+
+/// How old the nonce of a signed push may be: between the advertisement and the push
+/// somebody may have to type a pass phrase.
+const NONCE_SLOP: Duration = Duration::from_secs(15 * 60);
 
 /// How long a push counts as under way after it was last shown (microseconds).
 const SHOWN: i64 = 15_000_000;
@@ -205,6 +210,24 @@ impl UploadRepository {
         }
     }
 
+    /// Who signed, as far as it can be known here.
+    async fn signer(&self, certificate: &Certificate) -> Result<Signer, Refusal> {
+        let fingerprint = check(certificate)?;
+        let key = match &fingerprint {
+            Some(print) => signing_keys::find(&self.app.db, self.upload.owner_id, print)
+                .await
+                .map_err(database)?,
+            None => None,
+        };
+        let status = match (&fingerprint, &key) {
+            (Some(_), Some(_)) => SignatureStatus::Good,
+            (Some(_), None) => SignatureStatus::UnknownKey,
+            (None, _) => SignatureStatus::Unverified,
+        };
+        let pusher = certificate.pusher.chars().filter(|c| !c.is_control()).take(300).collect();
+        Ok(Signer { status, fingerprint, name: key.map(|key| key.name), pusher })
+    }
+
     async fn tell(&self, messages: &mut Messages, outcome: &PushOutcome, no_scan: bool) {
         let Some(repository) = outcome.repository_id.filter(|_| outcome.ingests) else { return };
         let next = if self.upload.scan && !no_scan { "It will be scanned." } else { "No scan." };
@@ -252,6 +275,10 @@ impl Repository for UploadRepository {
         bare::incoming(&self.app)
     }
 
+    fn object_hash(&self) -> gix_hash::Kind {
+        self.upload.hash()
+    }
+
     async fn head(&self) -> Result<Option<Head>, Refusal> {
         // Before the first push it is what that push will most likely make it.
         let name = self.upload.head_ref.clone().unwrap_or_else(|| "refs/heads/main".to_owned());
@@ -282,6 +309,11 @@ impl Repository for UploadRepository {
             // As git does for a bare repository: the branch that HEAD names stays.
             current_branch: self.upload.head_ref.clone().filter(|_| self.brought.is_none()),
             max_refs: number(limits.upload_refs),
+            certificates: self.brought.is_none().then(|| {
+                let keys = self.app.keys.push_nonces().as_slice();
+                Nonces::new(keys, self.upload.id.to_string(), NONCE_SLOP)
+            }),
+            either_hash: self.brought.is_none() && self.upload.object_format().is_none(),
             ..Policy::default()
         };
         policy.commands.commands = number(limits.push_commands);
@@ -301,8 +333,12 @@ impl Repository for UploadRepository {
     }
 
     async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
-        let understood =
-            async { Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await };
+        let understood = async {
+            if let Some(certificate) = push.certificate {
+                check(certificate)?;
+            }
+            Wishes::parse(push.options)?.resolve(&self.app, &self.upload).await
+        };
         let options = understood.await.inspect_err(|_| self.count_refused("policy"))?;
         self.take_turn()?;
         self.look_for_room(options.project_id).await
@@ -358,6 +394,10 @@ impl Repository for UploadRepository {
     ) -> Result<Vec<CommandOutcome>, Refusal> {
         let wishes = Wishes::parse(&push.options)?;
         let options = wishes.resolve(&self.app, &self.upload).await?;
+        let signed_by = match &push.certificate {
+            Some(certificate) => Some(self.signer(certificate).await?),
+            None => None,
+        };
 
         // 0. What the person who pushes does not want to be here goes no further.
         if let Some(threshold) = wishes.fail_on {
@@ -401,6 +441,8 @@ impl Repository for UploadRepository {
                 })
                 .collect(),
             agent: push.agent.clone(),
+            certificate: push.certificate.as_ref().map(|found| found.bytes().to_vec()),
+            signed_by,
             max_refs: usize::try_from(self.app.config.limits.upload_refs).unwrap_or(usize::MAX),
             quotas: self.quotas(),
             options,
@@ -499,6 +541,33 @@ pub(crate) fn quota_behind(limit: &'static str) -> Option<&'static str> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Refuses a certificate that somebody else could have sent. The fingerprint of the key
+/// that signed it, if it is of a kind that can be checked here.
+fn check(certificate: &Certificate) -> Result<Option<String>, Refusal> {
+    match certificate.nonce_status {
+        NonceStatus::Ok => {}
+        NonceStatus::Slop { .. } => {
+            return Err(Refusal::forbidden(format!(
+                "The certificate of this signed push is older than {} minutes; push again.",
+                NONCE_SLOP.as_secs() / 60
+            )));
+        }
+        NonceStatus::Missing | NonceStatus::Bad => {
+            return Err(Refusal::forbidden(
+                "The certificate of this signed push was not made for this remote; push again.",
+            ));
+        }
+    }
+    match signing::verify(certificate.payload(), certificate.signature()) {
+        Verdict::Good { fingerprint } => Ok(Some(fingerprint)),
+        Verdict::Unknown => Ok(None),
+        Verdict::Bad => Err(Refusal::forbidden(
+            "The signature of this push is not that of what it pushes, or was not made for git; \
+             sign it again, or push without --signed.",
+        )),
+    }
 }
 
 fn object_id(hex: &str) -> Result<ObjectId, Refusal> {

@@ -1,4 +1,4 @@
-//! Puts the three engines together, for the server and for `sluice scan` alike.
+//! Puts the engines together, for the server and for `sluice scan` alike.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use super::dependencies::{self, Database};
 use super::driver::Engines;
 use super::model::{Cancel, FileEngine};
-use super::{code, secrets};
+use super::{code, git, secrets};
 
 /// Where advisories come from: a folder of OSV records, or `sample` for the small
 /// built-in set.
@@ -51,6 +51,7 @@ pub fn engines(
         Box::new(secrets::Detector::new(identity).context("secrets engine")?),
         Box::new(code::Analyzer::new().context("code engine")?),
         Box::new(dependencies::Analyzer::new()),
+        Box::new(git::Analyzer::new()),
     ];
     let engines = Engines::new(files, threads)?;
     Ok(match database {

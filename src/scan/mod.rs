@@ -24,6 +24,7 @@ pub mod assemble;
 pub mod code;
 pub mod dependencies;
 pub mod driver;
+pub mod git;
 pub mod inventory;
 pub mod model;
 pub mod report;

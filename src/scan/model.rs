@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::git::{NameEntry, Odd};
+
 mod finding;
 mod kinds;
 
@@ -112,6 +114,11 @@ pub trait FileEngine: Send + Sync {
     /// All rules, by id.
     fn rules(&self) -> &[RuleInfo];
 
+    /// Whether it is asked about blobs that only the history holds.
+    fn looks_at_history(&self) -> bool {
+        self.kind() == EngineKind::Secrets
+    }
+
     /// The facet under which a file is looked at, or `None` if this engine leaves
     /// it alone. Told by the path alone, so that it costs no reading: what only
     /// the content tells (a shebang, minified code) is told within
@@ -152,17 +159,45 @@ pub struct HistoryEntry {
     pub size: u64,
 }
 
+/// Something odd about an object of the history, whether or not the tree shows it too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryOddity {
+    /// What.
+    pub odd: Odd,
+    /// Path in the commit; `.` for the root, and for what is odd about a commit.
+    pub path: String,
+    /// Oldest commit known to have it.
+    pub commit: String,
+}
+
+/// What a history holds besides the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HistoryContents {
+    /// Blobs that are not in the tree, each once.
+    pub blobs: Vec<HistoryEntry>,
+    /// What is odd about names, trees and commits.
+    pub odd: Vec<HistoryOddity>,
+    /// So many oddities more were left out.
+    pub odd_dropped: u64,
+}
+
 /// Where the files come from. Called from several threads at once.
 pub trait Source: Send + Sync {
     /// Files of the tree; links and submodules are left out.
     fn files(&self) -> Result<Vec<FileEntry>, SourceError>;
 
+    /// Calls `each` with every name of the tree, links and submodules too, in any order.
+    /// Sources that know none tell none.
+    fn names(&self, each: &mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError> {
+        let _ = each;
+        Ok(())
+    }
+
     /// All bytes of a file of [`Source::files`].
     fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SourceError>;
 
-    /// Blobs of the history that are not in the tree, each once. Sources without
-    /// a history give none.
-    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError>;
+    /// What the history holds besides the tree. Sources without a history give nothing.
+    fn history(&self, cancel: &Cancel) -> Result<HistoryContents, SourceError>;
 
     /// All bytes of a blob of [`Source::history`].
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError>;
@@ -285,7 +320,7 @@ pub struct ScanConfig {
     pub include: Vec<String>,
     /// Globs; files that match one are left out.
     pub exclude: Vec<String>,
-    /// Look for secrets in the blobs of the history too.
+    /// Look at the history too: for secrets in its blobs, and for what attacks git.
     pub history: bool,
 }
 

@@ -75,7 +75,9 @@ impl Attached {
             let blob =
                 odb.find_blob(&entry.id, &mut buffer).map_err(|e| object_error(entry.id, &e))?;
             let found = pointer(blob.data)
-                .and_then(|(oid, size)| self.0.get(oid).filter(|object| object.size == size));
+                .and_then(|(oid, size)| self.0.get(oid).filter(|object| object.size == size))
+                // It came before the first push told of which kind the ids are.
+                .filter(|object| object.blob.kind() == entry.id.kind());
             if let Some(object) = found {
                 entry.id = object.blob;
                 in_place.insert(object.blob, object);

@@ -1,7 +1,7 @@
 //! The manifest: encoding and decoding, free of storage. See the room's page for
 //! the bytes.
 
-use gix_hash::ObjectId;
+use gix_hash::{Kind as Hash, ObjectId};
 use gix_object::bstr::{BStr, BString};
 use sha2::{Digest, Sha256};
 
@@ -17,9 +17,23 @@ const MAX_BLOCK: usize = BLOCK_ENTRIES * (MAX_PATH + 128);
 /// Index and object table of ten million entries stay below.
 const MAX_TABLES: u64 = 256 << 20;
 
-pub(super) const MAGIC: &[u8; 8] = b"SLUSNAP1";
-pub(super) const FOOT: usize = 112;
-const ID: usize = 20;
+/// Bytes that tell what a file is.
+pub(super) const MAGIC: usize = 8;
+
+/// How a manifest begins whose ids are of this kind.
+pub(super) fn magic(hash: Hash) -> &'static [u8; MAGIC] {
+    if hash == Hash::Sha256 { b"SLUSNAP2" } else { b"SLUSNAP1" }
+}
+
+/// The kind of the ids in a manifest that begins so; `None` if it is none.
+pub(super) fn hash_of(beginning: &[u8]) -> Option<Hash> {
+    [Hash::Sha1, Hash::Sha256].into_iter().find(|hash| magic(*hash).as_slice() == beginning)
+}
+
+/// Bytes of the foot.
+pub(super) fn foot_length(hash: Hash) -> usize {
+    92 + hash.len_in_bytes()
+}
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,9 +180,10 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new() -> Self {
+    /// A manifest with ids of this kind.
+    pub(super) fn new(hash: Hash) -> Self {
         Self {
-            out: MAGIC.to_vec(),
+            out: magic(hash).to_vec(),
             written: 0,
             digest: Sha256::new(),
             index: Vec::new(),
@@ -297,7 +312,7 @@ impl Foot {
     }
 
     /// Reads the foot of a manifest of `size` bytes; `None` if it is none.
-    pub(super) fn decode(bytes: &[u8], size: u64) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8], size: u64, hash: Hash) -> Option<Self> {
         let mut cursor = Cursor(bytes);
         let foot = Self {
             index_at: cursor.u64()?,
@@ -307,12 +322,12 @@ impl Foot {
             entries: cursor.u64()?,
             files: cursor.u64()?,
             bytes: cursor.u64()?,
-            tree: ObjectId::try_from(cursor.take(ID)?).ok()?,
+            tree: ObjectId::try_from(cursor.take(hash.len_in_bytes())?).ok()?,
             tables_crc: cursor.u32()?,
             digest: cursor.array()?,
         };
-        let end = size.checked_sub(FOOT as u64)?;
-        let ordered = MAGIC.len() as u64 <= foot.index_at
+        let end = size.checked_sub(foot_length(hash) as u64)?;
+        let ordered = MAGIC as u64 <= foot.index_at
             && foot.index_at <= foot.objects_at
             && foot.objects_at <= end
             && end - foot.index_at <= MAX_TABLES;
@@ -328,7 +343,7 @@ pub(super) fn decode_tables(foot: &Foot, bytes: &[u8]) -> Option<(Vec<BlockRef>,
     let (index, table) = bytes.split_at_checked((foot.objects_at - foot.index_at) as usize)?;
     let (mut index, mut table) = (Cursor(index), Cursor(table));
     let mut blocks: Vec<BlockRef> = Vec::new();
-    let mut at = MAGIC.len() as u64;
+    let mut at = MAGIC as u64;
     let mut entries = 0u64;
     while !index.0.is_empty() {
         let length = index.length().filter(|n| *n <= MAX_PATH)?;
@@ -365,6 +380,7 @@ pub(super) fn decode_tables(foot: &Foot, bytes: &[u8]) -> Option<(Vec<BlockRef>,
 pub(super) fn decode_block(
     block: &BlockRef,
     bytes: &[u8],
+    hash: Hash,
     mut each: impl FnMut(&BStr, Rest) -> bool,
 ) -> Option<()> {
     if crc32fast::hash(bytes) != block.crc {
@@ -395,7 +411,7 @@ pub(super) fn decode_block(
             [3] => EntryKind::Submodule,
             _ => return None,
         };
-        let id = ObjectId::try_from(cursor.take(ID)?).ok()?;
+        let id = ObjectId::try_from(cursor.take(hash.len_in_bytes())?).ok()?;
         let mut entry = Rest { kind, id, size: 0, place: Place::default() };
         if kind != EntryKind::Submodule {
             entry.size = cursor.varint()?;

@@ -59,20 +59,20 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | head | `SLUSNAP1` |
+//! | head | `SLUSNAP1`, or `SLUSNAP2` where ids are those of SHA-256 |
 //! | blocks | entries, at most [`BLOCK_ENTRIES`] each |
 //! | index | for each block: varint length of its first path, the path, varint offset, varint length, varint entries, 4 bytes CRC-32 of the block |
 //! | objects | for each data object: varint length of its name, the name below the prefix, varint size, varint bytes of all blobs that were written to it |
-//! | foot | 112 bytes, see below |
+//! | foot | 92 bytes and an id, see below |
 //!
 //! An entry: varint bytes that its path shares with the one before it in the block,
 //! varint length of the rest, the rest; 1 byte kind (0 file, 1 executable, 2 link,
-//! 3 submodule); 20 bytes object id; and unless it is a submodule, varints: size,
+//! 3 submodule); the object id, of 20 bytes or with `SLUSNAP2` of 32; and unless it is a submodule, varints: size,
 //! number of the data object, offset of the frame (or the seek table, if the size is
 //! above [`FRAME_MAX`]), its length with header, place within the content.
 //!
 //! The foot: offset of the index (8), offset of the objects (8), blocks (8), objects
-//! (8), entries (8), files and links (8), their bytes (8), object id of the tree (20),
+//! (8), entries (8), files and links (8), their bytes (8), object id of the tree (20 or 32),
 //! CRC-32 of index and objects (4), SHA-256 of everything before this digest (32).
 //!
 //! A reader checks the CRC of what it reads and trusts no number before it allocates.

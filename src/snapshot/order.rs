@@ -16,11 +16,12 @@ pub(super) fn by_pack(odb: &gix_odb::HandleArc, blobs: &mut [(usize, ObjectId)])
     let Ok(folder) = std::fs::read_dir(odb.store_ref().path().join("pack")) else {
         return;
     };
+    let hash = odb.store_ref().object_hash();
     let packs: Vec<_> = folder
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "idx"))
         .take(MAX_PACKS)
-        .filter_map(|path| gix_pack::index::File::at(path, gix_hash::Kind::Sha1).ok())
+        .filter_map(|path| gix_pack::index::File::at(path, hash).ok())
         .collect();
     blobs.sort_by_cached_key(|(_, id)| {
         packs

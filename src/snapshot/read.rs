@@ -12,7 +12,8 @@ use super::SnapshotError;
 use super::cache::FrameCache;
 use super::frame::{Decoder, FRAME_MAX, HEADER};
 use super::manifest::{
-    BlockRef, Entry, EntryKind, FOOT, Foot, MAGIC, ObjectRef, Rest, decode_block, decode_tables,
+    BlockRef, Entry, EntryKind, Foot, MAGIC, ObjectRef, Rest, decode_block, decode_tables,
+    foot_length, hash_of,
 };
 use crate::storage::{ObjectFile, Storage, StorageError};
 
@@ -79,17 +80,20 @@ impl Snapshot {
             .map(|(prefix, _)| prefix.to_owned())
             .ok_or_else(|| corrupt("its key is not that of a manifest"))?;
         let manifest = storage.file(key).await?;
+        if manifest.size() < MAGIC as u64 {
+            return Err(corrupt("it is too short"));
+        }
+        let beginning = manifest.read(0..MAGIC as u64).await?;
+        let hash = hash_of(&beginning)
+            .ok_or_else(|| corrupt("it is no manifest of a version that this server reads"))?;
         let end = manifest
             .size()
-            .checked_sub(FOOT as u64)
-            .filter(|end| *end >= MAGIC.len() as u64)
+            .checked_sub(foot_length(hash) as u64)
+            .filter(|end| *end >= MAGIC as u64)
             .ok_or_else(|| corrupt("it is too short"))?;
-        if manifest.read(0..MAGIC.len() as u64).await? != MAGIC.as_slice() {
-            return Err(corrupt("it is no manifest of a version that this server reads"));
-        }
         let foot = manifest.read(end..manifest.size()).await?;
-        let foot =
-            Foot::decode(&foot, manifest.size()).ok_or_else(|| corrupt("its foot is malformed"))?;
+        let foot = Foot::decode(&foot, manifest.size(), hash)
+            .ok_or_else(|| corrupt("its foot is malformed"))?;
         let tables = manifest.read(foot.index_at..end).await?;
         let (blocks, objects) =
             decode_tables(&foot, &tables).ok_or_else(|| corrupt("its index is malformed"))?;
@@ -348,7 +352,8 @@ impl Snapshot {
     ) -> Result<(), SnapshotError> {
         let end = block.offset + u64::from(block.length);
         self.0.manifest.read_blocking(block.offset..end, buffer)?;
-        decode_block(block, buffer, each).ok_or_else(|| self.corrupt("a block is malformed"))
+        let hash = self.0.foot.tree.kind();
+        decode_block(block, buffer, hash, each).ok_or_else(|| self.corrupt("a block is malformed"))
     }
 
     /// Calls `each` with all entries in order until it says false.

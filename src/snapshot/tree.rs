@@ -1,10 +1,11 @@
 //! From a tree of git to a sorted list of entries.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use gix_hash::ObjectId;
 use gix_object::bstr::{BString, ByteSlice};
-use gix_object::tree::EntryKind as GitKind;
+use gix_object::tree::{EntryKind as GitKind, EntryRef};
 use gix_object::{FindExt, TreeRefIter};
 
 use super::SnapshotError;
@@ -97,24 +98,29 @@ impl Walk<'_> {
         if found.kind != gix_object::Kind::Tree {
             return Err(object_error(id, &"it is no tree"));
         }
-        let tree = found.data;
-        self.fold_names(tree);
+        let mut list = Vec::new();
+        for entry in TreeRefIter::from_bytes(found.data, id.kind()) {
+            list.push(entry.map_err(|e| object_error(id, &e))?);
+        }
+        // Some old tools wrote trees out of order, and nothing of them is lost by that.
+        if !list.is_sorted_by(|a, b| by_git(a, b).is_le()) {
+            list.sort_by(by_git);
+        }
+        self.fold_names(&list);
         let length = self.path.len();
-        let mut before: Option<Vec<u8>> = None;
-        for entry in TreeRefIter::from_bytes(tree, gix_hash::Kind::Sha1) {
-            let entry = entry.map_err(|e| object_error(id, &e))?;
+        let mut before: Option<EntryRef<'_>> = None;
+        for entry in list {
             let kind = entry.mode.kind();
             let name: &[u8] = entry.filename;
             if let Some(reason) = unusable(name) {
                 return Err(self.malformed(length, reason));
             }
-            // As git sorts: strictly ascending with a folder's slash, so also unique.
+            if before.replace(entry).is_some_and(|before| by_git(&before, &entry).is_eq()) {
+                return Err(self.malformed(length, "its names are not unique"));
+            }
             let mut key = name.to_vec();
             if kind == GitKind::Tree {
                 key.push(b'/');
-            }
-            if before.as_ref().is_some_and(|before| *before >= key) {
-                return Err(self.malformed(length, "its names are not sorted or not unique"));
             }
             if length + key.len() > self.limits.max_path.min(MAX_PATH) {
                 let max = self.limits.max_path.min(MAX_PATH) as u64;
@@ -122,7 +128,6 @@ impl Walk<'_> {
             }
             self.path.truncate(length);
             self.path.extend_from_slice(&key);
-            before = Some(key);
             let kind = match kind {
                 GitKind::Tree => {
                     self.folder(entry.oid.to_owned(), depth + 1)?;
@@ -151,9 +156,9 @@ impl Walk<'_> {
 
     /// Counts names of one folder that differ in case only. Whole paths need no
     /// look: two that fold together do so first at one folder.
-    fn fold_names(&mut self, tree: &[u8]) {
+    fn fold_names(&mut self, tree: &[EntryRef<'_>]) {
         self.folded.clear();
-        for entry in TreeRefIter::from_bytes(tree, gix_hash::Kind::Sha1).flatten() {
+        for entry in tree {
             if self.folded.insert(entry.filename.to_lowercase()) {
                 continue;
             }
@@ -170,6 +175,16 @@ impl Walk<'_> {
         let folder = self.path.get(..length).unwrap_or_default();
         SnapshotError::MalformedTree { folder: String::from_utf8_lossy(folder).into(), reason }
     }
+}
+
+/// Git's order: a folder counts with a slash behind its name.
+fn by_git(a: &EntryRef<'_>, b: &EntryRef<'_>) -> Ordering {
+    let common = a.filename.len().min(b.filename.len());
+    let next = |entry: &EntryRef<'_>| {
+        let slash = (entry.mode.kind() == GitKind::Tree).then_some(b'/');
+        entry.filename.get(common).copied().or(slash)
+    };
+    a.filename[..common].cmp(&b.filename[..common]).then_with(|| next(a).cmp(&next(b)))
 }
 
 fn unusable(name: &[u8]) -> Option<&'static str> {

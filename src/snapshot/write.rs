@@ -158,7 +158,7 @@ pub fn write(
 
     let key = format!("{prefix}/{id}/manifest");
     let mut writer = runtime.block_on(storage.writer(&key))?;
-    let mut builder = Builder::new();
+    let mut builder = Builder::new(tree.kind());
     for entry in &entries {
         builder.push(entry);
         if let Some(part) = builder.take(BATCH) {

@@ -42,6 +42,8 @@ const TABLE: &[(&str, For, u16)] = &[
     ("me", Account, 200),
     ("list_api_keys", Account, 200),
     ("create_api_key", Account, 201),
+    ("list_signing_keys", Account, 200),
+    ("create_signing_key", Account, 201),
     ("list_projects", Account, 200),
     ("create_project", Account, 201),
     ("get_project", Owner, 200),
@@ -92,6 +94,7 @@ const TABLE: &[(&str, For, u16)] = &[
     ("cancel_scan", Owner, 409),
     ("delete_git_upload", Owner, 204),
     ("delete_api_key", Owner, 204),
+    ("delete_signing_key", Owner, 204),
     ("delete_webhook", Owner, 204),
     ("delete_repository", Owner, 204),
     ("delete_project", Owner, 204),
@@ -138,6 +141,10 @@ impl Objects {
     async fn of(owner: &Client) -> Self {
         let project = owner.post("/v1/projects", json!({"name": "p"})).await.expect(201).json();
         let key = owner.post("/v1/api-keys", json!({"name": "k"})).await.expect(201).json();
+        let line =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB+k7oHzlzhMBykzD4DMzW/lLjQqKyDkJhoOo/cgQnZ/";
+        let body = json!({"name": "k", "public_key": line});
+        let signing_key = owner.post("/v1/signing-keys", body).await.expect(201).json();
         let upload = owner.upload(json!({"project_id": project["id"]})).await;
         let work = samples::small(&Git::any()).await;
         work.push(&text(&upload["push_url"]), &["main"]).await.expect();
@@ -154,6 +161,7 @@ impl Objects {
             ("{session_id}", text(&session["id"])),
             ("{project_id}", text(&project["id"])),
             ("{key_id}", text(&key["id"])),
+            ("{signing_key_id}", text(&signing_key["id"])),
             ("{upload_id}", text(&upload["id"])),
             ("{repo_id}", text(&done["repository_id"])),
             ("{scan_id}", text(&scan["id"])),

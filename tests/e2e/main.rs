@@ -11,6 +11,7 @@ mod bombs;
 mod callers;
 mod clients;
 mod concurrency;
+mod content;
 mod conventions;
 mod crash;
 // Points to die at are in such builds only.
@@ -25,5 +26,7 @@ mod options;
 mod push;
 mod quotas;
 mod scans;
+mod sha256;
+mod signed;
 mod start;
 mod story;

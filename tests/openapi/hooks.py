@@ -4,6 +4,7 @@ Each rule below turns a request that the schemas allow into one that is allowed;
 is meant to be wrong ("negative" cases) goes out as it was made.
 """
 
+import base64
 import datetime
 import io
 import string
@@ -19,6 +20,13 @@ WORD = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=
 # Formats of our own that a string of them has to have.
 schemathesis.openapi.format("git-ref", st.lists(WORD, min_size=1, max_size=3).map("/".join))
 GLOB = st.one_of(WORD, st.sampled_from(["*", "**", "*.py", "[a-z]x", "{a,b}"]))
+schemathesis.openapi.format(
+    "ssh-public-key",
+    st.binary(min_size=32, max_size=32).map(
+        lambda key: "ssh-ed25519 "
+        + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + key).decode()
+    ),
+)
 schemathesis.openapi.format("glob", st.lists(GLOB, min_size=1, max_size=4).map("/".join))
 
 AHEAD = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=30)).isoformat()

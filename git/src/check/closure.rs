@@ -198,7 +198,7 @@ impl<'a, const N: usize> Closure<'a, N> {
         }
         let mut buffer = Vec::new();
         if let Ok(Some(blob)) = store.try_find(&id, &mut buffer) {
-            gitmodules::read(blob.data, |oddity, value| self.observe(oddity, id, value));
+            gitmodules::read(blob.data, |oddity, _, value| self.observe(oddity, id, value));
         }
     }
 

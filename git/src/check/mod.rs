@@ -13,6 +13,7 @@ pub(crate) mod closure;
 pub mod fsck;
 mod gitmodules;
 pub(crate) mod object;
+pub mod odd;
 pub(crate) mod tree;
 
 /// Why an object is refused, in words for the person who pushed.
@@ -65,6 +66,8 @@ pub enum Oddity {
     SubmoduleUrl,
     /// A `.gitmodules` with a path that git could take for an option or that ends in a carriage return.
     SubmodulePath,
+    /// A `.gitmodules` with a command that git would run to update a submodule.
+    SubmoduleUpdate,
     /// A file mode written with leading zeros.
     ZeroPaddedMode,
     /// A tree whose entries are not in git's order.

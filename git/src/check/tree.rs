@@ -36,6 +36,9 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// Of trees that were let in before.
+    pub const NONE: Self = Self { entries: u32::MAX, name: u32::MAX };
+
     pub fn new(limits: &Limits) -> Self {
         Self { entries: limits.tree_entries, name: limits.path_bytes }
     }
@@ -130,18 +133,25 @@ fn check_name<const N: usize>(
     if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
         return Err(Flaw::TreeName);
     }
-    if !suspicious(name) {
-        return Ok(());
+    if let Some(oddity) = odd_name(name, entry.kind == EntryKind::Link) {
+        odd(oddity, name);
     }
-    let mode = (entry.kind == EntryKind::Link).then_some(component::Mode::Symlink);
+    Ok(())
+}
+
+/// What some file system takes a name for.
+pub(crate) fn odd_name(name: &[u8], link: bool) -> Option<Oddity> {
+    if !suspicious(name) {
+        return None;
+    }
+    let mode = link.then_some(component::Mode::Symlink);
     let options =
         component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
     match gix_validate::path::component(name.into(), mode, options) {
-        Err(component::Error::DotGitDir) => odd(Oddity::DotGit, name),
-        Err(component::Error::SymlinkedGitModules) => odd(Oddity::LinkedGitmodules, name),
-        _ => {}
+        Err(component::Error::DotGitDir) => Some(Oddity::DotGit),
+        Err(component::Error::SymlinkedGitModules) => Some(Oddity::LinkedGitmodules),
+        _ => None,
     }
-    Ok(())
 }
 
 /// Whether a name could be one that some file system takes for `.git` or `.gitmodules`. Most names

@@ -155,6 +155,7 @@ impl<R: Remote> Service<R> {
         let version = upload::Version::of(request.protocol().as_deref());
         let session = request.session.clone();
         let only_packets = route::reads_only_packets(request.user_agent.as_deref());
+        let both = advertise::bears_two_formats(request.user_agent.as_deref());
         let access = request.access(offer, repository);
         let advertised = async {
             let repository = self.remote.open(access).await?;
@@ -169,7 +170,8 @@ impl<R: Remote> Service<R> {
             refs.sort();
             let version_1 = version == upload::Version::V1;
             let haves = repository.haves().await?;
-            let offered = policy.offered(repository.object_hash());
+            let mut offered = policy.offered(repository.object_hash());
+            offered.either &= both && refs.is_empty();
             Ok(advertise::receive_pack(&offered, &refs, &haves, &shallow, version_1, &session))
         };
         match advertised.await {

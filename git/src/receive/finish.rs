@@ -131,7 +131,15 @@ impl<R: Repository> Push<R> {
             }
         };
         let done = outcomes.iter().filter(|o| !matches!(o, CommandOutcome::Rejected(_))).count();
-        tracing::info!(session, done, of = request.commands.len(), bytes_received, "push ends");
+        tracing::info!(
+            session,
+            client_session = capabilities.session_id,
+            agent = capabilities.agent,
+            done,
+            of = request.commands.len(),
+            bytes_received,
+            "push ends"
+        );
         fault::point("push.before-report");
         sender.finish(report::encode(capabilities, None, &request.commands, &outcomes)).await;
     }

@@ -225,7 +225,11 @@ async fn start<R: Repository>(
         checks: workers.checks.clone(),
         objects,
         quarantine_root: repository.quarantine_root(),
-        hash: repository.object_hash(),
+        // The client may have had the choice.
+        hash: request
+            .commands
+            .first()
+            .map_or(repository.object_hash(), |command| command.new.kind()),
         limits: Limits { room: repository.room(), ..policy.limits.clone() },
         fsck: policy.fsck.clone(),
         tips: tips(request, prepared, policy),

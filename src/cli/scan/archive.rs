@@ -30,7 +30,7 @@ pub(super) fn open(path: &Path, history: bool) -> anyhow::Result<Bare> {
         (None, true) => bail!("{shown} holds no git history: leave --history out"),
         (_, false) => Vec::new(),
     };
-    let objects = ingest::open_objects(&imported.objects)
+    let objects = ingest::open_objects(&imported.objects, imported.head.kind())
         .with_context(|| format!("cannot read what was in {shown}"))?;
     Ok(Bare::of(objects, imported.head, tips, scratch))
 }

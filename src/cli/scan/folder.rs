@@ -7,7 +7,8 @@ use std::sync::{PoisonError, RwLock};
 
 use gix_hash::ObjectId;
 
-use crate::scan::{Cancel, FileEntry, HistoryEntry, Source, SourceError};
+use crate::scan::git::{NameEntry, NameKind};
+use crate::scan::{Cancel, FileEntry, HistoryContents, HistoryEntry, Source, SourceError};
 
 /// Bytes that are hashed at a time.
 const CHUNK: usize = 64 << 10;
@@ -18,25 +19,26 @@ pub(super) struct Folder {
     root: PathBuf,
     /// Where the files lie, by [`FileEntry::position`]; names may be no UTF-8.
     paths: RwLock<Vec<PathBuf>>,
-    /// Whether to compute git's object ids, which costs reading every file.
-    with_ids: bool,
+    /// Of which kind to compute git's object ids, which costs reading every file.
+    with_ids: Option<gix_hash::Kind>,
 }
 
 impl Folder {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, paths: RwLock::default(), with_ids: false }
+        Self { root, paths: RwLock::default(), with_ids: None }
     }
 
-    pub(super) fn with_ids(mut self) -> Self {
-        self.with_ids = true;
+    pub(super) fn with_ids(mut self, hash: gix_hash::Kind) -> Self {
+        self.with_ids = Some(hash);
         self
     }
 
-    fn list(&self) -> Result<Vec<(String, u64, PathBuf)>, SourceError> {
+    fn list(&self) -> Result<Listed, SourceError> {
         let failed = |path: &PathBuf, e: std::io::Error| {
             SourceError(format!("{} cannot be listed: {e}", path.display()))
         };
         let mut files = Vec::new();
+        let mut links = Vec::new();
         let mut open = vec![(self.root.clone(), String::new())];
         while let Some((folder, shown)) = open.pop() {
             for entry in fs::read_dir(&folder).map_err(|e| failed(&folder, e))? {
@@ -54,19 +56,29 @@ impl Folder {
                 } else if kind.is_file() {
                     let size = entry.metadata().map_err(|e| failed(&folder, e))?.len();
                     files.push((path, size, entry.path()));
+                } else if kind.is_symlink() {
+                    links.push(path);
                 }
             }
         }
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(files)
+        Ok(Listed { files, links })
     }
 }
 
+/// What lies below a folder.
+struct Listed {
+    /// Path, bytes, and where it lies; by path.
+    files: Vec<(String, u64, PathBuf)>,
+    /// Paths of links.
+    links: Vec<String>,
+}
+
 /// The id that git would give a file.
-fn blob_id(path: &PathBuf, size: u64) -> Result<ObjectId, SourceError> {
+fn blob_id(path: &PathBuf, size: u64, hash: gix_hash::Kind) -> Result<ObjectId, SourceError> {
     let failed =
         |e: &dyn std::fmt::Display| SourceError(format!("{} cannot be read: {e}", path.display()));
-    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+    let mut hasher = gix_hash::hasher(hash);
     hasher.update(&gix_object::encode::loose_header(gix_object::Kind::Blob, size));
     let mut file = File::open(path).map_err(|e| failed(&e))?;
     let mut chunk = vec![0; CHUNK];
@@ -84,9 +96,9 @@ impl Source for Folder {
     fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
         let mut entries = Vec::new();
         let mut paths = Vec::new();
-        for (position, (path, size, place)) in (0u64..).zip(self.list()?) {
-            let blob = if self.with_ids {
-                blob_id(&place, size)?.to_string()
+        for (position, (path, size, place)) in (0u64..).zip(self.list()?.files) {
+            let blob = if let Some(hash) = self.with_ids {
+                blob_id(&place, size, hash)?.to_string()
             } else {
                 // Nothing is kept between local scans, so that each file may have a
                 // name of its own and need not be read to get it.
@@ -97,6 +109,17 @@ impl Source for Folder {
         }
         *self.paths.write().unwrap_or_else(PoisonError::into_inner) = paths;
         Ok(entries)
+    }
+
+    fn names(&self, each: &mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError> {
+        let Listed { files, links } = self.list()?;
+        for (path, size, _) in &files {
+            each(&NameEntry { path: path.as_bytes(), kind: NameKind::File, size: *size });
+        }
+        for path in &links {
+            each(&NameEntry { path: path.as_bytes(), kind: NameKind::Link, size: 0 });
+        }
+        Ok(())
     }
 
     fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SourceError> {
@@ -115,8 +138,8 @@ impl Source for Folder {
         Ok(bytes)
     }
 
-    fn history(&self, _: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
-        Ok(Vec::new())
+    fn history(&self, _: &Cancel) -> Result<HistoryContents, SourceError> {
+        Ok(HistoryContents::default())
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {

@@ -23,6 +23,7 @@ pub(super) struct GitDir {
     own: PathBuf,
     /// Holds objects and refs; another one for a linked work tree.
     common: PathBuf,
+    hash: gix_hash::Kind,
 }
 
 impl GitDir {
@@ -66,12 +67,18 @@ impl GitDir {
                 common.display()
             );
         }
-        Ok(Self { own, common })
+        let hash = object_format(&common);
+        Ok(Self { own, common, hash })
+    }
+
+    /// The kind of all ids.
+    pub(super) fn hash(&self) -> gix_hash::Kind {
+        self.hash
     }
 
     /// A handle to the objects, for one thread.
     pub(super) fn objects(&self) -> anyhow::Result<gix_odb::HandleArc> {
-        gix_odb::at(self.common.join("objects"), gix_hash::Kind::Sha1)
+        gix_odb::at(self.common.join("objects"), self.hash)
             .and_then(gix_odb::Handle::into_arc)
             .with_context(|| format!("cannot open the objects of {}", self.common.display()))
     }
@@ -82,7 +89,7 @@ impl GitDir {
         let mut text = small(&self.own.join("HEAD"))?;
         for _ in 0..MAX_HOPS {
             let Some(name) = text.trim().strip_prefix("ref:").map(str::trim) else {
-                return id(text.trim()).map(Some);
+                return self.id(text.trim()).map(Some);
             };
             // A name that leads out of the repository is no ref.
             if name.split('/').any(|c| c == "..") || name.starts_with('/') {
@@ -118,7 +125,7 @@ impl GitDir {
                 {
                     let text = small(&entry.path())?;
                     if !text.starts_with("ref:") {
-                        tips.push(id(text.trim())?);
+                        tips.push(self.id(text.trim())?);
                     }
                 }
             }
@@ -127,6 +134,11 @@ impl GitDir {
         tips.sort_unstable();
         tips.dedup();
         Ok(tips)
+    }
+
+    fn id(&self, hex: &str) -> anyhow::Result<ObjectId> {
+        sluice_git::object_id(hex.as_bytes(), self.hash)
+            .ok_or_else(|| anyhow::anyhow!("a ref holds no object id"))
     }
 
     fn packed(&self) -> anyhow::Result<Vec<(String, ObjectId)>> {
@@ -144,18 +156,29 @@ impl GitDir {
                 continue;
             }
             if let Some((hex, name)) = line.split_once(' ') {
-                refs.push((name.to_owned(), id(hex)?));
+                refs.push((name.to_owned(), self.id(hex)?));
             }
         }
         Ok(refs)
     }
 }
 
-fn id(hex: &str) -> anyhow::Result<ObjectId> {
-    if hex.len() == 64 {
-        bail!("the repository names its objects by SHA-256, which cannot be read here");
+/// What `extensions.objectFormat` of a repository says.
+fn object_format(common: &Path) -> gix_hash::Kind {
+    let text = small(&common.join("config")).unwrap_or_default().to_ascii_lowercase();
+    let mut extensions = false;
+    let mut format = "";
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            extensions = line.starts_with("[extensions]");
+        } else if extensions
+            && let Some((key, value)) = line.split_once('=')
+            && key.trim() == "objectformat"
+        {
+            format = value.trim();
+        }
     }
-    ObjectId::from_hex(hex.as_bytes()).map_err(|_| anyhow::anyhow!("a ref holds no object id"))
+    if format == "sha256" { gix_hash::Kind::Sha256 } else { gix_hash::Kind::Sha1 }
 }
 
 fn small(path: &Path) -> anyhow::Result<String> {

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use gix_hash::ObjectId;
+use gix_object::bstr::BString;
 use gix_object::tree::EntryKind;
 use gix_object::{FindExt, FindHeader};
 
 use crate::ingest::history::{self, HistoryLimits};
-use crate::scan::{Cancel, FileEntry, HistoryEntry, Source, SourceError};
+use crate::scan::git::{NameEntry, NameKind};
+use crate::scan::{Cancel, FileEntry, HistoryContents, HistoryEntry, Source, SourceError};
 
 use super::folder::Folder;
 use super::refs::GitDir;
@@ -67,10 +69,10 @@ impl Shared {
         tips: &[ObjectId],
         known: &HashSet<ObjectId>,
         cancel: &Cancel,
-    ) -> Result<Vec<HistoryEntry>, SourceError> {
+    ) -> Result<HistoryContents, SourceError> {
         self.with(|objects| {
             history::walk(objects, tips, known, &HistoryLimits::default(), cancel)
-                .map(|walk| walk.entries)
+                .map(HistoryContents::from)
                 .map_err(|e| SourceError(e.to_string()))
         })
     }
@@ -89,7 +91,7 @@ impl WorkTree {
     pub(super) fn open(root: &Path, git: GitDir, history: bool) -> anyhow::Result<Self> {
         let folder = Folder::new(root.to_owned());
         Ok(Self {
-            folder: if history { folder.with_ids() } else { folder },
+            folder: if history { folder.with_ids(git.hash()) } else { folder },
             tips: if history { git.tips()? } else { Vec::new() },
             objects: Shared::new(git.objects()?),
             known: Mutex::default(),
@@ -105,11 +107,15 @@ impl Source for WorkTree {
         Ok(files)
     }
 
+    fn names(&self, each: &mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError> {
+        self.folder.names(each)
+    }
+
     fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, SourceError> {
         self.folder.read(entry)
     }
 
-    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
+    fn history(&self, cancel: &Cancel) -> Result<HistoryContents, SourceError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.objects.history(&self.tips, &known, cancel)
     }
@@ -163,44 +169,74 @@ impl Bare {
     }
 }
 
-impl Source for Bare {
-    fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
-        let mut files = Vec::new();
+/// An entry of the tree of a head.
+struct Met {
+    path: BString,
+    kind: EntryKind,
+    id: ObjectId,
+}
+
+impl Bare {
+    /// Calls `each` with all entries of the tree but folders.
+    fn entries(
+        &self,
+        each: &mut dyn FnMut(&gix_odb::HandleArc, Met) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
         let Some(tree) = self.tree()? else {
-            return Ok(files);
+            return Ok(());
         };
         self.objects.with(|objects| {
             let mut buffer = Vec::new();
-            let mut open = vec![(tree, String::new(), 0)];
+            let mut open = vec![(tree, BString::default(), 0)];
             while let Some((id, folder, depth)) = open.pop() {
                 let failed =
                     |e: &dyn std::fmt::Display| SourceError(format!("{id} cannot be read: {e}"));
                 for entry in objects.find_tree_iter(&id, &mut buffer).map_err(|e| failed(&e))? {
                     let entry = entry.map_err(|e| failed(&e))?;
-                    let name = String::from_utf8_lossy(entry.filename);
-                    let path = if folder.is_empty() {
-                        name.into_owned()
-                    } else {
-                        format!("{folder}/{name}")
-                    };
+                    let mut path = folder.clone();
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(entry.filename);
                     match entry.mode.kind() {
                         EntryKind::Tree if depth < MAX_DEPTH => {
                             open.push((entry.oid.to_owned(), path, depth + 1));
                         }
-                        EntryKind::Blob | EntryKind::BlobExecutable => {
-                            let header = objects.try_header(entry.oid).map_err(|e| failed(&e))?;
-                            files.push(FileEntry {
-                                size: header.map_or(0, |h| h.size),
-                                blob: entry.oid.to_string(),
-                                position: files.len() as u64,
-                                path,
-                            });
-                        }
-                        _ => {}
+                        EntryKind::Tree => {}
+                        kind => each(objects, Met { path, kind, id: entry.oid.to_owned() })?,
                     }
                 }
             }
-            Ok(files)
+            Ok(())
+        })
+    }
+}
+
+impl Source for Bare {
+    fn files(&self) -> Result<Vec<FileEntry>, SourceError> {
+        let mut files = Vec::new();
+        self.entries(&mut |objects, met| {
+            if !matches!(met.kind, EntryKind::Blob | EntryKind::BlobExecutable) {
+                return Ok(());
+            }
+            let header = objects
+                .try_header(&met.id)
+                .map_err(|e| SourceError(format!("{} cannot be read: {e}", met.id)))?;
+            files.push(FileEntry {
+                size: header.map_or(0, |h| h.size),
+                blob: met.id.to_string(),
+                position: files.len() as u64,
+                path: met.path.to_string(),
+            });
+            Ok(())
+        })?;
+        Ok(files)
+    }
+
+    fn names(&self, each: &mut dyn FnMut(&NameEntry<'_>)) -> Result<(), SourceError> {
+        self.entries(&mut |_, met| {
+            each(&NameEntry { path: &met.path, kind: NameKind::of(met.kind), size: 0 });
+            Ok(())
         })
     }
 
@@ -208,7 +244,7 @@ impl Source for Bare {
         self.objects.blob(&entry.blob, &entry.path)
     }
 
-    fn history(&self, cancel: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
+    fn history(&self, cancel: &Cancel) -> Result<HistoryContents, SourceError> {
         let known = match self.tree()? {
             Some(tree) => self
                 .objects

@@ -10,7 +10,7 @@ use sluice_git::{Command, ObjectId};
 use uuid::Uuid;
 
 use super::refs::{add_shallow, bound, current, head, move_refs};
-use super::{Upload, columns};
+use super::{ObjectFormat, Signer, Upload, columns};
 use crate::db::jobs::{self, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
 use crate::db::usage::{self, Full, Kept, Kind, Quotas};
@@ -30,15 +30,15 @@ statements! {
     ADD_PACK = "INSERT INTO upload_packs (upload_id, name, pack_key, index_key, bytes, objects, \
                 created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
     ADD_PUSH = "INSERT INTO pushes (id, upload_id, owner_id, project_id, commands, observations, \
-                agent, bytes, objects, created_at) \
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                agent, bytes, objects, created_at, certificate, signed_by) \
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     WANT = "UPDATE git_uploads SET wanted_ref = $2 WHERE id = $1";
     PUSHED = "UPDATE git_uploads SET status = $2, scan_id = $3, head_commit = $4, head_ref = $5, \
               error = $6, repository_id = $7, project_id = $8, pushes = pushes + 1, \
               bytes_received = bytes_received + $9, objects_received = objects_received + $10, \
               pushed_at = $11, stored_bytes = stored_bytes + $12, receiving_until = NULL, \
-              receiving_bytes = 0, \
-              receiving_objects = 0, version = version + 1 WHERE id = $1";
+              receiving_bytes = 0, receiving_objects = 0, version = version + 1, \
+              object_format = $13, signed_by = $14 WHERE id = $1";
 }
 
 /// A pack that is in storage already.
@@ -100,6 +100,10 @@ pub struct CommitPush {
     pub observations: JsonValue,
     /// The client's program.
     pub agent: Option<String>,
+    /// The certificate of a signed push, as it came.
+    pub certificate: Option<Vec<u8>>,
+    /// What was found out about its signature.
+    pub signed_by: Option<Signer>,
     /// Most refs that the upload may have.
     pub max_refs: usize,
     /// Most bytes that may be kept.
@@ -142,23 +146,31 @@ pub const NO_ROOM: &str = "the quota of stored bytes does not suffice";
 /// The reason where the upload went away while the push was received.
 const GONE: &str = "this remote was deleted";
 
+/// The reason where a push of the other kind came first.
+const OTHER_FORMAT: &str = "objects of this remote are named by another hash function";
+
 /// Compares and swaps the refs, and records all that follows from it. Nothing holds
 /// before `tx` is committed.
 pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> {
     // 1. One push of an upload at a time; the rest of a push runs outside of this.
+    let refused = |why| PushOutcome {
+        decisions: vec![Decision::Reject(why); push.commands.len()],
+        moved: false,
+        recorded: false,
+        repository_id: None,
+        head_ref: None,
+        head_commit: None,
+        ingests: false,
+        full: None,
+    };
     let Some(mut upload) = tx.fetch_optional::<Upload>(LOCK, args![push.upload_id]).await? else {
-        return Ok(PushOutcome {
-            decisions: vec![Decision::Reject(GONE); push.commands.len()],
-            moved: false,
-            recorded: false,
-            repository_id: None,
-            head_ref: None,
-            head_commit: None,
-            ingests: false,
-            full: None,
-        });
+        return Ok(refused(GONE));
     };
     tx.wake(upload.id);
+    let format = push.commands.first().map(|command| ObjectFormat::of(&command.new));
+    if upload.object_format().is_some() && upload.object_format() != format {
+        return Ok(refused(OTHER_FORMAT));
+    }
 
     // 2. Decide against the refs as they are now.
     let current = current(tx, upload.id, &push.commands).await?;
@@ -236,7 +248,9 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
                 &push.agent,
                 push.received_bytes,
                 push.received_objects,
-                at
+                at,
+                Value::Bytes(push.certificate.clone()),
+                Value::json_opt(push.signed_by.as_ref())
             ],
         )
         .await?;
@@ -255,7 +269,9 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
             push.received_bytes,
             push.received_objects,
             at,
-            stored
+            stored,
+            format.map(ObjectFormat::as_str),
+            Value::json_opt(push.signed_by.as_ref())
         ],
     )
     .await?;

@@ -27,6 +27,7 @@ async fn upload(db: &Db, owner_id: Uuid, change: impl FnOnce(&mut NewUpload)) ->
         scan: true,
         token_hash: vec![7; 32],
         expires_at: now() + 60_000_000,
+        object_format: None,
     };
     change(&mut new);
     let upload = create(&mut tx, &new).await.unwrap();
@@ -61,6 +62,8 @@ fn push_of(upload_id: Uuid, list: &[(u8, u8, &str)]) -> CommitPush {
         received_objects: 3,
         observations: json!([]),
         agent: Some("git/2.47.3".into()),
+        certificate: None,
+        signed_by: None,
         max_refs: 100,
         quotas: usage::Quotas::default(),
         options: PushOptions::default(),
@@ -629,5 +632,30 @@ async fn a_quota_refuses_what_goes_beyond_it_and_leaves_nothing() {
         assert!(push_with(1, 2, quotas(0, 0)).await.moved, "{name}");
         let now = remote(db, upload.id).await.unwrap().unwrap();
         assert_eq!((now.upload.stored_bytes, now.project_stored), (200, Some(200)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_push_decides_of_which_kind_ids_are() {
+    for test in both().await {
+        let owner = user(&test.db, "ada@example.org").await;
+        let upload = upload(&test.db, owner, |_| ()).await;
+        assert_eq!((upload.object_format(), upload.hash()), (None, gix_hash::Kind::Sha1));
+        let new = ObjectId::from_hex(&[b'a'; 64]).unwrap();
+        let old = ObjectId::null(gix_hash::Kind::Sha256);
+        let command = Command { name: "refs/heads/main".into(), old, new };
+        let wide = CommitPush { commands: vec![command], ..push_of(upload.id, &[(0, 1, "x")]) };
+        assert!(push(&test.db, &wide).await.moved, "{}", test.name);
+        let now = by_id(&test.db, upload.id).await.unwrap().unwrap();
+        assert_eq!(now.object_format(), Some(ObjectFormat::Sha256));
+        assert_eq!(
+            refs_of(&test.db, upload.id).await,
+            [("refs/heads/main".into(), "a".repeat(64))]
+        );
+        // One of the other kind, which was on its way at the same time, is told so.
+        let late = push(&test.db, &push_of(upload.id, &[(0, 1, "refs/heads/other")])).await;
+        assert!(!late.moved && !late.recorded);
+        assert!(late.decisions[0].rejection().unwrap().contains("another hash function"));
+        assert_eq!(by_id(&test.db, upload.id).await.unwrap().unwrap().pushes, 1);
     }
 }

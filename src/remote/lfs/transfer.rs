@@ -94,7 +94,7 @@ pub(super) async fn upload(
     let key = format!("{prefix}{}/lfs-{oid}", new_id());
     let idle = Duration::from_secs(state.app.config.limits.push_idle_seconds);
     let writer = state.app.storage.writer(&key).await?;
-    let received = receive(body, writer, size, idle).await;
+    let received = receive(body, writer, size, opened.upload.hash(), idle).await;
     if received.as_ref().is_err_and(|error| error.status() == StatusCode::REQUEST_TIMEOUT) {
         state.app.metrics.limit_hit("push_idle_seconds");
     }
@@ -134,6 +134,7 @@ async fn receive(
     body: Body,
     mut writer: ObjectWriter,
     size: u64,
+    hash: gix_hash::Kind,
     idle: Duration,
 ) -> Result<(ObjectWriter, String, String), LfsError> {
     let wrong = |came: u64| {
@@ -141,7 +142,7 @@ async fn receive(
             "{size} bytes were announced and {came} came: nothing was kept. Send it again."
         ))
     };
-    let mut hashes = Hashes::new(size);
+    let mut hashes = Hashes::new(size, hash);
     let mut came = 0u64;
     let mut part = BytesMut::new();
     let mut stream = body.into_data_stream();
@@ -185,8 +186,8 @@ struct Hashes {
 }
 
 impl Hashes {
-    fn new(size: u64) -> Self {
-        let mut git = gix_hash::hasher(gix_hash::Kind::Sha1);
+    fn new(size: u64, hash: gix_hash::Kind) -> Self {
+        let mut git = gix_hash::hasher(hash);
         git.update(format!("blob {size}\0").as_bytes());
         Self { lfs: Sha256::new(), git }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::scan::dependencies::{self, Database};
+use crate::scan::git;
 use crate::scan::inventory::role_of_path;
 use crate::scan::model::{
     Cancel, Component, Confidence, EngineKind, FileResult, Finding, Level, Limits, Location,
@@ -14,6 +15,7 @@ use crate::scan::model::{
 
 use super::Run;
 use super::fingerprint;
+use super::names;
 use super::plan::{Item, Job, Plan};
 use super::priority::{Weights, priority, worst_first};
 
@@ -29,25 +31,26 @@ const MAX_OTHER_LOCATIONS: usize = 100;
 
 /// A file in the state in which a finding lies in it. Suppressions hold within.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Place {
+pub(super) struct Place {
     /// The tree sorts before the history, so that it is shown first.
-    in_history: bool,
-    path: String,
+    pub(super) in_history: bool,
+    pub(super) path: String,
     /// Commit that brought it, for the history.
-    commit: Option<String>,
-    removed_in: Option<String>,
+    pub(super) commit: Option<String>,
+    pub(super) removed_in: Option<String>,
 }
 
-struct Raw {
-    place: Arc<Place>,
-    engine: EngineKind,
-    found: RawFinding,
+/// Something that was found, at one place.
+pub(super) struct Raw {
+    pub(super) place: Arc<Place>,
+    pub(super) engine: EngineKind,
+    pub(super) found: RawFinding,
     /// Where the rule knows less than the finding.
-    title: Option<String>,
+    pub(super) title: Option<String>,
     /// A package of development.
-    dev: bool,
+    pub(super) dev: bool,
     /// Group part of the fingerprint.
-    group: String,
+    pub(super) group: String,
 }
 
 struct Inline {
@@ -142,7 +145,7 @@ impl Gathered {
         }
     }
 
-    fn push(&mut self, raw: Raw) {
+    pub(super) fn push(&mut self, raw: Raw) {
         if self.raw.len() < self.raw_most {
             self.raw.push(raw);
         } else {
@@ -217,7 +220,7 @@ impl Gathered {
 
 /// A renamed rule goes on under the oldest name that it had, so that its findings
 /// keep their ids.
-fn identity_of_rule(rule: &crate::scan::model::RuleInfo) -> &str {
+pub(super) fn identity_of_rule(rule: &crate::scan::model::RuleInfo) -> &str {
     rule.aliases.first().map_or(rule.id.as_str(), String::as_str)
 }
 
@@ -239,6 +242,7 @@ fn place_of(item: &Item) -> Place {
 pub(super) fn finish(run: &Run<'_>, config: &ScanConfig, gathered: Gathered) -> ScanOutcome {
     let Gathered { mut raw, raw_dropped, mut components, components_dropped, mut inline, .. } =
         gathered;
+    names::leave_to_the_tree(&mut raw);
     // Results arrive in the order in which threads finish; everything below depends
     // on the content alone.
     raw.sort_by(|a, b| {
@@ -315,7 +319,8 @@ fn is_one_whatever_the_place(raw: &Raw) -> bool {
     match raw.engine {
         EngineKind::Secrets => !raw.found.anchor.is_empty(),
         EngineKind::Dependencies => true,
-        EngineKind::Code => false,
+        // Only what attacks git is looked for there, commit after commit.
+        EngineKind::Code => raw.place.in_history,
     }
 }
 
@@ -438,7 +443,11 @@ fn join_one(run: &Run<'_>, (raw, suppressed): (Raw, Option<String>)) -> Finding 
     let location = location_of(&raw);
     let Raw { place, engine, found, title, dev, .. } = raw;
     let mut message = found.message;
-    if place.in_history {
+    if place.in_history && git::owns(&found.rule_id) {
+        if let Some(commit) = &place.commit {
+            message.push_str(&format!(" The oldest commit that has it is {}.", short(commit)));
+        }
+    } else if place.in_history {
         message.push_str(match &place.removed_in {
             Some(_) => " The tree no longer holds it, but every clone does",
             None => " It lies in the history, not in the tree",

@@ -8,9 +8,10 @@
 //! it and at however many paths it lies, and not at all if everything that is
 //! wanted of it is kept already. `dependencies` then compares the packages with the
 //! advisories, which are never part of a kept result, since they change while the
-//! files do not. `history` looks for secrets in blobs that the tree no longer
-//! holds. `merge` gives identities ([`fingerprint`]), applies suppressions, weighs
-//! and sorts.
+//! files do not. Names, links and the shape of the tree are looked at anew each time
+//! ([`crate::scan::git`]). `history` looks for secrets, and for what attacks git, in what
+//! the tree no longer holds. `merge` gives identities ([`fingerprint`]), applies
+//! suppressions, weighs and sorts.
 //!
 //! # Bounds
 //!
@@ -32,6 +33,7 @@ pub mod fingerprint;
 mod gate;
 mod globs;
 mod merge;
+mod names;
 mod notes;
 mod pass;
 mod plan;
@@ -182,6 +184,9 @@ pub fn run(
         .find(|k| config.engines.contains(k))
         .map_or("inventory", EngineKind::as_str);
     let tree = pass::over(&run, &plan, pass_phase, &mut gathered)?;
+    if config.engines.contains(&EngineKind::Code) {
+        names::of_tree(&run, &globs, &mut gathered)?;
+    }
 
     if config.engines.contains(&EngineKind::Dependencies) {
         run.notes.phase(
@@ -203,9 +208,13 @@ pub fn run(
 
     let mut history_blobs = 0;
     let mut reused = tree.reused;
-    if config.history && config.engines.contains(&EngineKind::Secrets) {
+    let looks = |e: &dyn FileEngine| e.looks_at_history() && config.engines.contains(&e.kind());
+    if config.history && engines.files.iter().any(|e| looks(e.as_ref())) {
         run.notes.phase("history", "walking the history", json!({}));
-        let plan = plan::of_history(&run, &globs)?;
+        let (plan, odd) = plan::of_history(&run, config, &globs)?;
+        if config.engines.contains(&EngineKind::Code) {
+            names::of_history(&run, &globs, odd, &mut gathered);
+        }
         run.notes.event(
             Level::Info,
             "history",

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::scan::model::{
-    EngineKind, FileEntry, HistoryEntry, Level, ResultKey, ScanConfig, ScanError,
+    EngineKind, FileEngine, FileEntry, HistoryContents, HistoryEntry, Level, ResultKey, ScanConfig,
+    ScanError,
 };
 
 use super::Run;
@@ -137,19 +138,25 @@ pub(super) fn of_tree(
     Ok(plan)
 }
 
-/// The blobs of the history, for the secrets engine alone.
-pub(super) fn of_history(run: &Run<'_>, globs: &Globs) -> Result<Plan, ScanError> {
-    let mut entries = match run.source.history(run.cancel) {
-        Ok(entries) => entries,
+/// The blobs of the history, for the engines that look at them, and what else is there.
+pub(super) fn of_history(
+    run: &Run<'_>,
+    config: &ScanConfig,
+    globs: &Globs,
+) -> Result<(Plan, HistoryContents), ScanError> {
+    let mut history = match run.source.history(run.cancel) {
+        Ok(history) => history,
         // A source that was told to stop answers with an error of its own.
         Err(_) if run.cancel.is_cancelled() => return Err(ScanError::Cancelled),
         Err(e) => return Err(e.into()),
     };
+    let mut entries = std::mem::take(&mut history.blobs);
     entries.retain(|e| globs.wants(&e.path));
-    let secrets: Vec<usize> = (0..run.engines.files.len())
-        .filter(|i| run.engines.files.get(*i).is_some_and(|e| e.kind() == EngineKind::Secrets))
+    let looks = |e: &dyn FileEngine| e.looks_at_history() && config.engines.contains(&e.kind());
+    let engines: Vec<usize> = (0..run.engines.files.len())
+        .filter(|i| run.engines.files.get(*i).is_some_and(|e| looks(e.as_ref())))
         .collect();
-    build(run, entries.into_iter().map(Item::History), &secrets)
+    Ok((build(run, entries.into_iter().map(Item::History), &engines)?, history))
 }
 
 fn build(

@@ -144,8 +144,9 @@ impl Source for Tree {
         Ok(found.map(|(_, t)| t.clone().into_bytes()).unwrap_or_default())
     }
 
-    fn history(&self, _: &Cancel) -> Result<Vec<HistoryEntry>, SourceError> {
-        Ok(self.history.iter().map(|(e, _)| e.clone()).collect())
+    fn history(&self, _: &Cancel) -> Result<HistoryContents, SourceError> {
+        let blobs = self.history.iter().map(|(e, _)| e.clone()).collect();
+        Ok(HistoryContents { blobs, ..HistoryContents::default() })
     }
 
     fn read_history(&self, entry: &HistoryEntry) -> Result<Vec<u8>, SourceError> {

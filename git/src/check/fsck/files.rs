@@ -15,23 +15,16 @@ pub(crate) fn modules(data: Option<&[u8]>, report: &mut Report<'_>) -> Result<()
         return report.say(Message::GitmodulesLarge, ".gitmodules too large to parse");
     };
     let mut refused = Ok(());
-    gitmodules::read(data, |oddity, value| {
+    gitmodules::read(data, |oddity, _, value| {
         let (message, what) = match oddity {
             Oddity::SubmoduleName => (Message::GitmodulesName, "name"),
             Oddity::SubmoduleUrl => (Message::GitmodulesUrl, "url"),
             Oddity::SubmodulePath => (Message::GitmodulesPath, "path"),
+            Oddity::SubmoduleUpdate => (Message::GitmodulesUpdate, "update setting"),
             _ => return,
         };
         say(&mut refused, report, message, what, value);
     });
-    for line in data.split(|byte| *byte == b'\n') {
-        let Some(equals) = line.iter().position(|byte| *byte == b'=') else { continue };
-        let (key, value) = line.split_at(equals);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if key.trim_ascii().eq_ignore_ascii_case(b"update") && value.starts_with(b"!") {
-            say(&mut refused, report, Message::GitmodulesUpdate, "update setting", value);
-        }
-    }
     refused
 }
 
