@@ -198,7 +198,7 @@ pub(super) struct Again {
 #[utoipa::path(post, path = "/v1/repositories/{repo_id}/ingest", tag = "Repositories",
     operation_id = "ingest_repository", request_body = Option<Again>, responses(
         (status = ACCEPTED, description = "The repository, which is `pending` until it was fetched.", body = Row),
-        (status = CONFLICT, description = "A fetch is under way (`ingest_under_way`), or the code does not come from a URL (`not_fetched`).", body = Problem, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "A fetch is under way (`ingest_under_way`), the code does not come from a URL (`not_fetched`), or it comes from an archive and its history is asked for (`no_history`).", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn ingest(
     State(app): State<App>,
@@ -214,18 +214,22 @@ pub(super) async fn ingest(
             "The repository is being fetched already; wait until it is `ready` or `failed`.",
         ));
     }
-    if body.history == Some(true) {
-        sources::want_history(&mut tx, id).await?;
-    }
-    let history = sources::get(&mut tx, id).await?.is_some_and(|source| source.history);
     let kind = if repository.source_type == SourceType::Archive.as_str() {
         SourceType::Archive
     } else {
         SourceType::Git
     };
     if kind == SourceType::Archive && body.history.is_some() {
-        return Err(ApiError::invalid_field("history", "does not go with an archive"));
+        // No fault of the request: of another repository it may be asked.
+        return Err(ApiError::conflict(
+            "no_history",
+            "The code comes from an archive, which has no history to fetch; leave `history` out.",
+        ));
     }
+    if body.history == Some(true) {
+        sources::want_history(&mut tx, id).await?;
+    }
+    let history = sources::get(&mut tx, id).await?.is_some_and(|source| source.history);
     ask(&mut tx, kind, &repository, body.scan.unwrap_or(true), history).await?;
     let repository = repositories::get(&mut tx, caller.user_id, id).await?;
     let repository = repository.ok_or_else(|| ApiError::not_found("repository"))?;
