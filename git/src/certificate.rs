@@ -19,6 +19,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -173,12 +174,21 @@ impl Certificate {
 pub(crate) struct Parsed {
     pub certificate: Certificate,
     pub options: Vec<String>,
-    /// The lines of the commands.
-    pub commands: Vec<Vec<u8>>,
+    /// Where the lines of the commands stand.
+    commands: Range<usize>,
 }
 
-/// Reads a certificate; `None` if it is none.
-pub(crate) fn parse(bytes: Vec<u8>, nonces: &Nonces) -> Option<Parsed> {
+impl Parsed {
+    /// The lines of the commands, cut as they are read: a line may be a single byte.
+    pub fn commands(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = self.certificate.bytes.get(self.commands.clone()).unwrap_or_default();
+        lines.split(|byte| *byte == b'\n')
+    }
+}
+
+/// Reads a certificate; `None` if it is none. Of the options it keeps one more than `max_options`, so
+/// that more than there may be are noticed.
+pub(crate) fn parse(bytes: Vec<u8>, nonces: &Nonces, max_options: usize) -> Option<Parsed> {
     let signed = signature_at(&bytes);
     let payload = bytes.get(..signed)?;
     let headers = payload.windows(2).position(|pair| pair == b"\n\n")?;
@@ -195,6 +205,7 @@ pub(crate) fn parse(bytes: Vec<u8>, nonces: &Nonces) -> Option<Parsed> {
             "pusher" if pusher.is_none() => pusher = Some(value.to_owned()),
             "pushee" if pushee.is_none() => pushee = Some(value.to_owned()),
             "nonce" if nonce.is_none() => nonce = Some(value.to_owned()),
+            "push-option" if options.len() > max_options => {}
             "push-option" => options.push(value.to_owned()),
             // A key twice would let two readers read two things.
             "pusher" | "pushee" | "nonce" => return None,
@@ -202,8 +213,8 @@ pub(crate) fn parse(bytes: Vec<u8>, nonces: &Nonces) -> Option<Parsed> {
         }
     }
     let commands = commands.get(2..)?;
-    let commands = commands.strip_suffix(b"\n").unwrap_or(commands);
-    let commands = commands.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let ended = commands.ends_with(b"\n");
+    let commands = signed - commands.len()..signed - usize::from(ended);
     let nonce_status = nonces.judge(nonce.as_deref());
     let pusher = pusher?;
     let certificate = Certificate { bytes, signed, pusher, pushee, nonce, nonce_status };
@@ -258,9 +269,11 @@ mod tests {
             "certificate version 0.1\npusher A <a@b> 1 +0000\npushee http://x\nnonce 1-a\n\
              push-option a b\n\n{COMMAND}\n{COMMAND}\n-----BEGIN SSH SIGNATURE-----\nxyz\n"
         );
-        let parsed = parse(text.clone().into_bytes(), &nonces(0)).unwrap();
+        let parse = |text: &str| super::parse(text.into(), &nonces(0), 1);
+        let parsed = parse(&text).unwrap();
         assert_eq!(parsed.options, ["a b"]);
-        assert_eq!(parsed.commands, [COMMAND.as_bytes(), COMMAND.as_bytes()]);
+        let commands: Vec<&[u8]> = parsed.commands().collect();
+        assert_eq!(commands, [COMMAND.as_bytes(), COMMAND.as_bytes()]);
         let certificate = parsed.certificate;
         assert_eq!(certificate.pusher, "A <a@b> 1 +0000");
         assert_eq!(certificate.nonce_status, NonceStatus::Bad);
@@ -273,9 +286,11 @@ mod tests {
             ("push-option a b\n\n", "push-option a b\n"),
             ("nonce 1-a", "nonce"),
         ] {
-            assert!(parse(text.replace(from, to).into_bytes(), &nonces(0)).is_none(), "{from}");
+            assert!(parse(&text.replace(from, to)).is_none(), "{from}");
         }
-        let unsigned = parse(text.replace("-----BEGIN", "nothing").into_bytes(), &nonces(0));
+        let unsigned = parse(&text.replace("-----BEGIN", "nothing"));
         assert_eq!(unsigned.unwrap().certificate.signature(), b"");
+        let many = text.replace("push-option a b\n", &"push-option a b\n".repeat(1000));
+        assert_eq!(parse(&many).unwrap().options.len(), 2, "enough to see that it is too many");
     }
 }

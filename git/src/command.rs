@@ -407,11 +407,12 @@ impl Parser {
     fn certified(&mut self) -> Result<(), Error> {
         let nonces = self.offered.certificates.as_ref().ok_or(Error::PushCertificate)?;
         let bytes = std::mem::take(&mut self.certificate);
-        let parsed = certificate::parse(bytes, nonces).ok_or(Error::MalformedCertificate)?;
+        let parsed = certificate::parse(bytes, nonces, self.limits.options)
+            .ok_or(Error::MalformedCertificate)?;
         if parsed.options.len() > self.limits.options {
             return Err(Error::TooManyOptions(self.limits.options));
         }
-        for line in &parsed.commands {
+        for line in parsed.commands() {
             self.command(line)?;
         }
         self.certified_options = parsed.options;
