@@ -8,6 +8,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -97,9 +98,8 @@ impl QuarantinedPack {
         let packs = objects.join("pack");
         fs::create_dir_all(&packs)?;
         for (from, extension) in [(&self.pack, "pack"), (&self.index, "idx")] {
-            let mut permissions = fs::metadata(from)?.permissions();
-            permissions.set_readonly(true);
-            fs::set_permissions(from, permissions)?;
+            // As git has them: what may be read is for the folder to say.
+            fs::set_permissions(from, fs::Permissions::from_mode(0o444))?;
             fs::rename(from, packs.join(format!("pack-{}.{extension}", self.name)))?;
         }
         fs::File::open(&packs)?.sync_all()

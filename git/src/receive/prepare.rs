@@ -1,5 +1,7 @@
 //! What can be decided before the pack is read.
 
+use std::collections::HashSet;
+
 use gix_hash::ObjectId;
 
 use crate::{
@@ -44,9 +46,15 @@ pub(super) async fn prepare<R: Repository>(
         complete = Some(tips.chain(repository.haves().await?).collect());
     }
     let creations = request.commands.iter().filter(|command| command.creates()).count();
-    let deletions = request.commands.iter().filter(|command| command.deletes()).count();
-    let too_many =
-        creations > 0 && (refs.len() + creations).saturating_sub(deletions) > policy.max_refs;
+    // Each ref that is there and goes, once.
+    let deletions: HashSet<&str> = request
+        .commands
+        .iter()
+        .filter(|command| command.deletes() && !policy.deny_deletes)
+        .map(|command| command.name.as_str())
+        .collect();
+    let stay = refs.iter().filter(|reference| !deletions.contains(reference.name.as_str())).count();
+    let too_many = creations > 0 && stay + creations > policy.max_refs;
 
     let rejected: Vec<Option<&'static str>> = request
         .commands

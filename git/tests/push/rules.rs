@@ -5,6 +5,8 @@ use sluice_git::Policy;
 use crate::support::{
     Options, Server,
     git::{Clone, each},
+    pack,
+    raw::{self, ZERO, line},
 };
 
 #[test]
@@ -152,4 +154,46 @@ fn of_two_pushes_to_one_ref_one_wins() {
         }
         server.fsck();
     });
+}
+
+#[test]
+fn only_refs_that_go_make_room_for_others() {
+    let policy = Policy { max_refs: 2, ..Policy::default() };
+    let server = Server::with(Options { policy, ..Options::default() });
+    let (body, tip) = pack::good();
+    let push = |commands: &[String]| {
+        let mut request: Vec<u8> = Vec::new();
+        for (at, command) in commands.iter().enumerate() {
+            let list = if at == 0 { "\0report-status" } else { "" };
+            request.extend(line(&format!("{command}{list}")));
+        }
+        request.extend(b"0000");
+        request.extend(&body);
+        raw::post(&server, &request).text()
+    };
+    let create = |name: &str| format!("{ZERO} {tip} refs/heads/{name}");
+    let delete = |name: &str| format!("{tip} {ZERO} refs/heads/{name}");
+    assert!(push(&[create("a"), create("b")]).contains("ok refs/heads/b"));
+    let text = push(&[create("c"), delete("x"), delete("y")]);
+    assert!(text.contains("ng refs/heads/c too many refs"), "{text}");
+    let text = push(&[create("c"), delete("b")]);
+    assert!(text.contains("ok refs/heads/c"), "{text}");
+    assert_eq!(server.ref_names(), ["refs/heads/a", "refs/heads/c"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn packs_are_readable_as_those_of_git() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::start();
+    let (body, tip) = pack::good();
+    let request = [raw::create(&tip, "report-status"), body].concat();
+    assert!(raw::post(&server, &request).text().contains("ok refs/heads/main"));
+    let mut files = 0;
+    for entry in std::fs::read_dir(server.path().join("objects/pack")).unwrap() {
+        let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o444, "{mode:o}");
+        files += 1;
+    }
+    assert_eq!(files, 2);
 }
