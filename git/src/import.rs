@@ -86,7 +86,8 @@ pub fn import(
     let packs = objects.join("pack");
     fs::create_dir_all(&packs)?;
     let grafts: HashSet<ObjectId> = shallow.iter().copied().collect();
-    let target = index::Target { packs: &packs, store: objects, hash: HASH, interrupt: cancel };
+    let target =
+        index::Target { packs: &packs, store: objects, hash: HASH, limits, interrupt: cancel };
     // The packs may build on each other, so what they link to is known when all are there.
     let room = announced(sources)?;
     let mut imported = Imported::default();
@@ -112,7 +113,7 @@ pub fn import(
     }
     let store = index::open(objects, HASH)?;
     for (closure, table) in pending {
-        let found = closure.finish(&table, &store);
+        let found = closure.finish(&table, &store).ok_or(Error::Cancelled)?;
         imported.missing |= found.missing.is_some();
         imported.shallow.extend(found.new_shallow);
         let room = crate::MAX_OBSERVATIONS.saturating_sub(imported.observations.len());

@@ -63,6 +63,8 @@ pub(crate) struct Closure<'a, const N: usize> {
     grafts: Mutex<Vec<(ObjectId, Vec<ObjectId>)>>,
     /// Files that git itself reads.
     files: Mutex<HashSet<(ObjectId, Special)>>,
+    /// There were more of them.
+    more_files: AtomicBool,
     observations: Mutex<Vec<Observation>>,
     fsck: &'a Fsck,
     bounds: tree::Bounds,
@@ -103,8 +105,11 @@ const TRUSTED: u64 = 1 << 18;
 /// A `.gitmodules` larger than this is not looked into; git's own limit is of the same size.
 const MAX_GITMODULES: u64 = 1 << 20;
 
-/// So many files that git itself reads are looked into.
-const MAX_FILES: usize = 1000;
+/// So many different files that git itself reads are looked into; more of them are a flaw.
+const MAX_FILES: usize = 10_000;
+
+const TOO_MANY_FILES: &str = "the pack has more than 10000 different .gitmodules and .gitattributes, \
+    which are too many to look into; push a part of the history first";
 
 /// So many warnings are told; the rest would say the same.
 const MAX_WARNINGS: usize = 100;
@@ -129,6 +134,7 @@ impl<'a, const N: usize> Closure<'a, N> {
             strange: AtomicU64::new(0),
             grafts: Mutex::default(),
             files: Mutex::default(),
+            more_files: AtomicBool::new(false),
             observations: Mutex::default(),
             fsck,
             bounds: tree::Bounds::new(limits),
@@ -157,8 +163,9 @@ impl<'a, const N: usize> Closure<'a, N> {
     }
 
     /// Compares the links with the objects of the pack and of `store`, which sees the repository and
-    /// everything new.
-    pub fn finish(self, pack: &Table, store: &gix_odb::Handle) -> Findings {
+    /// everything new. `None` if the flag was set meanwhile.
+    pub fn finish(self, pack: &Table, store: &gix_odb::Handle) -> Option<Findings> {
+        let cancelled = || self.interrupt.load(Ordering::Relaxed);
         let mut findings = Findings::default();
         let leads = |id: &oid, accepted: u8| {
             let kind = pack.kind(id).or_else(|| kind_of(store, id));
@@ -166,10 +173,16 @@ impl<'a, const N: usize> Closure<'a, N> {
         };
         findings.missing = self.links.iter().find_map(|shard| {
             let links = lock(shard);
-            let lost = links.iter().find(|(id, accepted)| !leads(as_oid(id), **accepted));
-            lost.map(|(id, _)| as_oid(id).to_owned())
+            let lost = |(id, accepted): &(&[u8; N], &u8)| {
+                // Found at once, so that the search ends.
+                cancelled() || !leads(as_oid(id), **accepted)
+            };
+            links.iter().find(lost).map(|(id, _)| as_oid(id).to_owned())
         });
         for (commit, parents) in lock(&self.grafts).iter() {
+            if cancelled() {
+                return None;
+            }
             if !parents.iter().all(|parent| leads(parent, COMMIT)) {
                 findings.new_shallow.push(*commit);
             }
@@ -177,7 +190,21 @@ impl<'a, const N: usize> Closure<'a, N> {
         findings.new_shallow.sort();
         findings.new_shallow.dedup();
         let files: Vec<(ObjectId, Special)> = lock(&self.files).iter().copied().collect();
+        if self.more_files.load(Ordering::Relaxed) {
+            match self.fsck {
+                Fsck::Off => {}
+                Fsck::Record => {
+                    if let Some((id, _)) = files.first() {
+                        self.observe_surely(Oddity::ManyGitmodules, *id);
+                    }
+                }
+                Fsck::Levels(_) => findings.refused = Some(TOO_MANY_FILES.into()),
+            }
+        }
         for (id, special) in files {
+            if cancelled() {
+                return None;
+            }
             match self.fsck {
                 Fsck::Record => self.read_gitmodules(id, store),
                 Fsck::Off => {}
@@ -189,7 +216,14 @@ impl<'a, const N: usize> Closure<'a, N> {
         }
         findings.warnings = std::mem::take(&mut *lock(&self.warnings));
         findings.observations = std::mem::take(&mut *lock(&self.observations));
-        findings
+        (!cancelled()).then_some(findings)
+    }
+
+    /// Notes what is odd about the pack as a whole, if need be in the place of something else.
+    fn observe_surely(&self, kind: Oddity, object: ObjectId) {
+        let mut observations = lock(&self.observations);
+        observations.truncate(MAX_OBSERVATIONS - 1);
+        observations.push(Observation { kind, object, detail: String::new() });
     }
 
     fn read_gitmodules(&self, id: ObjectId, store: &gix_odb::Handle) {
@@ -350,8 +384,11 @@ impl<const N: usize> Inspector<'_, N> {
             && let Some(special) = special(entry.name)
         {
             let mut files = lock(&self.shared.files);
+            let file = (as_oid(&entry.id).to_owned(), special);
             if files.len() < MAX_FILES {
-                files.insert((as_oid(&entry.id).to_owned(), special));
+                files.insert(file);
+            } else if !files.contains(&file) {
+                self.shared.more_files.store(true, Ordering::Relaxed);
             }
         }
         self.link_bytes(entry.id, accepted);

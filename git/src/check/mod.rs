@@ -68,6 +68,8 @@ pub enum Oddity {
     SubmodulePath,
     /// A `.gitmodules` with a command that git would run to update a submodule.
     SubmoduleUpdate,
+    /// So many different `.gitmodules` that not all of them were looked into.
+    ManyGitmodules,
     /// A file mode written with leading zeros.
     ZeroPaddedMode,
     /// A tree whose entries are not in git's order.

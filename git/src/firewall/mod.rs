@@ -83,6 +83,25 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Bytes of all deltas between an object and the one that is none. Whoever reads the object
+    /// later may hold all of them at once.
+    pub fn delta_bytes(&self) -> u64 {
+        self.object_bytes.saturating_mul(2)
+    }
+
+    /// Whether objects may amount to `resolved` bytes in a pack of `pack` bytes.
+    pub(crate) fn allow_resolved(&self, resolved: u64, pack: u64) -> Result<(), Violation> {
+        if resolved > self.resolved_bytes {
+            return Err(Violation::ResolvedBytes(self.resolved_bytes));
+        }
+        if resolved > pack.saturating_mul(self.resolved_ratio).saturating_add(RATIO_FLOOR) {
+            return Err(Violation::ResolvedRatio(self.resolved_ratio));
+        }
+        Ok(())
+    }
+}
+
 /// The pack breaks a limit or the format. The text is meant for the person who pushed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
@@ -113,6 +132,12 @@ pub enum Violation {
     ResolvedRatio(u64),
     #[error("the pack has a chain of more than {0} deltas; run `git repack -adf` and push again")]
     DeltaDepth(u16),
+    #[error("the pack has a chain of deltas of more than {} together, the limit; run `git repack -adf --depth=5` and push again", Size(*.0))]
+    DeltaBytes(u64),
+    #[error(
+        "the pack has a delta that gathers tiny pieces from all over a large file; set core.bigFileThreshold to 8m, run `git repack -adf` and push again"
+    )]
+    Scattered,
     #[error("the pack has an entry of the unknown type {0}")]
     EntryType(u8),
     #[error("the pack has an entry whose size does not fit into 64 bits")]
@@ -137,7 +162,8 @@ pub enum Violation {
 
 impl Violation {
     /// The field of [`Limits`] that the pack goes beyond, if it is not simply wrong;
-    /// `structure_bytes` is [`STRUCTURE_BYTES`], and of a [`Room`] it is the quota.
+    /// `structure_bytes` is [`STRUCTURE_BYTES`], `delta_bytes` is [`Limits::delta_bytes`], and of a
+    /// [`Room`] it is the quota.
     pub fn limit(&self) -> Option<&'static str> {
         Some(match self {
             Self::Objects { .. } => "objects",
@@ -149,6 +175,7 @@ impl Violation {
             Self::ResolvedBytes(_) => "resolved_bytes",
             Self::ResolvedRatio(_) => "resolved_ratio",
             Self::DeltaDepth(_) => "delta_depth",
+            Self::DeltaBytes(_) => "delta_bytes",
             _ => return None,
         })
     }
@@ -274,6 +301,11 @@ impl Scanner {
         self.inflated
     }
 
+    /// Bytes of all objects so far, as their headers and deltas say.
+    pub(crate) fn resolved_bytes(&self) -> u64 {
+        self.resolved
+    }
+
     /// Frees what is only needed while the pack is read.
     pub(crate) fn forget_entries(&mut self) {
         self.offsets = Vec::new();
@@ -388,7 +420,7 @@ impl Scanner {
                 }
                 0
             }
-            // Its base may be in the repository; chains through ids are bounded by what they resolve to.
+            // Its base may be anywhere; the indexer counts on when it has found it.
             Base::Id => 1,
             Base::Distance(distance) => {
                 let base = offset.checked_sub(distance).ok_or(Violation::BadBase)?;
@@ -419,15 +451,7 @@ impl Scanner {
             return Err(Violation::ObjectBytes { found: size, limit });
         }
         self.resolved = self.resolved.saturating_add(size);
-        if self.resolved > self.limits.resolved_bytes {
-            return Err(Violation::ResolvedBytes(self.limits.resolved_bytes));
-        }
-        let ratio = self.limits.resolved_ratio;
-        let allowed = self.position.saturating_mul(ratio).saturating_add(RATIO_FLOOR);
-        if self.resolved > allowed {
-            return Err(Violation::ResolvedRatio(ratio));
-        }
-        Ok(())
+        self.limits.allow_resolved(self.resolved, self.position)
     }
 
     fn body(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<usize, Violation> {

@@ -68,6 +68,11 @@ impl PackReader {
         self.scanner.inflated_bytes()
     }
 
+    /// Bytes of all objects that were read, after applying deltas.
+    pub fn resolved_bytes(&self) -> u64 {
+        self.scanner.resolved_bytes()
+    }
+
     /// Reads the header and says how many objects the pack claims to hold. To be called first.
     pub fn declared_objects(&mut self) -> Result<u32, Failure> {
         let mut ahead = BytesMut::new();

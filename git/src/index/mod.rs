@@ -28,13 +28,13 @@ use std::{
     io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
-use crate::firewall::{Failure, PackReader, Violation};
+use crate::firewall::{Failure, Limits, PackReader, Violation};
 
 mod delta;
 mod entry;
@@ -169,14 +169,22 @@ pub(crate) struct Target<'a> {
     /// Bases that a thin pack leaves out are taken from here and from nowhere else.
     pub store: &'a Path,
     pub hash: gix_hash::Kind,
+    /// Those that the firewall has, for what only shows when deltas meet their bases.
+    pub limits: &'a Limits,
     pub interrupt: &'a AtomicBool,
+}
+
+impl Target<'_> {
+    fn go_on(&self) -> Result<(), Error> {
+        if self.interrupt.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
 }
 
 /// Receives a pack, whose header `reader` has read already.
 ///
 /// `None` means that the pack is empty and nothing was written. `resolving` is called when the whole
-/// pack is there and the work begins that needs all cores; it may wait. Blocking; ends early once
-/// the flag is set.
+/// pack is there and the work begins that needs all cores; it may wait until the flag is set, but
+/// not longer. Blocking; ends early once the flag is set.
 pub(crate) fn receive<V: Visit>(
     reader: &mut PackReader,
     target: &Target<'_>,
@@ -188,12 +196,13 @@ pub(crate) fn receive<V: Visit>(
         let mut scan = Scan::new(spool.reopen()?, target.hash, target.interrupt, visitor.clone());
         let read = reader.read(&mut scan);
         let mut scanned = scan.finish(read)?;
-        resolving();
         if scanned.entries.layout.len() == 0 {
             return Ok(None);
         }
+        resolving();
+        target.go_on()?;
         let objects = scanned.entries.layout.len() as u32;
-        resolve(&mut scanned, target, &visitor)?;
+        resolve(&mut scanned, target, &visitor, reader.resolved_bytes())?;
         finish(scanned, objects, spool, target).map(Some)
     })
 }
@@ -202,13 +211,15 @@ pub(crate) fn receive<V: Visit>(
 /// factor.
 const FEW_THREADS: usize = 4;
 
-/// Finds out what all deltas are.
-fn resolve<V: Visit>(scanned: &mut Scanned, target: &Target<'_>, visitor: &V) -> Result<(), Error> {
+/// Finds out what all deltas are. The objects of the pack have `resolved` bytes.
+fn resolve<V: Visit>(
+    scanned: &mut Scanned,
+    target: &Target<'_>,
+    visitor: &V,
+    resolved: u64,
+) -> Result<(), Error> {
     let Scanned { entries, checksum, file } = scanned;
-    let Target { hash, interrupt, .. } = *target;
-    let threads = resolve::cores();
-    let mut job =
-        resolve::Job { file, folder: target.packs, hash, interrupt, threads, alone: false };
+    let mut job = resolve::Job { file, target, threads: resolve::cores(), alone: false };
     let objects = entries.layout.len();
     while entries.found.unknown > 0 {
         link(entries);
@@ -216,7 +227,7 @@ fn resolve<V: Visit>(scanned: &mut Scanned, target: &Target<'_>, visitor: &V) ->
         if forest.roots.is_empty() {
             // The store was asked before, and does not have more now.
             let asked = entries.layout.len() > objects;
-            if asked || thin::complete(file, entries, &open(target.store, hash)?)? == 0 {
+            if asked || thin::complete(file, entries, target, resolved)? == 0 {
                 return Err(Error::Pack("deltas whose bases are not here".into()));
             }
             continue;
@@ -237,7 +248,7 @@ fn resolve<V: Visit>(scanned: &mut Scanned, target: &Target<'_>, visitor: &V) ->
         }
     }
     if entries.layout.len() > objects {
-        *checksum = thin::seal(file, entries, hash)?;
+        *checksum = thin::seal(file, entries, target)?;
     }
     Ok(())
 }
@@ -312,10 +323,18 @@ fn finish(
     Ok(Indexed { written, table: Table::new(entries.found, order) })
 }
 
+/// What reading one object may allocate: it, its base, and all deltas on the way to it. Enough for
+/// objects of 512 MiB; see [`Limits::delta_bytes`].
+pub(crate) const ALLOCATION: usize = 2 << 30;
+
 /// An object store over `objects` and its alternates, as they are now: to look for what is missing
 /// does not read the folders again, since hostile packs can ask for that millions of times.
 pub(crate) fn open(objects: &Path, hash: gix_hash::Kind) -> io::Result<gix_odb::Handle> {
-    let mut store = gix_odb::at(objects, hash)?;
+    let options = gix_odb::store::init::Options {
+        alloc_limit_bytes: Some(ALLOCATION),
+        ..gix_odb::store::init::Options::default()
+    };
+    let mut store = gix_odb::at_opts(objects, hash, Vec::new(), options)?;
     store.refresh_never();
     Ok(store)
 }

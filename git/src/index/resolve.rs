@@ -8,7 +8,6 @@
 use std::{
     fs::File,
     ops::Range,
-    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,14 +18,14 @@ use std::{
 use gix_hash::{Hasher, ObjectId, oid};
 
 use super::{
-    Error, Visit, delta,
+    Error, Target, Visit, delta,
     entry::{Entries, Found, Layout, RefDelta, Resolved, kind_of},
     forest::Forest,
     scan::{finalize, object_id, update_header},
     source::Source,
     spill::{self, Base, Out, Pages},
 };
-use crate::firewall::{BLOB, STRUCTURE_BYTES, Violation};
+use crate::firewall::{BLOB, Limits, STRUCTURE_BYTES, Violation};
 
 /// What all threads together hold of objects and deltas.
 const MEMORY: usize = 20 << 20;
@@ -50,10 +49,8 @@ const BATCH: usize = 512;
 /// What is to be resolved, and with what.
 pub(super) struct Job<'a> {
     pub file: &'a File,
-    /// Where large objects may be kept meanwhile.
-    pub folder: &'a Path,
-    pub hash: gix_hash::Kind,
-    pub interrupt: &'a AtomicBool,
+    /// Large objects may be kept beside the pack meanwhile.
+    pub target: &'a Target<'a>,
     /// The fewer there are, the larger is what each of them can hold.
     pub threads: usize,
     /// Nothing is put off, and there is one thread.
@@ -149,8 +146,31 @@ struct Shared<'a> {
 struct Frame<'a> {
     entry: u32,
     base: Base,
+    chain: Chain,
     children: &'a [u32],
     refs: Range<usize>,
+}
+
+/// The deltas between an object and the one that is none.
+#[derive(Clone, Copy, Default)]
+struct Chain {
+    depth: u16,
+    bytes: u64,
+}
+
+impl Chain {
+    /// With a further delta of `bytes`, if the limits allow it.
+    fn and(self, bytes: u64, limits: &Limits) -> Result<Self, Violation> {
+        let depth = self.depth.saturating_add(1);
+        if depth > limits.delta_depth {
+            return Err(Violation::DeltaDepth(limits.delta_depth));
+        }
+        let bytes = self.bytes.saturating_add(bytes);
+        if bytes > limits.delta_bytes() {
+            return Err(Violation::DeltaBytes(limits.delta_bytes()));
+        }
+        Ok(Self { depth, bytes })
+    }
 }
 
 impl Frame<'_> {
@@ -233,7 +253,7 @@ impl<'a, V: Visit> Worker<'a, V> {
             content.truncate(size as usize);
             Base::Memory(content)
         } else if self.shared.alone {
-            let out = Out::disk(self.shared.job.folder, size, None)?;
+            let out = Out::disk(self.shared.job.target.packs, size, None)?;
             match spill::copy(self.source.stream(root), out)? {
                 Some(base) => base,
                 None => return Ok(()),
@@ -246,15 +266,15 @@ impl<'a, V: Visit> Worker<'a, V> {
         self.hold(Frame {
             entry: root,
             base,
+            chain: Chain::default(),
             children: self.shared.forest.children(root),
             refs: 0..0,
         })?;
         while !self.stack.is_empty() {
-            if self.shared.stop.load(Ordering::Relaxed)
-                || self.shared.job.interrupt.load(Ordering::Relaxed)
-            {
+            if self.shared.stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
+            self.shared.job.target.go_on()?;
             self.step()?;
         }
         Ok(())
@@ -264,7 +284,7 @@ impl<'a, V: Visit> Worker<'a, V> {
     fn step(&mut self) -> Result<(), Error> {
         let shared = self.shared;
         let Some(frame) = self.stack.last_mut() else { return Ok(()) };
-        let base = frame.entry;
+        let (base, chain) = (frame.entry, frame.chain);
         let child = if let Some((child, rest)) = frame.children.split_first() {
             frame.children = rest;
             Some(*child)
@@ -275,6 +295,8 @@ impl<'a, V: Visit> Worker<'a, V> {
             self.release();
             return Ok(());
         };
+        let limits = shared.job.target.limits;
+        let chain = chain.and(shared.layout.size(child), limits).map_err(Error::Violation)?;
         let Some(made) = self.make(child)? else {
             self.shared.large.store(true, Ordering::Relaxed);
             return Ok(());
@@ -297,7 +319,7 @@ impl<'a, V: Visit> Worker<'a, V> {
         match made.base {
             Some(base) if !children.is_empty() || !refs.is_empty() => {
                 let base = self.fit(base);
-                self.hold(Frame { entry: child, base, children, refs })
+                self.hold(Frame { entry: child, base, chain, children, refs })
             }
             Some(Base::Memory(content)) => {
                 self.reuse(content);
@@ -321,7 +343,9 @@ impl<'a, V: Visit> Worker<'a, V> {
                 return Err(delta::Broken.into());
             }
             let out = self.shared.out(self.kind, child, result)?;
-            let (base, hasher) = spill::apply(&frame.base, self.pages.of(frame.entry), delta, out)?;
+            let pages = self.pages.of(frame.entry);
+            let (base, hasher) =
+                spill::apply(&frame.base, pages, delta, out, self.shared.job.target)?;
             return Ok(Some(Made { base, hasher }));
         }
         let delta = self.source.inflate(child, &mut self.delta)?;
@@ -339,7 +363,8 @@ impl<'a, V: Visit> Worker<'a, V> {
             base => {
                 let out = self.shared.out(self.kind, child, result)?;
                 let pages = self.pages.of(frame.entry);
-                let (base, hasher) = spill::apply(base, pages, instructions, out)?;
+                let (base, hasher) =
+                    spill::apply(base, pages, instructions, out, self.shared.job.target)?;
                 Ok(Some(Made { base, hasher }))
             }
         }
@@ -352,7 +377,7 @@ impl<'a, V: Visit> Worker<'a, V> {
             (None, Some(Base::Memory(content))) => content,
             (None, _) => return Err(delta::Broken.into()),
         };
-        let id = object_id(self.shared.job.hash, self.kind, content)?;
+        let id = object_id(self.shared.job.target.hash, self.kind, content)?;
         if self.kind != BLOB
             && let Some(kind) = kind_of(self.kind)
         {
@@ -369,7 +394,7 @@ impl<'a, V: Visit> Worker<'a, V> {
                 self.shared.crowded.store(true, Ordering::Relaxed);
                 return Ok(());
             }
-            frame.base = frame.base.into_disk(self.shared.job.folder)?;
+            frame.base = frame.base.into_disk(self.shared.job.target.packs)?;
         }
         let spilled = |frame: &&Frame<'_>| matches!(frame.base, Base::Disk(..));
         if spilled(&&frame) && self.stack.iter().filter(spilled).count() >= MAX_SPILLED {
@@ -434,13 +459,13 @@ impl Shared<'_> {
         if visited || size <= self.largest() as u64 {
             return Ok(Out::memory(size as usize, None));
         }
-        let mut hasher = gix_hash::hasher(self.job.hash);
+        let mut hasher = gix_hash::hasher(self.job.target.hash);
         update_header(&mut hasher, kind, size);
         let hasher = (!self.forest.is_done(entry)).then_some(hasher);
         if self.forest.children(entry).is_empty() && self.refs.is_empty() {
             return Ok(Out::nowhere(size, hasher));
         }
-        Ok(Out::disk(self.job.folder, size, hasher)?)
+        Ok(Out::disk(self.job.target.packs, size, hasher)?)
     }
 
     /// The deltas on an object that were waiting for its id, for whoever asks first.

@@ -10,9 +10,10 @@ use std::{
 use gix_hash::Hasher;
 
 use super::{
-    Error,
+    Error, Target,
     delta::{self, Broken, Instruction},
 };
+use crate::firewall::Violation;
 
 /// Files are read and written in pieces of this size.
 const PIECE: usize = 64 << 10;
@@ -60,6 +61,8 @@ pub(super) struct Pages {
     owner: Option<u32>,
     /// Each page can only be at one place, that of its number modulo [`PAGES`].
     pages: Vec<Page>,
+    /// Bytes that were read for the delta in hand.
+    loaded: u64,
 }
 
 struct Page {
@@ -68,8 +71,15 @@ struct Page {
 }
 
 /// Bytes of a page; all together they have 8 MiB.
-const PAGE: usize = 16 << 10;
-const PAGES: usize = 512;
+const PAGE: usize = 4 << 10;
+const PAGES: usize = 2048;
+
+/// For one delta so many times more may be read than its base and its result have. Git copies no
+/// less than 16 bytes and mostly whole lines, and neighbours from neighbours.
+const READ_AGAIN: u64 = 64;
+
+/// How often a long delta looks whether somebody still waits.
+const STEPS: u32 = 1 << 12;
 
 impl Pages {
     /// Prepares for copies from this entry.
@@ -92,6 +102,7 @@ impl Pages {
             page.number = usize::MAX;
             page.bytes.resize(PAGE.min(size.saturating_sub(start)), 0);
             file.read_exact_at(&mut page.bytes, start as u64)?;
+            self.loaded += page.bytes.len() as u64;
             page.number = number;
         }
         Ok(&page.bytes)
@@ -114,6 +125,9 @@ impl Pages {
         }
         let mut at = from;
         while at < end {
+            if self.loaded > READ_AGAIN.saturating_mul(size as u64 + out.size) {
+                return Err(Error::Violation(Violation::Scattered));
+            }
             let page = self.get(file, size, at / PAGE)?;
             let piece = page.get(at % PAGE..).ok_or(Broken)?;
             let piece = piece.get(..end - at).unwrap_or(piece);
@@ -227,9 +241,14 @@ pub(super) fn apply(
     pages: &mut Pages,
     mut instructions: impl BufRead,
     mut out: Out,
+    target: &Target<'_>,
 ) -> Result<(Option<Base>, Option<Hasher>), Error> {
     let mut bytes = [0; 8];
-    loop {
+    pages.loaded = 0;
+    for step in 0_u32.. {
+        if step % STEPS == 0 {
+            target.go_on()?;
+        }
         let Some(first) = instructions.fill_buf()?.first().copied() else {
             return out.finish();
         };
@@ -245,4 +264,5 @@ pub(super) fn apply(
             }
         }
     }
+    Err(Broken.into())
 }

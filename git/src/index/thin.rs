@@ -9,21 +9,28 @@ use std::{
 use flate2::{Compression, write::ZlibEncoder};
 use gix_hash::ObjectId;
 use gix_object::Find as _;
+use gix_odb::HeaderExt as _;
 
 use super::{
-    Error,
+    Error, Target,
     entry::{Entries, NONE, number_of},
+    open,
     scan::finalize,
     source::Section,
 };
+use crate::firewall::Violation;
 
-/// Appends the bases that deltas still wait for and that `store` has, in the order in which the pack
-/// asks for them, and says how many those were.
+/// Appends the bases that deltas still wait for and that the store has, in the order in which the pack
+/// asks for them, and says how many those were. They count as objects of the pack, which has
+/// `resolved` bytes of them without: a few bytes of a delta can ask for any object of the store.
 pub(super) fn complete(
     file: &File,
     entries: &mut Entries,
-    store: &gix_odb::Handle,
+    target: &Target<'_>,
+    mut resolved: u64,
 ) -> Result<usize, Error> {
+    let store = open(target.store, target.hash)?;
+    let (limits, sent) = (target.limits, entries.layout.end);
     let mut bases: Vec<(u32, ObjectId)> = Vec::new();
     for delta in &entries.refs {
         if bases.last().is_none_or(|(_, base)| *base != delta.base) {
@@ -34,9 +41,16 @@ pub(super) fn complete(
     let mut appended = 0;
     let mut content = Vec::new();
     for (_, id) in bases {
+        target.go_on()?;
         // What cannot be read is as good as missing, and the pack is refused for it.
+        let Ok(header) = store.header(id) else { continue };
+        resolved = resolved.saturating_add(header.size());
+        limits.allow_resolved(resolved, sent).map_err(Error::Violation)?;
         if let Ok(Some(object)) = store.try_find(&id, &mut content) {
             append(file, entries, &id, number_of(object.kind), object.data)?;
+            if entries.layout.end > limits.pack_bytes {
+                return Err(Error::Violation(Violation::PackBytes(limits.pack_bytes)));
+            }
             appended += 1;
         }
     }
@@ -109,18 +123,15 @@ impl std::io::Write for Append<'_> {
 }
 
 /// Writes how many objects there are now, and gives the checksum that the pack has with that.
-pub(super) fn seal(
-    file: &File,
-    entries: &Entries,
-    hash: gix_hash::Kind,
-) -> Result<ObjectId, Error> {
+pub(super) fn seal(file: &File, entries: &Entries, target: &Target<'_>) -> Result<ObjectId, Error> {
     const COUNT_AT: u64 = 8;
     let objects = entries.layout.len() as u32;
     file.write_all_at(&objects.to_be_bytes(), COUNT_AT)?;
-    let mut hasher = gix_hash::hasher(hash);
+    let mut hasher = gix_hash::hasher(target.hash);
     let mut rest = BufReader::with_capacity(1 << 16, Section::new(file, 0, entries.layout.end));
     let mut piece = vec![0; 1 << 16];
     loop {
+        target.go_on()?;
         let read = rest.read(&mut piece)?;
         if read == 0 {
             return finalize(hasher);

@@ -6,15 +6,20 @@ use std::{
     collections::{HashSet, VecDeque},
     io,
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use gix_hash::ObjectId;
 use gix_object::{Find as _, Kind};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
 
 use crate::{
     check::{
@@ -115,8 +120,7 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
     let mut permit = None;
     let resolving = || {
         fault::point("push.received");
-        let taken = tokio::runtime::Handle::current().block_on(job.checks.acquire_owned()).ok();
-        permit = taken;
+        permit = turn(job.checks, &job.cancel);
     };
     let mut reader = PackReader::new(job.source, job.limits.clone(), hash, job.counters);
     let declared = reader.declared_objects().map_err(|error| damaged(error.into(), &job.cancel))?;
@@ -127,6 +131,7 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
         packs: &quarantine.packs(),
         store: &job.objects,
         hash,
+        limits: &job.limits,
         interrupt: &job.cancel,
     };
     let inspector = closure.inspector(index::open(&job.objects, hash)?);
@@ -144,7 +149,7 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
     let mut pack = None;
     let mut written = None;
     if let Some(indexed) = indexed {
-        let findings = closure.finish(&indexed.table, &store);
+        let findings = closure.finish(&indexed.table, &store).ok_or(Error::Cancelled)?;
         if let Some(sentence) = findings.refused {
             return Err(Error::Refused(RefusedBy::Content, sentence));
         }
@@ -209,6 +214,20 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
     drop(permit);
     fault::point("push.indexed");
     Ok(checked)
+}
+
+/// Waits for the turn of this push to use all cores, unless nobody waits for the push any more.
+fn turn(checks: Arc<Semaphore>, cancel: &AtomicBool) -> Option<OwnedSemaphorePermit> {
+    const LOOK: Duration = Duration::from_millis(100);
+    tokio::runtime::Handle::current().block_on(async {
+        let mut turn = pin!(checks.acquire_owned());
+        while !cancel.load(Ordering::Relaxed) {
+            if let Ok(permit) = timeout(LOOK, &mut turn).await {
+                return permit.ok();
+            }
+        }
+        None
+    })
 }
 
 fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
@@ -287,4 +306,33 @@ fn leads_to(
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_is_waited_for_as_long_as_somebody_waits_for_the_push() {
+        let checks = Arc::new(Semaphore::new(1));
+        let wait = |cancel: &Arc<AtomicBool>| {
+            let (checks, cancel) = (checks.clone(), cancel.clone());
+            tokio::task::spawn_blocking(move || turn(checks, &cancel))
+        };
+        let cancel = Arc::new(AtomicBool::new(false));
+        let first = wait(&cancel).await.unwrap();
+        assert!(first.is_some());
+        let second = wait(&cancel);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        drop(first);
+        let second = second.await.unwrap();
+        assert!(second.is_some(), "it keeps its place in the queue");
+        let third = wait(&cancel);
+        let started = Instant::now();
+        cancel.store(true, Ordering::Relaxed);
+        assert!(third.await.unwrap().is_none());
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use flate2::{Compression, write::ZlibEncoder};
 use gix_object::Kind;
-use sluice_git::{ObjectId, Oddity};
+use sluice_git::{
+    ObjectId, Oddity,
+    fsck::{Fsck, Levels},
+};
 
 use crate::support::{
     Options, Server,
@@ -304,6 +307,38 @@ fn dangerous_but_harmless_to_keep_is_recorded() {
         server.state(|state| state.observations.iter().map(|o| o.kind).collect());
     seen.sort_by_key(|kind| format!("{kind:?}"));
     assert_eq!(seen, [Oddity::DotGit, Oddity::DotGit, Oddity::SubmoduleName, Oddity::SubmoduleUrl]);
+}
+
+/// So many that not all of them are looked into, in a folder each.
+#[test]
+fn ten_thousand_gitmodules() {
+    let push = |count: u32, fsck: Fsck| {
+        let mut options = Options::default();
+        options.policy.fsck = fsck;
+        let server = Server::with(options);
+        let mut pack = Pack::new();
+        let folders: Vec<(String, ObjectId)> = (0..count)
+            .map(|number| {
+                let file = pack.add(Kind::Blob, format!("# {number}\n").as_bytes());
+                let tree = pack::tree(&[("100644", ".gitmodules", file)]);
+                (format!("{number:05}"), pack.add(Kind::Tree, &tree))
+            })
+            .collect();
+        let entries: Vec<(&str, &str, ObjectId)> =
+            folders.iter().map(|(name, id)| ("40000", name.as_str(), *id)).collect();
+        let tip = pack.commit_of(&entries);
+        let text = push_to(&server, &tip, &pack.finish());
+        let seen: Vec<Oddity> =
+            server.state(|state| state.observations.iter().map(|o| o.kind).collect());
+        (text, seen)
+    };
+    let (text, seen) = push(10_000, Fsck::Record);
+    assert!(text.contains("ok refs/heads/main") && seen.is_empty(), "{text} {seen:?}");
+    let (text, seen) = push(10_001, Fsck::Record);
+    assert!(text.contains("ok refs/heads/main"), "{text}");
+    assert_eq!(seen, [Oddity::ManyGitmodules]);
+    let (text, _) = push(10_001, Fsck::Levels(Levels::default()));
+    assert!(text.contains("more than 10000 different .gitmodules"), "{text}");
 }
 
 #[test]

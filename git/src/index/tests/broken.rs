@@ -166,8 +166,14 @@ fn work_stops_when_nobody_waits_for_it() {
     let mut reader = PackReader::new(receiver, generous(), Sha1, Arc::new(Counters::default()));
     reader.declared_objects().unwrap();
     let interrupt = AtomicBool::new(true);
-    let target =
-        Target { packs: packs.path(), store: packs.path(), hash: Sha1, interrupt: &interrupt };
+    let limits = generous();
+    let target = Target {
+        packs: packs.path(),
+        store: packs.path(),
+        hash: Sha1,
+        limits: &limits,
+        interrupt: &interrupt,
+    };
     let result = receive(&mut reader, &target, Seen::default(), || ());
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_eq!(fs::read_dir(packs.path()).unwrap().count(), 0);

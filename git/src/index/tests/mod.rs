@@ -18,6 +18,7 @@ use super::*;
 use crate::firewall::{Chunk, Counters, Limits};
 
 mod broken;
+mod costly;
 mod large;
 mod same;
 
@@ -59,9 +60,11 @@ fn ours_with(pack: &[u8], store: &Path, limits: Limits, piece: usize) -> Result<
         let _ = sender.blocking_send(Chunk::End);
     });
     let seen = Seen::default();
-    let mut reader = PackReader::new(receiver, limits, Sha1, Arc::new(Counters::default()));
+    let counters = Arc::new(Counters::default());
+    let mut reader = PackReader::new(receiver, limits.clone(), Sha1, counters);
     let interrupt = AtomicBool::new(false);
-    let target = Target { packs: packs.path(), store, hash: Sha1, interrupt: &interrupt };
+    let target =
+        Target { packs: packs.path(), store, hash: Sha1, limits: &limits, interrupt: &interrupt };
     let indexed = match reader.declared_objects() {
         Ok(_) => receive(&mut reader, &target, seen.clone(), || ()),
         Err(failure) => Err(failure.into()),
