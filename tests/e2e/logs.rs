@@ -208,7 +208,8 @@ async fn no_secret_is_logged(mut place: Place) {
         let known: Vec<&str> =
             log.lines().filter(|line| line.contains("the-id-of-a-client")).collect();
         assert!(known.iter().any(|line| line.contains("answered")), "{known:?}");
-        let of_requests = |line: &&str| line.contains("answered") && line.contains("sluice::access");
+        let of_requests =
+            |line: &&str| line.contains("answered") && line.contains("sluice::access");
         assert!(log.lines().any(|line| of_requests(&line)));
         for line in log.lines().filter(of_requests) {
             assert!(line.contains("request_id"), "a line without the id of its request: {line}");

@@ -2,11 +2,11 @@
 
 use std::{io::Write, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use flate2::write::GzDecoder;
 use http::StatusCode;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Any error that a body can have.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -16,6 +16,8 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) enum Error {
     #[error("nothing arrived for {} seconds", .0.as_secs())]
     Idle(Duration),
+    #[error("the request takes longer than this remote waits for it")]
+    Late,
     #[error("the connection broke")]
     Broken,
     #[error("the gzip encoding of the request is damaged")]
@@ -28,7 +30,7 @@ impl Error {
     /// The status of a response that says nothing else.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Idle(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Idle(_) | Self::Late => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Broken | Self::Gzip => StatusCode::BAD_REQUEST,
         }
@@ -43,6 +45,7 @@ const GZIP_STEP: usize = 1024;
 pub(crate) struct BodyReader {
     body: UnsyncBoxBody<Bytes, BoxError>,
     idle: Duration,
+    deadline: Option<Instant>,
     received: u64,
     gzip: Option<Gzip>,
 }
@@ -60,7 +63,13 @@ impl BodyReader {
             input: Bytes::new(),
             ended: false,
         });
-        Self { body, idle, received: 0, gzip }
+        Self { body, idle, deadline: None, received: 0, gzip }
+    }
+
+    /// With a moment at which all of it has to be there. A byte now and then is never idle.
+    pub fn until(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
     }
 
     /// Bytes that came over the wire so far.
@@ -92,18 +101,6 @@ impl BodyReader {
         }
     }
 
-    /// Everything, if it is not larger than `limit`, inflated.
-    pub async fn collect(&mut self, limit: usize) -> Result<Bytes, Error> {
-        let mut all = BytesMut::new();
-        while let Some(chunk) = self.chunk().await? {
-            if all.len() + chunk.len() > limit {
-                return Err(Error::TooLarge);
-            }
-            all.extend_from_slice(&chunk);
-        }
-        Ok(all.freeze())
-    }
-
     /// Reads the rest and throws it away, so that the client is ready to read the answer; but not
     /// more than `ceiling` bytes over the wire in all.
     pub async fn drain(&mut self, ceiling: u64) -> Result<(), Error> {
@@ -117,8 +114,16 @@ impl BodyReader {
 
     async fn raw(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            let now = Instant::now();
+            let idle = now + self.idle;
+            let until = self.deadline.map_or(idle, |deadline| deadline.min(idle));
+            let late = if until < idle { Error::Late } else { Error::Idle(self.idle) };
+            // What is there at once is never late for a timer.
             let frame =
-                timeout(self.idle, self.body.frame()).await.map_err(|_| Error::Idle(self.idle))?;
+                if now >= until { None } else { timeout_at(until, self.body.frame()).await.ok() };
+            let Some(frame) = frame else {
+                return Err(late);
+            };
             let Some(frame) = frame else {
                 return Ok(None);
             };
@@ -207,6 +212,19 @@ mod tests {
         assert!(matches!(all(reader(b"not gzip at all".to_vec(), true)).await, Err(Error::Gzip)));
         let junk = [good.as_slice(), b"junk"].concat();
         assert!(matches!(all(reader(junk, true)).await, Err(Error::Gzip)));
+    }
+
+    #[tokio::test]
+    async fn a_byte_now_and_then_comes_to_an_end() {
+        let drops = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((Ok::<_, BoxError>(http_body::Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        let body = http_body_util::StreamBody::new(drops).boxed_unsync();
+        let reader = BodyReader::new(body, Duration::from_secs(60), false);
+        let mut reader = reader.until(Instant::now() + Duration::from_millis(200));
+        assert!(matches!(reader.drain(u64::MAX).await, Err(Error::Late)));
+        assert!(matches!(reader.chunk().await, Err(Error::Late)));
     }
 
     #[tokio::test]

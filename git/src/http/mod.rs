@@ -18,7 +18,7 @@ use std::{hash::BuildHasher, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     advertise,
@@ -239,7 +239,8 @@ impl<R: Remote> Service<R> {
     /// is answered without asking who it is, and without looking whether the repository exists.
     async fn probe(&self, request: Incoming, offer: Offer) -> Response<ResponseBody> {
         let version = request.version;
-        let mut body = BodyReader::new(request.body, self.config.short_timeout, false);
+        let mut body =
+            BodyReader::new(request.body, self.config.short_timeout, false).until(self.soon());
         let mut bytes = Vec::with_capacity(4);
         loop {
             match body.chunk().await {
@@ -281,11 +282,17 @@ impl<R: Remote> Service<R> {
             return self.after_short_drain(request, upload::refuse(refusal)).await;
         }
         let version = request.version;
-        let body = BodyReader::new(request.body, self.config.short_timeout, gzip);
+        let body =
+            BodyReader::new(request.body, self.config.short_timeout, gzip).until(self.soon());
         let in_band = receive::refuse(body, refusal, self.config.refused_drain_bytes).await;
         in_band.unwrap_or_else(|| {
             respond::close(respond::refusal(refusal, &self.config.realm), version)
         })
+    }
+
+    /// When a request that is refused has to be read to its end, however it trickles.
+    fn soon(&self) -> Instant {
+        Instant::now() + self.config.idle_timeout
     }
 
     /// Reads what the client still sends, briefly, and then answers.
@@ -299,7 +306,8 @@ impl<R: Remote> Service<R> {
         if waits || request.method != Method::POST {
             return response;
         }
-        let mut body = BodyReader::new(request.body, self.config.short_timeout, false);
+        let mut body =
+            BodyReader::new(request.body, self.config.short_timeout, false).until(self.soon());
         match body.drain(self.config.refused_drain_bytes).await {
             Ok(()) => response,
             Err(_) => respond::close(response, request.version),

@@ -80,10 +80,12 @@ pub(crate) async fn receive<R: Repository>(
     let policy = repository.policy();
     let ceiling = policy.limits.pack_bytes.saturating_add(policy.drain_bytes);
     let deadline = Instant::now() + policy.limits.wall_time;
+    body = body.until(deadline);
     let offered = policy.offered(repository.object_hash());
 
     let (request, rest) = match read_commands(&mut body, policy.commands, offered).await {
         Ok(read) => read,
+        Err(Unreadable::Body(body::Error::Late)) => return late(&repository, &policy, version),
         Err(Unreadable::Body(error)) => {
             tell_idle(&repository, &error);
             return broken(body, &error, ceiling, version).await;
@@ -140,16 +142,11 @@ pub(crate) async fn receive<R: Repository>(
         let fed = timeout_at(deadline, feed(&mut body, rest, chunks, &counters, &repository)).await;
         match fed {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => {
+            Ok(Err(error)) if !matches!(error, body::Error::Late) => {
                 tell_idle(&repository, &error);
                 return broken(body, &error, ceiling, version).await;
             }
-            Err(_) => {
-                repository.refused(RefusedBy::Limit("wall_time"));
-                let sentence = too_slow(&policy);
-                let answer = respond::text(StatusCode::REQUEST_TIMEOUT, &sentence);
-                return respond::close(answer, version);
-            }
+            Ok(Err(_)) | Err(_) => return late(&repository, &policy, version),
         }
         job = Some((handle, counters));
     }
@@ -180,6 +177,16 @@ fn tell_idle<R: Repository>(repository: &R, error: &body::Error) {
     if matches!(error, body::Error::Idle(_)) {
         repository.refused(RefusedBy::Limit("idle_timeout"));
     }
+}
+
+/// The answer to a push that has not arrived in its time.
+fn late<R: Repository>(
+    repository: &R,
+    policy: &Policy,
+    version: Version,
+) -> Response<ResponseBody> {
+    repository.refused(RefusedBy::Limit("wall_time"));
+    respond::close(respond::text(StatusCode::REQUEST_TIMEOUT, &too_slow(policy)), version)
 }
 
 /// Answers a push that may not be made, in the client's own protocol. `None` if the request cannot

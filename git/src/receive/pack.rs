@@ -34,7 +34,7 @@ use crate::{
     quarantine::{Quarantine, QuarantinedPack},
     refs::reason,
     remote::RefusedBy,
-    upload::{Known, connected},
+    upload::{Connected, Known},
 };
 
 /// What a command of the push wants, as far as objects matter for it.
@@ -163,6 +163,9 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
         written = Some(indexed.written);
     }
     for tip in &job.tips {
+        if job.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
         let reason = tip.as_ref().and_then(|tip| {
             // A ref to what the repository had before is good even if the pack is not.
             let lost = incomplete.is_some()
@@ -183,9 +186,13 @@ fn run_with_ids_of<const N: usize>(job: Job) -> Result<Checked, Error> {
         let open = job.tips.iter().zip(&checked.rejected);
         let open = open.filter(|(_, rejected)| rejected.is_none());
         let tips: Vec<ObjectId> = open.filter_map(|(tip, _)| Some(tip.as_ref()?.new)).collect();
+        let mut connected = Connected::new(&known, &job.cancel);
+        let mut lead = |tips: &[ObjectId]| {
+            connected.as_mut().is_some_and(|connected| connected.lead_somewhere(tips, &job.cancel))
+        };
         // All at once, and one by one only to find out which of them it is.
-        if !connected(&known, &tips, &job.cancel) {
-            let lost = |tip: &Tip| !connected(&known, &[tip.new], &job.cancel);
+        if !lead(&tips) {
+            let lost = |tip: &Tip| !lead(&[tip.new]);
             reject(&mut checked.rejected, &job.tips, lost, reason::MISSING_OBJECTS);
         }
     }
@@ -257,11 +264,11 @@ fn damaged(error: index::Error, cancel: &AtomicBool) -> Error {
 fn reject(
     rejected: &mut [Option<&'static str>],
     tips: &[Option<Tip>],
-    bad: impl Fn(&Tip) -> bool,
+    mut bad: impl FnMut(&Tip) -> bool,
     why: &'static str,
 ) {
     for (rejected, tip) in rejected.iter_mut().zip(tips) {
-        if rejected.is_none() && tip.as_ref().is_some_and(&bad) {
+        if rejected.is_none() && tip.as_ref().is_some_and(&mut bad) {
             *rejected = Some(why);
         }
     }

@@ -1,6 +1,6 @@
 //! From what is wanted to the list of objects that are sent.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gix_hash::ObjectId;
 use gix_object::Kind;
@@ -9,7 +9,7 @@ use super::{
     Error,
     filter::Filter,
     graph::{Commit, Graph, mark},
-    negotiate::peel,
+    negotiate::peel_through,
     objects::{Base, Collected, Objects},
     revisions,
     store::{Place, Store},
@@ -33,7 +33,7 @@ pub(super) struct Goal {
 }
 
 impl Goal {
-    /// Adds a want: the object itself, and what it tags.
+    /// Adds a want: the object itself, what it tags, and the tags on the way, which need no ref.
     pub fn want(
         &mut self,
         graph: &mut Graph,
@@ -41,11 +41,13 @@ impl Goal {
         id: &ObjectId,
     ) -> Result<(), Error> {
         let place = store.place(id).ok_or(Error::Missing(*id))?;
-        self.explicit.push((place, store.header(place)?.0));
-        let (target, kind) = peel(store, place)?;
+        let explicit = &mut self.explicit;
+        let tag = |tag| explicit.push((tag, Kind::Tag));
+        let (target, kind) = peel_through(store, place, usize::MAX, tag)?;
         if kind == Kind::Commit {
             self.commits.push(graph.at(target, store.hash()));
-        } else if target != place {
+        }
+        if kind != Kind::Commit || target == place {
             self.explicit.push((target, kind));
         }
         Ok(())
@@ -74,6 +76,9 @@ pub(super) fn count(
         objects.take_filtered(graph.place(*commit), Kind::Commit);
     }
     for commit in selected.iter().rev() {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
         let mut bases = Vec::new();
         if !graph.has(*commit, mark::CUT) {
             for parent in graph.parents(*commit).iter().take(MAX_BASES) {
@@ -88,6 +93,9 @@ pub(super) fn count(
         graph.set(*commit, mark::TAKEN);
     }
     for (place, kind) in &goal.explicit {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
         // What the client has is not sent again, even if it asks.
         let theirs = *kind == Kind::Commit && {
             let commit = graph.at(*place, objects.hash());

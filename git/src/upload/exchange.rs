@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use gix_hash::ObjectId;
@@ -67,10 +70,16 @@ impl<'a> Exchange<'a> {
         let mut graph = Graph::new(view.shallow.iter().copied());
         let mut goal = Goal::default();
         let mut seen = HashSet::new();
+        let go_on = || match cancel.load(Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        };
         for want in request.wants.iter().filter(|want| seen.insert(**want)) {
+            go_on()?;
             goal.want(&mut graph, &mut store, want)?;
         }
         for name in &request.want_refs {
+            go_on()?;
             let id = view
                 .wanted(name)
                 .ok_or_else(|| Error::Protocol(format!("unknown ref {}", one_line(name))))?;
@@ -80,6 +89,7 @@ impl<'a> Exchange<'a> {
         }
         let mut client_shallow = Vec::new();
         for id in &request.shallow {
+            go_on()?;
             // What is shallow there and unknown here does not matter here.
             if let Some(commit) = graph.find(&mut store, id)? {
                 graph.set(commit, mark::CLIENT_SHALLOW | mark::CUT);
@@ -111,7 +121,8 @@ impl<'a> Exchange<'a> {
         if self.last_common.is_none() {
             return Ok(false);
         }
-        negotiate::enough(&mut self.graph, &mut self.store, &self.goal.commits, &self.cancel)
+        let Goal { commits, haves, .. } = &self.goal;
+        negotiate::enough(&mut self.graph, &mut self.store, commits, haves, &self.cancel)
     }
 
     /// Whether the client has to hear where its history ends.

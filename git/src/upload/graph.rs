@@ -59,6 +59,7 @@ pub(super) struct Graph {
     /// Commits whose parents the repository does not have.
     roots: HashSet<ObjectId>,
     buffer: Vec<u8>,
+    lenient: bool,
 }
 
 impl Graph {
@@ -70,7 +71,18 @@ impl Graph {
             parents: Vec::new(),
             roots: shallow.into_iter().collect(),
             buffer: Vec::new(),
+            lenient: false,
         }
+    }
+
+    /// The same; what is not to be sent need not be readable.
+    pub fn lenient(mut self) -> Self {
+        self.lenient = true;
+        self
+    }
+
+    pub fn is_lenient(&self) -> bool {
+        self.lenient
     }
 
     /// How many commits were met so far: the numbers below this are in use.

@@ -4,6 +4,8 @@
 //! one slice. Version 2 knows a delimiter, `0001`, between the parts of a section.
 //! ([gitprotocol-v2](https://git-scm.com/docs/gitprotocol-v2#_packet_line_framing))
 
+use std::borrow::Cow;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::Error;
@@ -14,8 +16,9 @@ const DELIMITER: &[u8] = b"0001";
 /// One packet of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item<'a> {
-    /// A line without its newline.
-    Line(&'a str),
+    /// A line without its newline. Bytes that are not UTF-8 are replaced: the name of a ref that has
+    /// some is no name here, and what is said beside is for logs.
+    Line(Cow<'a, str>),
     Flush,
     Delimiter,
 }
@@ -47,9 +50,7 @@ impl<'a> Reader<'a> {
             Packet::Flush => Item::Flush,
             Packet::Line(line) => {
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
-                let text = std::str::from_utf8(line)
-                    .map_err(|_| Error::Protocol("a line of the request is not UTF-8".into()))?;
-                Item::Line(text)
+                Item::Line(String::from_utf8_lossy(line))
             }
         }))
     }
@@ -111,13 +112,15 @@ mod tests {
     #[test]
     fn packets_of_every_kind() {
         let mut reader = Reader::new(b"0009hi\nx\n00010000");
-        assert_eq!(reader.next().unwrap(), Some(Item::Line("hi\nx")));
+        assert_eq!(reader.next().unwrap(), Some(Item::Line("hi\nx".into())));
         assert_eq!(reader.next().unwrap(), Some(Item::Delimiter));
         assert_eq!(reader.next().unwrap(), Some(Item::Flush));
         assert_eq!(reader.next().unwrap(), None);
-        for bad in [b"0009hi".as_slice(), b"000", b"zzzz", b"0002", b"0005\xff"] {
+        for bad in [b"0009hi".as_slice(), b"000", b"zzzz", b"0002"] {
             assert!(Reader::new(bad).next().is_err(), "{bad:?}");
         }
+        let odd = Reader::new(b"0007a\xffb").next().unwrap();
+        assert_eq!(odd, Some(Item::Line("a\u{fffd}b".into())));
     }
 
     #[test]

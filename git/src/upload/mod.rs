@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use gix_hash::ObjectId;
 use http::{Response, StatusCode, Version as HttpVersion};
 use http_body_util::BodyExt as _;
@@ -75,7 +75,7 @@ mod v2;
 mod view;
 
 pub(crate) use advertise::Version;
-pub(crate) use connected::{Known, connected};
+pub(crate) use connected::{Connected, Known};
 use exchange::PackJob;
 use request::Bands;
 use send::Sending;
@@ -205,24 +205,27 @@ pub(crate) async fn upload<R: Repository>(
     let hash = repository.object_hash();
     let deadline = Instant::now() + policy.limits.wall_time;
     let ceiling = config.refused_drain_bytes;
-    let bytes = match timeout_at(deadline, body.collect(policy.limits.request_bytes)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error @ (body::Error::TooLarge | body::Error::Gzip))) => {
-            let answer = answer(lines::error(&error.to_string(), false));
+    body = body.until(deadline);
+    let (bytes, permit) = match collect(&mut body, policy.limits.request_bytes, || {
+        admit(&repository, config, fetches)
+    })
+    .await
+    {
+        Ok(collected) => collected,
+        Err(Uncollected::Refused(sentence)) => {
+            let answer = answer(lines::error(&sentence, false));
             return match body.drain(ceiling).await {
                 Ok(()) => answer,
                 Err(error) => respond::close(unread(&error), version),
             };
         }
-        Ok(Err(error)) => {
-            if let body::Error::Idle(_) = error {
-                repository.fetch_limited("idle_timeout");
+        Err(Uncollected::Unread(error)) => {
+            match error {
+                body::Error::Idle(_) => repository.fetch_limited("idle_timeout"),
+                body::Error::Late => repository.fetch_limited("wall_time"),
+                _ => {}
             }
             return respond::close(unread(&error), version);
-        }
-        Err(_) => {
-            repository.fetch_limited("wall_time");
-            return respond::close(unread(&body::Error::Idle(policy.limits.wall_time)), version);
         }
     };
     let (request, client) = match read(&bytes, protocol, &policy, hash) {
@@ -248,8 +251,14 @@ pub(crate) async fn upload<R: Repository>(
     // Until the answer's body takes over, dropping this future means that the client is gone.
     let guard = CancelOnDrop::new(cancel.clone());
     let is_clone = request.is_clone();
-    let prepared =
-        timeout_at(deadline, prepare(&repository, request, protocol, &cancel, config, fetches));
+    let prepared = async {
+        let permit = match permit {
+            Some(permit) => permit,
+            None => admit(&repository, config, fetches).await.map_err(|refusal| refusal.message)?,
+        };
+        prepare(&repository, request, protocol, &cancel, permit).await
+    };
+    let prepared = timeout_at(deadline, prepared);
     let (prepared, permit) = match prepared.await {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(sentence)) => return answer(lines::error(&sentence, banded)),
@@ -269,6 +278,44 @@ pub(crate) async fn upload<R: Repository>(
     let patience = config.idle_timeout;
     tokio::spawn(sending.run(job, sender, permit, patience, policy.limits.wall_time));
     respond::new(StatusCode::OK, Offer::UploadPack.result(), body.boxed_unsync())
+}
+
+/// Bytes of a request that are held before it is its turn. Few requests have more.
+const FREE_BYTES: usize = 64 << 10;
+
+/// Why a request was not collected.
+enum Uncollected {
+    /// The client can be told.
+    Refused(String),
+    Unread(body::Error),
+}
+
+/// Reads a request of at most `limit` bytes, inflated. What is large waits for its turn, so that no
+/// more large requests are held than there are fetches at a time.
+async fn collect<A: Future<Output = Result<OwnedSemaphorePermit, Refusal>>>(
+    body: &mut BodyReader,
+    limit: usize,
+    admit: impl Fn() -> A,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Uncollected> {
+    let mut all = BytesMut::new();
+    let mut permit = None;
+    loop {
+        let chunk = match body.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok((all.freeze(), permit)),
+            Err(error @ body::Error::Gzip) => return Err(Uncollected::Refused(error.to_string())),
+            Err(error) => return Err(Uncollected::Unread(error)),
+        };
+        let length = all.len() + chunk.len();
+        if length > limit {
+            return Err(Uncollected::Refused(body::Error::TooLarge.to_string()));
+        }
+        if length > FREE_BYTES && permit.is_none() {
+            let admitted = admit().await;
+            permit = Some(admitted.map_err(|refusal| Uncollected::Refused(refusal.message))?);
+        }
+        all.extend_from_slice(&chunk);
+    }
 }
 
 /// Answers a fetch that may not be made, so that git shows the reason.
@@ -314,10 +361,8 @@ async fn prepare<R: Repository>(
     request: Request,
     protocol: Version,
     cancel: &Arc<AtomicBool>,
-    config: &ServiceConfig,
-    fetches: &Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
 ) -> Result<(Answer, OwnedSemaphorePermit), String> {
-    let permit = admit(repository, config, fetches).await.map_err(|refusal| refusal.message)?;
     let view = View::of(repository, protocol).await.map_err(|refusal| refusal.message)?;
     let cancel = cancel.clone();
     // The permit goes with the work: a thread that has not ended yet still counts.
@@ -353,3 +398,6 @@ async fn admit<R: Repository>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

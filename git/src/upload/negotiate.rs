@@ -12,8 +12,8 @@ use super::{
     store::{Place, Store},
 };
 
-/// How far tags are followed to what they tag.
-const MAX_TAGS: usize = 64;
+/// How far tags are followed to what they tag, where nothing but that one tag is lost by it.
+pub(super) const MAX_TAGS: usize = 64;
 
 /// The haves of one request: for each whether the object is here. Commits are marked as the client's.
 pub(super) fn common(
@@ -33,7 +33,8 @@ pub(super) fn common(
         let Some(place) = place else {
             continue;
         };
-        if let (place, Kind::Commit) = peel(store, place)? {
+        // What leads nowhere is no common ground, and nothing worse.
+        if let Ok((place, Kind::Commit)) = peel(store, place) {
             let commit = graph.at(place, store.hash());
             if !graph.has(commit, mark::THEIRS) {
                 graph.set(commit, mark::THEIRS);
@@ -46,18 +47,19 @@ pub(super) fn common(
 
 /// What a tag tags in the end, and its kind; any other object as it is.
 pub(super) fn peel(store: &mut Store, place: Place) -> Result<(Place, Kind), Error> {
-    peel_through(store, place, |_| {})
+    peel_through(store, place, MAX_TAGS, |_| {})
 }
 
-/// The same; each tag on the way is shown.
+/// The same, by at most `limit` tags; each tag on the way is shown.
 pub(super) fn peel_through(
     store: &mut Store,
     place: Place,
+    limit: usize,
     mut tag: impl FnMut(Place),
 ) -> Result<(Place, Kind), Error> {
     let mut here = place;
     let mut buffer = Vec::new();
-    for _ in 0..MAX_TAGS {
+    for _ in 0..=limit {
         let (kind, _) = store.header(here)?;
         if kind != Kind::Tag {
             return Ok((here, kind));
@@ -71,17 +73,25 @@ pub(super) fn peel_through(
 }
 
 /// Whether each of these commits leads to one that the client has, so that there is no need to find
-/// more. Every commit is looked at once, however many wants there are.
+/// more. Every commit is looked at once, however many wants there are, and none that is older than
+/// all of `haves`: it leads to nothing among them, unless dates are skewed, and then more is said
+/// than need be.
 pub(super) fn enough(
     graph: &mut Graph,
     store: &mut Store,
     wants: &[Commit],
+    haves: &[Commit],
     cancel: &AtomicBool,
 ) -> Result<bool, Error> {
     const NEW: u8 = 0;
     const OPEN: u8 = 1;
     const NO: u8 = 2;
     const YES: u8 = 3;
+    let mut oldest = i64::MAX;
+    for have in haves {
+        graph.read(store, *have)?;
+        oldest = oldest.min(graph.date(*have));
+    }
     let mut states: Vec<u8> = Vec::new();
     // The path from a want to the commit in hand, with how many parents were tried.
     let mut path: Vec<(Commit, usize)> = Vec::new();
@@ -110,7 +120,8 @@ pub(super) fn enough(
             }
             *state = OPEN;
             graph.read(store, commit)?;
-            match graph.parents(commit).get(*tried) {
+            let old = graph.date(commit) < oldest;
+            match graph.parents(commit).get(*tried).filter(|_| !old) {
                 Some(parent) => {
                     *tried += 1;
                     path.push((*parent, 0));

@@ -21,7 +21,7 @@ use gix_object::Kind;
 use super::{
     Error,
     filter::Filter,
-    negotiate::peel_through,
+    negotiate::{MAX_TAGS, peel_through},
     object::{self, EntryKind},
     store::{Place, PlaceSet, Store},
 };
@@ -103,7 +103,7 @@ impl<'a> Objects<'a> {
             };
             let mut chain = Vec::new();
             // One tag that leads nowhere is not a reason to send nothing.
-            let peeled = peel_through(self.store, place, |tag| chain.push(tag));
+            let peeled = peel_through(self.store, place, MAX_TAGS, |tag| chain.push(tag));
             if peeled.is_ok_and(|(target, _)| self.sent.contains(target)) {
                 for tag in chain {
                     self.take_filtered(tag, Kind::Tag);
@@ -185,8 +185,12 @@ impl<'a> Objects<'a> {
             let tree = self.trees.get(self.store, place)?;
             let mut others = Vec::with_capacity(bases.len());
             for base in &bases {
-                if let Some(place) = self.store.place(&base.tree) {
-                    others.push((self.trees.get(self.store, place)?, base.theirs));
+                let Some(place) = self.store.place(&base.tree) else { continue };
+                match self.trees.get(self.store, place) {
+                    Ok(tree) => others.push((tree, base.theirs)),
+                    // It only spares what need not be sent.
+                    Err(_) if base.theirs => {}
+                    Err(error) => return Err(error),
                 }
             }
             let mut others: Vec<_> = others
@@ -194,6 +198,10 @@ impl<'a> Objects<'a> {
                 .map(|(data, theirs)| (object::entries(data, hash).peekable(), *theirs))
                 .collect();
             for entry in object::entries(&tree, hash) {
+                // One tree may have millions.
+                if self.cancel.load(Ordering::Relaxed) {
+                    return Err(Error::Cancelled);
+                }
                 let mut same = false;
                 let mut bases = Vec::new();
                 for (entries, theirs) in &mut others {

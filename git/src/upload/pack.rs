@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use flate2::{Compression, write::ZlibEncoder};
+use flate2::{Compression, Decompress, FlushDecompress, Status, write::ZlibEncoder};
 use gix_hash::ObjectId;
 use gix_object::Kind;
 use gix_pack::data::{self, entry::Header};
@@ -27,6 +27,9 @@ use super::{
 
 /// What is deflated anew is for one client only, so speed counts.
 const LEVEL: u32 = 3;
+
+/// Large objects pass in pieces, and after each it is asked whether somebody still waits.
+const PIECE: usize = 1 << 18;
 
 /// Takes the bytes of the pack, in order.
 pub(super) trait Sink {
@@ -75,8 +78,10 @@ pub(super) fn write(
         sink,
         figures: Figures::default(),
         buffer: Vec::new(),
+        ends: Ends::default(),
+        cancel,
     };
-    writer.run(cancel)
+    writer.run()
 }
 
 struct Entry {
@@ -97,14 +102,16 @@ struct Writer<'a> {
     sink: &'a mut dyn Sink,
     figures: Figures,
     buffer: Vec<u8>,
+    ends: Ends,
+    cancel: &'a AtomicBool,
 }
 
 impl Writer<'_> {
-    fn run(&mut self, cancel: &AtomicBool) -> Result<Figures, Error> {
+    fn run(&mut self) -> Result<Figures, Error> {
         let objects = self.entries.len() as u32;
         self.emit(&data::header::encode(data::Version::V2, objects))?;
         for at in 0..self.entries.len() {
-            if cancel.load(Ordering::Relaxed) {
+            if self.cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             self.entries[at].written = self.figures.bytes;
@@ -158,8 +165,8 @@ impl Writer<'_> {
         let end = match &self.layouts[number as usize] {
             Some(layout) => layout.end(&self.store.packs()[number as usize], offset),
             None => {
-                let bytes = self.store.compressed_size(number, &entry, &mut self.buffer)?;
-                entry.data_offset + bytes as u64
+                let pack = &self.store.packs()[number as usize];
+                self.ends.find(pack, &entry, self.cancel)?
             }
         };
         self.emit_header(header, size)?;
@@ -168,9 +175,11 @@ impl Writer<'_> {
         let pack = &self.store.packs()[number as usize];
         let bytes = pack.data.entry_slice(entry.data_offset..end);
         let bytes = bytes.ok_or_else(|| unreadable("an entry ends behind its pack"))?;
-        self.hasher.update(bytes);
+        for piece in bytes.chunks(PIECE) {
+            self.hasher.update(piece);
+            self.sink.write(piece)?;
+        }
         self.figures.bytes += bytes.len() as u64;
-        self.sink.write(bytes)?;
         Ok(true)
     }
 
@@ -226,7 +235,7 @@ impl Writer<'_> {
         };
         self.emit_header(header, buffer.len() as u64)?;
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(LEVEL));
-        for chunk in buffer.chunks(1 << 18) {
+        for chunk in buffer.chunks(PIECE) {
             encoder.write_all(chunk).map_err(|error| Error::Internal(error.to_string()))?;
             let ready = std::mem::take(encoder.get_mut());
             self.emit(&ready)?;
@@ -244,6 +253,48 @@ impl Writer<'_> {
 
 fn unreadable(error: impl std::fmt::Display) -> Error {
     Error::Internal(format!("a stored pack cannot be read: {error}"))
+}
+
+/// Finds where entries end, by inflating them into a buffer of a fixed size.
+pub(super) struct Ends {
+    inflate: Decompress,
+    scratch: Box<[u8]>,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self { inflate: Decompress::new(true), scratch: vec![0; 64 << 10].into_boxed_slice() }
+    }
+}
+
+impl Ends {
+    pub fn find(
+        &mut self,
+        pack: &Pack,
+        entry: &data::Entry,
+        cancel: &AtomicBool,
+    ) -> Result<u64, Error> {
+        let input = pack.data.entry_slice(entry.data_offset..pack.data.pack_end() as u64);
+        let input = input.ok_or_else(|| unreadable("an entry begins behind its pack"))?;
+        self.inflate.reset(true);
+        loop {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let before = (self.inflate.total_in(), self.inflate.total_out());
+            let rest = input.get(before.0 as usize..).unwrap_or_default();
+            let status = self.inflate.decompress(rest, &mut self.scratch, FlushDecompress::None);
+            let status = status.map_err(unreadable)?;
+            let after = (self.inflate.total_in(), self.inflate.total_out());
+            if status == Status::StreamEnd && after.1 == entry.decompressed_size {
+                return Ok(entry.data_offset + after.0);
+            }
+            let done = status == Status::StreamEnd || after == before;
+            if done || after.1 > entry.decompressed_size {
+                return Err(unreadable("an entry has not the size that it says"));
+            }
+        }
+    }
 }
 
 /// The entries of a stored pack by their offset: positions in its index, four bytes an object.

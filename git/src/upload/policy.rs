@@ -6,7 +6,7 @@
 //! reachable. Hidden refs lead nowhere, and what only they reach is as if it were not here.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -36,8 +36,11 @@ pub(super) fn refused(
 ) -> Result<HashSet<ObjectId>, Error> {
     let known: HashSet<&ObjectId> = tips.iter().collect();
     let mut refused = HashSet::new();
-    let mut left: Vec<(Place, Kind)> = Vec::new();
+    let mut left: HashMap<Place, Kind> = HashMap::new();
     for id in wanted {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
         if known.contains(id) {
             continue;
         }
@@ -51,15 +54,14 @@ pub(super) fn refused(
                 if allowed == Wants::Tips && kind != Kind::Commit {
                     refused.insert(*id);
                 } else {
-                    left.push((place, kind));
+                    left.insert(place, kind);
                 }
             }
         }
     }
-    left.sort_unstable();
-    left.dedup();
     if !left.is_empty() {
-        let mut search = Search { store, left, cancel };
+        let tags = left.values().filter(|kind| **kind == Kind::Tag).count();
+        let mut search = Search { store, left, tags, cancel };
         search.run(shallow, tips)?;
         let left = search.left;
         refused.extend(left.into_iter().map(|(place, _)| store.id(place)));
@@ -70,7 +72,9 @@ pub(super) fn refused(
 struct Search<'a> {
     store: &'a mut Store,
     /// What was not reached yet.
-    left: Vec<(Place, Kind)>,
+    left: HashMap<Place, Kind>,
+    /// How many tags are among that.
+    tags: usize,
     cancel: &'a AtomicBool,
 }
 
@@ -88,9 +92,11 @@ impl Search<'_> {
                 continue;
             };
             self.tags(place)?;
-            match peel(self.store, place)? {
-                (place, Kind::Commit) => commits.push(graph.at(place, self.store.hash())),
-                other => others.push(other),
+            // A tip that leads nowhere is no reason to refuse what others lead to.
+            match peel(self.store, place) {
+                Ok((place, Kind::Commit)) => commits.push(graph.at(place, self.store.hash())),
+                Ok(other) => others.push(other),
+                Err(_) => {}
             }
         }
         self.commits(&mut graph, &commits)?;
@@ -101,21 +107,22 @@ impl Search<'_> {
     }
 
     fn reached(&mut self, place: Place) {
-        self.left.retain(|(other, _)| *other != place);
+        self.tags -= usize::from(self.left.remove(&place) == Some(Kind::Tag));
     }
 
     /// Tags of tags are reached by their tags.
     fn tags(&mut self, tip: Place) -> Result<(), Error> {
-        if !self.left.iter().any(|(_, kind)| *kind == Kind::Tag) {
-            return Ok(());
-        }
         let mut buffer = Vec::new();
         let mut here = Some(tip);
-        while let Some(place) = here.take() {
-            if self.store.header(place)?.0 == Kind::Tag {
+        while let Some(place) = here.take().filter(|_| self.tags > 0) {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            if matches!(self.store.header(place), Ok((Kind::Tag, _))) {
                 self.reached(place);
-                self.store.read(place, &mut buffer)?;
-                here = object::tag_target(&buffer).and_then(|target| self.store.place(&target));
+                if self.store.read(place, &mut buffer).is_ok() {
+                    here = object::tag_target(&buffer).and_then(|target| self.store.place(&target));
+                }
             }
         }
         Ok(())
@@ -125,7 +132,7 @@ impl Search<'_> {
         let mut wanted: HashSet<Place> = self
             .left
             .iter()
-            .filter(|(_, kind)| *kind == Kind::Commit)
+            .filter(|(_, kind)| **kind == Kind::Commit)
             .map(|(place, _)| *place)
             .collect();
         if wanted.is_empty() {
@@ -135,7 +142,7 @@ impl Search<'_> {
             wanted.remove(&graph.place(commit));
             !wanted.is_empty()
         })?;
-        self.left.retain(|(place, kind)| *kind != Kind::Commit || wanted.contains(place));
+        self.left.retain(|place, kind| *kind != Kind::Commit || wanted.contains(place));
         Ok(())
     }
 
@@ -145,7 +152,7 @@ impl Search<'_> {
         commits: &[Commit],
         others: &[(Place, Kind)],
     ) -> Result<(), Error> {
-        if !self.left.iter().any(|(_, kind)| matches!(kind, Kind::Tree | Kind::Blob)) {
+        if !self.left.values().any(|kind| matches!(kind, Kind::Tree | Kind::Blob)) {
             return Ok(());
         }
         let selected = revisions::select(graph, self.store, commits, &[], self.cancel)?;
@@ -166,13 +173,13 @@ impl Search<'_> {
             before = Some(Base { tree, theirs: false });
             // Not after each commit, or many wants would cost more than the walk.
             if number < 2 || number % 256 == 0 {
-                self.left.retain(|(place, _)| !objects.has_met(*place));
+                self.left.retain(|place, _| !objects.has_met(*place));
                 if self.left.is_empty() {
                     return Ok(());
                 }
             }
         }
-        self.left.retain(|(place, _)| !objects.has_met(*place));
+        self.left.retain(|place, _| !objects.has_met(*place));
         Ok(())
     }
 }

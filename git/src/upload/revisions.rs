@@ -83,9 +83,14 @@ impl Walk<'_> {
         if self.graph.has(commit, mark::SEEN) {
             return Ok(());
         }
-        self.graph.read(self.store, commit)?;
+        let excluded = self.graph.has(commit, mark::EXCLUDED);
+        match self.graph.read(self.store, commit) {
+            Ok(()) => {}
+            Err(_) if excluded && self.graph.is_lenient() => return Ok(()),
+            Err(error) => return Err(error),
+        }
         self.graph.set(commit, mark::SEEN | mark::QUEUED);
-        self.interesting += usize::from(!self.graph.has(commit, mark::EXCLUDED));
+        self.interesting += usize::from(!excluded);
         self.queue.push((self.graph.date(commit), commit));
         Ok(())
     }

@@ -41,9 +41,9 @@ impl<R: Repository> Sending<R> {
         let runtime = tokio::runtime::Handle::current();
         let sender = Arc::new(sender);
         let mut work = {
-            let sender = sender.clone();
+            let (sender, deadline) = (sender.clone(), self.deadline);
             tokio::task::spawn_blocking(move || {
-                let result = send(job, &sender, runtime, patience);
+                let result = send(job, &sender, runtime, patience, deadline);
                 drop(permit);
                 result
             })
@@ -61,6 +61,8 @@ impl<R: Repository> Sending<R> {
                 work.await
             }
         };
+        // The thread looks at the clock too, and may be the first.
+        late |= Instant::now() >= self.deadline;
         let session = self.session;
         let sentence = match result {
             Ok(Ok((figures, rest))) => {
@@ -116,13 +118,14 @@ fn send(
     sender: &stream::Sender,
     runtime: tokio::runtime::Handle,
     patience: Duration,
+    deadline: Instant,
 ) -> Result<(pack::Figures, Bytes), Error> {
     let PackJob { store, graph, goal, filter, thin, cancel, .. } = &mut job;
     let collected = count::count(graph, store, goal, filter, *thin, cancel)?;
     // The table of commits is not needed for the writing.
     *graph = graph::Graph::new([]);
     let objects = collected.found.len();
-    let mut sink = BandSink::new(sender, runtime, job.bands, patience);
+    let mut sink = BandSink::new(sender, runtime, job.bands, patience, deadline, &job.cancel);
     if job.progress {
         sink.say(&format!("Enumerating objects: {objects}, done.\n"))?;
     }

@@ -1,9 +1,12 @@
 //! The way of a pack from the thread that makes it to the client: in bands, at the client's pace.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Error, pack::Sink, request::Bands};
 use crate::{
@@ -25,6 +28,10 @@ pub(super) struct BandSink<'a> {
     bands: Bands,
     /// A client that reads nothing for this long is given up.
     patience: Duration,
+    /// When all has to be sent.
+    deadline: Instant,
+    /// Nobody waits any more.
+    cancel: &'a AtomicBool,
     out: BytesMut,
     /// Where the payload of the open packet begins in `out`.
     start: usize,
@@ -36,8 +43,11 @@ impl<'a> BandSink<'a> {
         runtime: tokio::runtime::Handle,
         bands: Bands,
         patience: Duration,
+        deadline: Instant,
+        cancel: &'a AtomicBool,
     ) -> Self {
-        let mut sink = Self { sender, runtime, bands, patience, out: BytesMut::new(), start: 0 };
+        let out = BytesMut::new();
+        let mut sink = Self { sender, runtime, bands, patience, deadline, cancel, out, start: 0 };
         sink.open();
         sink
     }
@@ -80,10 +90,16 @@ impl<'a> BandSink<'a> {
         if ready.is_empty() {
             return Ok(());
         }
-        match self.runtime.block_on(timeout(self.patience, self.sender.part(ready))) {
+        let now = Instant::now();
+        if now >= self.deadline || self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        // However slowly the client reads, the time of a fetch is the time until its last byte.
+        let until = self.deadline.min(now + self.patience);
+        match self.runtime.block_on(timeout_at(until, self.sender.part(ready))) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Cancelled),
-            Err(_) => Err(Error::Stalled),
+            Err(_) if until < self.deadline => Err(Error::Stalled),
+            Ok(false) | Err(_) => Err(Error::Cancelled),
         }
     }
 

@@ -30,6 +30,8 @@ use gix_pack::{
 };
 use gix_zlib::Inflate;
 
+use crate::index::ALLOCATION;
+
 /// Bytes of decoded objects that are kept as bases of further deltas.
 const DELTA_CACHE: usize = 16 << 20;
 
@@ -89,6 +91,15 @@ pub(super) struct Store {
 impl Store {
     /// Opens the object directory and its alternates. Blocking, as everything here.
     pub fn open(objects: &Path, hash: gix_hash::Kind) -> Result<Self, Error> {
+        Self::with_allocation(objects, hash, ALLOCATION)
+    }
+
+    /// The same. An object is damaged if reading it would take more than `allocation` bytes.
+    pub fn with_allocation(
+        objects: &Path,
+        hash: gix_hash::Kind,
+        allocation: usize,
+    ) -> Result<Self, Error> {
         let mut folders = vec![objects.to_owned()];
         if objects.join("info/alternates").exists() {
             let here = std::env::current_dir()?;
@@ -102,7 +113,7 @@ impl Store {
         found.sort();
         let mut packs = Vec::with_capacity(found.len());
         for (_, path) in found {
-            match open_pack(&path, hash) {
+            match open_pack(&path, hash, allocation) {
                 Ok(pack) => packs.push(pack),
                 // A collection has replaced it since the folder was listed.
                 Err(_) if !path.exists() => {}
@@ -113,7 +124,10 @@ impl Store {
         for (number, pack) in packs.iter_mut().enumerate() {
             pack.data.id = number as u32;
         }
-        let folders = folders.into_iter().map(|at| loose::Store::at(at, hash)).collect();
+        let options =
+            loose::Options { alloc_limit_bytes: Some(allocation), ..loose::Options::default() };
+        let folders =
+            folders.into_iter().map(|at| loose::Store::at_opts(at, hash, options)).collect();
         Ok(Self {
             hash,
             packs,
@@ -221,19 +235,6 @@ impl Store {
             .map_err(damaged)?;
         Ok((header.kind, header.object_size))
     }
-
-    /// How many bytes the compressed data of an entry takes, found by inflating it.
-    pub fn compressed_size(
-        &mut self,
-        pack: u32,
-        entry: &data::Entry,
-        scratch: &mut Vec<u8>,
-    ) -> Result<usize, Error> {
-        let size = usize::try_from(entry.decompressed_size).map_err(damaged)?;
-        scratch.resize(size, 0);
-        let data = &self.packs[pack as usize].data;
-        data.decompress_entry(entry, &mut self.inflate, scratch).map_err(damaged)
-    }
 }
 
 impl Pack {
@@ -323,10 +324,11 @@ fn list(folder: &Path, found: &mut Vec<(SystemTime, PathBuf)>) -> io::Result<()>
     Ok(())
 }
 
-fn open_pack(index: &Path, hash: gix_hash::Kind) -> Result<Pack, Error> {
+fn open_pack(index: &Path, hash: gix_hash::Kind, allocation: usize) -> Result<Pack, Error> {
+    let data = data::File::at(index.with_extension("pack"), hash).map_err(damaged)?;
     Ok(Pack {
         index: index::File::at(index, hash).map_err(damaged)?,
-        data: data::File::at(index.with_extension("pack"), hash).map_err(damaged)?,
+        data: data.with_alloc_limit_bytes(Some(allocation)),
     })
 }
 

@@ -44,6 +44,7 @@ pub(super) fn parse(
     let mut reader = Reader::new(body);
     let mut fetch = Fetch::default();
     while let Some(Item::Line(line)) = reader.next()? {
+        let line = &*line;
         let line = match line.strip_prefix("want ") {
             Some(want) if fetch.wants.is_empty() => {
                 let end = want.find([' ', '\0']).unwrap_or(want.len());
@@ -65,15 +66,15 @@ pub(super) fn parse(
     let mut end = End::Wants;
     while let Some(item) = reader.next()? {
         match item {
-            Item::Line("done") => {
+            Item::Line(line) if line == "done" => {
                 end = End::Done;
                 break;
             }
             Item::Line(line) => {
-                if !line.starts_with("have ") || !fetch.argument(line, policy, hash)? {
+                if !line.starts_with("have ") || !fetch.argument(&line, policy, hash)? {
                     return Err(Error::Protocol(format!(
                         "upload-pack: expected a have or done, got '{}'",
-                        printable(line)
+                        printable(&line)
                     )));
                 }
                 end = End::Flush;

@@ -13,6 +13,7 @@
 //! ([gitprotocol-v2](https://git-scm.com/docs/gitprotocol-v2))
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -65,13 +66,13 @@ pub(super) fn parse(
                     return Err(Error::Protocol("too many capabilities in one request".into()));
                 }
                 match line.split_once('=') {
-                    Some(("command", value)) if name.is_none() => name = Some(value),
+                    Some(("command", value)) if name.is_none() => name = Some(value.to_owned()),
                     Some(("agent", value)) => client.agent = Some(printable(value)),
                     Some(("session-id", value)) => client.session_id = Some(printable(value)),
                     Some(("object-format", value)) => value.clone_into(&mut object_format),
                     Some(("server-option", _)) => {}
                     _ => {
-                        let line = printable(line);
+                        let line = printable(&line);
                         return Err(Error::Protocol(format!("unknown capability '{line}'")));
                     }
                 }
@@ -95,18 +96,18 @@ pub(super) fn parse(
         )));
     }
     let mut lines = Arguments { reader, open: arguments };
-    let command = match name {
+    let command = match name.as_str() {
         "ls-refs" => {
             let mut command = LsRefs::default();
             while let Some(line) = lines.next()? {
-                command.argument(line, policy)?;
+                command.argument(&line, policy)?;
             }
             Command::LsRefs(command)
         }
         "fetch" => {
             let mut command = Fetch { bands: Bands::Large, ..Fetch::default() };
             while let Some(line) = lines.next()? {
-                fetch_argument(&mut command, line, policy, hash)?;
+                fetch_argument(&mut command, &line, policy, hash)?;
             }
             let mut names = HashSet::new();
             if let Some(name) = command.want_refs.iter().find(|name| !names.insert(*name)) {
@@ -118,7 +119,7 @@ pub(super) fn parse(
         "object-info" => {
             let mut command = ObjectInfo::default();
             while let Some(line) = lines.next()? {
-                command.argument(line, policy, hash)?;
+                command.argument(&line, policy, hash)?;
             }
             Command::ObjectInfo(command)
         }
@@ -136,7 +137,7 @@ struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    fn next(&mut self) -> Result<Option<&'a str>, Error> {
+    fn next(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
         if !self.open {
             return Ok(None);
         }
@@ -172,7 +173,7 @@ fn fetch_argument(
         "wait-for-done" => fetch.wait_for_done = true,
         "sideband-all" => fetch.sideband_all = true,
         _ => match line.split_once(' ') {
-            Some(("want-ref", name)) => {
+            Some(("want-ref", name)) if policy.ref_in_want => {
                 if fetch.want_refs.len() >= policy.limits.wants {
                     return Err(Error::Protocol("too many want-refs in one request".into()));
                 }

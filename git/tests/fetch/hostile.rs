@@ -280,6 +280,82 @@ fn a_fetch_has_its_time() {
     assert!(rest.len() < 48 << 20);
 }
 
+/// It reads all the time, a little.
+#[test]
+fn a_slow_client_keeps_its_place_no_longer_than_its_time() {
+    let mut options = Options::default();
+    options.fetch_policy.limits.wall_time = Duration::from_secs(2);
+    options.config.concurrent_fetches = 1;
+    options.config.receive_wait = Duration::from_secs(20);
+    let server = Server::with(options);
+    let mut seed = 1_u64;
+    let noise: Vec<u8> = (0..(24 << 17))
+        .flat_map(|_| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed.to_le_bytes()
+        })
+        .collect();
+    let mut pack = Pack::new();
+    let blob = pack.add(gix_object::Kind::Blob, &noise);
+    let tip = pack.commit_of(&[("100644", "large", blob)]);
+    request::push(&server, &tip, pack);
+    let want = format!("want {tip}");
+    let mut slow = request::begin(&server, "2", &command("fetch", &[&want, "done"]));
+    slow.read_exact(&mut [0; 1000]).unwrap();
+    let started = Instant::now();
+    let gone = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut some = vec![0; 64 << 10];
+            while !gone.load(std::sync::atomic::Ordering::Relaxed) {
+                if slow.read(&mut some).is_ok_and(|read| read == 0) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let text = ask(&server, "fetch", &[&want, "filter tree:0", "done"]);
+        gone.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(text.contains("packfile\n"), "{text:?}");
+    });
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_large_request_waits_for_its_turn_before_it_is_held() {
+    let mut options = Options::default();
+    options.config.concurrent_fetches = 1;
+    options.config.receive_wait = Duration::from_millis(300);
+    let (server, tip) = {
+        let server = Server::with(options);
+        let mut pack = Pack::new();
+        let blob = pack.add(gix_object::Kind::Blob, b"x");
+        let tip = pack.commit_of(&[("100644", "f", blob)]);
+        request::push(&server, &tip, pack);
+        (server, tip)
+    };
+    let want = format!("want {tip}");
+    let haves = vec![format!("have {ONE}"); 4000];
+    let arguments: Vec<&str> =
+        [want.as_str()].into_iter().chain(haves.iter().map(String::as_str)).collect();
+    let body = command("fetch", &[&arguments[..], &["done"]].concat());
+    assert!(body.len() > 160 << 10);
+    // All but its end.
+    let mut open = raw::connect(&server);
+    let head = request::head("2", "", body.len());
+    open.write_all(head.as_bytes()).unwrap();
+    open.write_all(&body[..150 << 10]).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let small = command("fetch", &[&want, "done"]);
+    let text = post(&server, "2", &small).text();
+    assert!(text.contains("ERR the server serves as many fetches as it can"), "{text:?}");
+    open.write_all(&body[150 << 10..]).unwrap();
+    assert!(raw::read(&mut open).text().contains("packfile\n"));
+    assert!(post(&server, "2", &small).text().contains("packfile\n"));
+}
+
 #[test]
 fn too_many_fetches_are_told_to_come_back() {
     let mut options = Options::default();

@@ -4,7 +4,7 @@ use gix_object::Kind;
 use sluice_git::{FetchPolicy, Wants};
 
 use crate::{
-    raw::{FLUSH, ask, lines, post, push},
+    raw::{self as request, FLUSH, ask, lines, post, push},
     story::{clone, commit_on, each, run, served, write},
     support::{
         Options, Server,
@@ -90,6 +90,21 @@ fn refs_in_wants() {
     assert!(text.ends_with("0000"));
     let text = ask(&server, "fetch", &["want-ref refs/heads/nothing", "done"]);
     assert!(text.contains("ERR unknown ref refs/heads/nothing\n"), "{text:?}");
+    let fetch_policy = FetchPolicy { ref_in_want: false, ..FetchPolicy::default() };
+    let (server, _) = one_commit(Options { fetch_policy, ..Options::default() });
+    let text = ask(&server, "fetch", &["want-ref refs/heads/main", "done"]);
+    assert!(text.contains("fetch: unexpected argument: 'want-ref refs/heads/main'"), "{text:?}");
+}
+
+#[test]
+fn lines_that_are_not_utf_8() {
+    let (server, [tip, ..]) = one_commit(Options::default());
+    let mut body = request::lines(&["command=ls-refs"]);
+    body.extend_from_slice(b"000fagent=caf\xe9\x0a0001");
+    body.extend_from_slice(b"001bref-prefix refs/heads/\xe9");
+    body.extend(request::lines(&["ref-prefix refs/heads/main", FLUSH]));
+    let text = post(&server, "2", &body).text();
+    assert_eq!(text, format!("003d{tip} refs/heads/main\n0000"));
 }
 
 #[test]
@@ -215,6 +230,47 @@ fn tags_of_everything() {
         let answer = ask(&server, "fetch", &[&wants[0], &wants[1], "done"]);
         assert!(answer.contains("packfile\n"), "{answer:?}");
     });
+}
+
+#[test]
+fn tags_on_the_way_need_no_ref() {
+    each(|git, version| {
+        let (server, work) = served(git);
+        let copy = clone(git, version, &server, &[]);
+        work.git(&["tag", "-a", "inner", "-m", "x", "main"]).succeeds();
+        work.git(&["tag", "-a", "outer", "-m", "x", "inner"]).succeeds();
+        work.push(&server.url(), &["outer"]).succeeds();
+        let inner = work.ask(&["rev-parse", "inner"]);
+        run(git, copy.folder.path(), version, &["fetch", "-q", "origin", "tag", "outer"])
+            .succeeds();
+        assert_eq!(copy.ask(&["cat-file", "-t", &inner]), "tag");
+        crate::story::sound(&copy);
+    });
+}
+
+#[test]
+fn a_long_chain_of_tags_is_only_its_own_matter() {
+    let git = &git::versions()[0];
+    let (server, work) = served(git);
+    let mut target = work.ask(&["rev-parse", "main"]);
+    let mut kind = "commit";
+    for number in 0..80 {
+        let text = format!(
+            "object {target}\ntype {kind}\ntag t{number}\ntagger T <t@example.com> 1 +0000\n\nx\n"
+        );
+        write(&work, ".git/tag.txt", &text);
+        target = work.ask(&["hash-object", "-w", "-t", "tag", ".git/tag.txt"]);
+        kind = "tag";
+    }
+    work.git(&["update-ref", "refs/tags/deep", &target]).succeeds();
+    work.push(&server.url(), &["refs/tags/deep"]).succeeds();
+    for version in ["0", "2"] {
+        let copy = clone(git, version, &server, &["--mirror"]);
+        crate::story::same(&work, &copy, &["--all"]);
+    }
+    let old = work.ask(&["rev-parse", "main~7"]);
+    let text = ask(&server, "fetch", &[&format!("want {old}"), "done"]);
+    assert!(text.contains("packfile\n"), "{text:?}");
 }
 
 #[test]

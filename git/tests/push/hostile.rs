@@ -398,6 +398,40 @@ fn a_push_that_takes_too_long_is_ended() {
 }
 
 #[test]
+fn a_list_of_refs_that_takes_too_long_is_ended() {
+    let mut options = Options::default();
+    options.policy.limits.wall_time = Duration::from_millis(300);
+    let server = Server::with(options);
+    let (body, tip) = pack::good();
+    let push = [raw::create(&tip, "report-status"), body].concat();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\n{}{}Content-Length: {}\r\n\r\n",
+        raw::PUSH,
+        raw::TYPE,
+        raw::authorization(),
+        push.len()
+    );
+    let mut stream = raw::connect(&server);
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut slow = stream.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        // Its first line has more than a hundred bytes.
+        for byte in push.iter().take(60) {
+            if slow.write_all(&[*byte]).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let started = Instant::now();
+    let response = raw::read(&mut stream);
+    assert_eq!(response.status, 408);
+    assert!(response.text().contains("took longer than"), "{response:?}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    writer.join().unwrap();
+}
+
+#[test]
 fn a_gzip_bomb_is_read_no_further_than_its_first_lie() {
     let server = Server::start();
     let (_, tip) = pack::good();
