@@ -90,7 +90,7 @@ impl Default for Offered {
 }
 
 /// One wish: let `name` point to `new`, provided that it points to `old` now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Command {
     /// What the client saw; all zeros if there was no such ref.
     pub old: ObjectId,

@@ -12,7 +12,12 @@
 //! A push of all refs or none ends without a change if anything is not possible up to step 3. What can
 //! go wrong later is a disk that fails between two renames.
 
-use std::{collections::BTreeSet, fs, io, path::Path, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    path::Path,
+    time::Duration,
+};
 
 use sluice_git::{
     Command,
@@ -46,12 +51,39 @@ impl Update<'_> {
         rejected: &[Option<&'static str>],
         atomic: bool,
     ) -> io::Result<Vec<Decision>> {
-        // A symbolic ref stands for the one that it names.
-        let mut meant = commands.to_vec();
-        for command in &mut meant {
-            command.name = refs::resolve(self.folder, &command.name)?;
+        // A symbolic ref stands for the one that it names. If both are changed alike, that is one
+        // change.
+        let mut meant: Vec<Command> = Vec::with_capacity(commands.len());
+        let mut reasons = Vec::with_capacity(commands.len());
+        let mut changes: HashMap<Command, (usize, &str)> = HashMap::new();
+        let mut stands_for = Vec::with_capacity(commands.len());
+        for (command, reason) in commands.iter().zip(rejected) {
+            let name = refs::resolve(self.folder, &command.name)?;
+            let change = Command { name, ..command.clone() };
+            let known = changes.get(&change).filter(|(_, name)| *name != command.name);
+            if let (Some((at, _)), None) = (known, reason) {
+                stands_for.push(*at);
+                continue;
+            }
+            stands_for.push(meant.len());
+            if reason.is_none() {
+                changes.entry(change.clone()).or_insert((meant.len(), &command.name));
+            }
+            meant.push(change);
+            reasons.push(*reason);
         }
-        let mut rejected = rejected.to_vec();
+        let decisions = self.apply_meant(&meant, reasons, atomic)?;
+        let decided = |at: usize| decisions.get(at).copied();
+        let failed = Decision::Reject(reason::FAILED);
+        Ok(stands_for.into_iter().map(|at| decided(at).unwrap_or(failed)).collect())
+    }
+
+    fn apply_meant(
+        &self,
+        meant: &[Command],
+        mut rejected: Vec<Option<&'static str>>,
+        atomic: bool,
+    ) -> io::Result<Vec<Decision>> {
         let mut locks: Vec<Option<Lock>> = Vec::with_capacity(meant.len());
         for (command, rejected) in meant.iter().zip(&mut rejected) {
             let lock = rejected.is_none().then(|| self.lock(&command.name));
@@ -68,8 +100,8 @@ impl Update<'_> {
             });
         }
         let current = refs::all(self.folder, self.hash)?;
-        let mut decisions = plan(&current, &meant, &rejected, atomic);
-        self.prepare(&meant, &mut decisions, &mut locks, atomic);
+        let mut decisions = plan(&current, meant, &rejected, atomic);
+        self.prepare(meant, &mut decisions, &mut locks, atomic);
         if atomic && decisions.iter().any(|decision| decision.rejection().is_some()) {
             for decision in &mut decisions {
                 if decision.rejection().is_none() {
@@ -78,7 +110,7 @@ impl Update<'_> {
             }
             return Ok(decisions);
         }
-        self.delete(&meant, &mut decisions, &mut locks);
+        self.delete(meant, &mut decisions, &mut locks);
         for ((command, decision), lock) in meant.iter().zip(&mut decisions).zip(locks) {
             if *decision == Decision::Write
                 && let Err(error) = self.write(command, lock)

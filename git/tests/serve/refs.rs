@@ -281,3 +281,55 @@ fn a_ref_to_what_is_not_complete_is_refused() {
     assert_eq!(server.id("good"), lost);
     server.sound();
 }
+
+#[test]
+fn a_symbolic_ref_and_what_it_names_in_one_push() {
+    let server = Server::with(&[]);
+    let work = work(&server);
+    work.push(&server.url(), &["main"]).succeeds();
+    server.ask(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    let first = work.ask(&["rev-parse", "main"]);
+    let second = work.commit("second");
+    work.push(&server.url(), &["--atomic", "main:alias", "main:main"]).succeeds();
+    assert_eq!((server.id("main"), server.id("alias")), (second.clone(), second.clone()));
+    // What they should become differs.
+    work.commit("third");
+    work.push(&server.url(), &["main:alias", &format!("+{first}:refs/heads/main")]).fails();
+    let alias = fs::read_to_string(server.folder().join("refs/heads/alias")).unwrap();
+    assert_eq!(alias, "ref: refs/heads/main\n");
+    server.sound();
+}
+
+/// What was damaged before is not the fault of a push to another branch.
+#[test]
+fn a_damaged_ref_beside_the_one_that_is_pushed() {
+    let server = Server::with(&[]);
+    let work = work(&server);
+    work.push(&server.url(), &["main"]).succeeds();
+    work.git(&["checkout", "-q", "-b", "other"]).succeeds();
+    let lost = work.commit("lost");
+    work.commit("later");
+    work.push(&server.url(), &["other"]).succeeds();
+    // As files of their own, of which one goes.
+    let pack = fs::read_dir(server.folder().join("objects/pack")).unwrap();
+    for entry in pack {
+        let path = entry.unwrap().path();
+        let moved = server.root.path().join(path.file_name().unwrap());
+        fs::rename(&path, &moved).unwrap();
+        if moved.extension().is_some_and(|extension| extension == "pack") {
+            let unpack = std::process::Command::new("git")
+                .current_dir(server.folder())
+                .args(["unpack-objects", "-q"])
+                .stdin(fs::File::open(&moved).unwrap())
+                .status();
+            assert!(unpack.unwrap().success());
+        }
+    }
+    fs::remove_file(server.folder().join("objects").join(&lost[..2]).join(&lost[2..])).unwrap();
+    work.git(&["checkout", "-q", "main"]).succeeds();
+    let new = work.commit("new");
+    work.push(&server.url(), &["main"]).succeeds();
+    assert_eq!(server.id("main"), new);
+    // What needs it is refused all the same.
+    work.push(&server.url(), &["other~1:refs/heads/needs"]).fails();
+}
