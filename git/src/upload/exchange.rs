@@ -70,10 +70,7 @@ impl<'a> Exchange<'a> {
         let mut graph = Graph::new(view.shallow.iter().copied());
         let mut goal = Goal::default();
         let mut seen = HashSet::new();
-        let go_on = || match cancel.load(Ordering::Relaxed) {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
-        };
+        let go_on = || if cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) };
         for want in request.wants.iter().filter(|want| seen.insert(**want)) {
             go_on()?;
             goal.want(&mut graph, &mut store, want)?;

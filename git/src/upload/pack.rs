@@ -10,7 +10,7 @@
 //! ([gitformat-pack](https://git-scm.com/docs/gitformat-pack))
 
 use std::{
-    io::Write as _,
+    io::{Read, Write as _},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -225,29 +225,57 @@ impl Writer<'_> {
     }
 
     fn deflate(&mut self, place: Place) -> Result<(), Error> {
+        if place.pack == LOOSE {
+            let (kind, size, content) = self.store.stream_loose(place)?;
+            return self.deflate_from(kind, size, content);
+        }
+        // What deltas make has to be whole. How much that may be, the store knows.
         let mut buffer = std::mem::take(&mut self.buffer);
         let kind = self.store.read(place, &mut buffer)?;
-        let header = match kind {
-            Kind::Commit => Header::Commit,
-            Kind::Tree => Header::Tree,
-            Kind::Blob => Header::Blob,
-            Kind::Tag => Header::Tag,
-        };
-        self.emit_header(header, buffer.len() as u64)?;
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(LEVEL));
-        for chunk in buffer.chunks(PIECE) {
-            encoder.write_all(chunk).map_err(|error| Error::Internal(error.to_string()))?;
-            let ready = std::mem::take(encoder.get_mut());
-            self.emit(&ready)?;
-        }
-        let rest = encoder.finish().map_err(|error| Error::Internal(error.to_string()))?;
-        self.emit(&rest)?;
+        self.deflate_from(kind, buffer.len() as u64, &buffer[..])?;
         // One large object does not make the whole fetch large.
         if buffer.capacity() > 1 << 20 {
             buffer = Vec::new();
         }
         self.buffer = buffer;
         Ok(())
+    }
+
+    /// Writes an entry of exactly `size` bytes that are read now.
+    fn deflate_from(&mut self, kind: Kind, size: u64, content: impl Read) -> Result<(), Error> {
+        self.emit_header(header_of(kind), size)?;
+        // One byte more would show.
+        let mut content = content.take(size.saturating_add(1));
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(LEVEL));
+        let mut piece = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE)).max(1)];
+        let mut total = 0;
+        loop {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let read = content.read(&mut piece).map_err(unreadable)?;
+            if read == 0 {
+                break;
+            }
+            total += read as u64;
+            encoder.write_all(&piece[..read]).map_err(unreadable)?;
+            let ready = std::mem::take(encoder.get_mut());
+            self.emit(&ready)?;
+        }
+        if total != size {
+            return Err(unreadable("a loose object has not the size that it says"));
+        }
+        let rest = encoder.finish().map_err(unreadable)?;
+        self.emit(&rest)
+    }
+}
+
+fn header_of(kind: Kind) -> Header {
+    match kind {
+        Kind::Commit => Header::Commit,
+        Kind::Tree => Header::Tree,
+        Kind::Blob => Header::Blob,
+        Kind::Tag => Header::Tag,
     }
 }
 

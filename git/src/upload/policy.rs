@@ -64,7 +64,7 @@ pub(super) fn refused(
         let mut search = Search { store, left, tags, cancel };
         search.run(shallow, tips)?;
         let left = search.left;
-        refused.extend(left.into_iter().map(|(place, _)| store.id(place)));
+        refused.extend(left.into_keys().map(|place| store.id(place)));
     }
     Ok(refused)
 }

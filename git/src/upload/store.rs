@@ -12,11 +12,13 @@
 use std::{
     cell::{Cell, OnceCell},
     collections::HashMap,
-    io,
+    fs::File,
+    io::{self, BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use flate2::bufread::ZlibDecoder;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use gix_odb::loose;
@@ -212,6 +214,26 @@ impl Store {
             }
         }
         Err(Error::Damaged(format!("the loose object {id} is gone")))
+    }
+
+    /// A loose object piece by piece: its kind, its size in bytes, and a reader of its content, which
+    /// has to be compared with that size.
+    pub fn stream_loose(&self, place: Place) -> Result<(Kind, u64, impl Read + use<>), Error> {
+        /// Longer than any kind with any size.
+        const HEADER: usize = 32;
+        let id = self.loose[place.position as usize];
+        let file = self.folders.iter().find_map(|at| File::open(at.object_path(&id)).ok());
+        let file = file.ok_or_else(|| Error::Damaged(format!("the loose object {id} is gone")))?;
+        let mut content = BufReader::new(ZlibDecoder::new(BufReader::with_capacity(1 << 16, file)));
+        let mut header = Vec::with_capacity(HEADER);
+        (&mut content).take(HEADER as u64).read_until(0, &mut header)?;
+        let text = header.strip_suffix(&[0]).and_then(|text| std::str::from_utf8(text).ok());
+        let parts = text.and_then(|text| text.split_once(' '));
+        let parsed = parts.and_then(|(kind, size)| {
+            Some((Kind::from_bytes(kind.as_bytes()).ok()?, size.parse().ok()?))
+        });
+        let (kind, size) = parsed.ok_or_else(|| damaged("a loose object without a header"))?;
+        Ok((kind, size, content))
     }
 
     /// Kind and size in bytes of an object, without reading it whole.

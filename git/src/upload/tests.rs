@@ -16,9 +16,11 @@ use super::{
     exchange::Exchange,
     filter::Filter,
     graph::{Graph, mark},
-    negotiate, pack, policy,
+    negotiate,
+    objects::Collected,
+    pack, policy,
     request::Fetch,
-    store::Store,
+    store::{PlaceSet, Store},
     view::View,
 };
 use crate::{
@@ -66,14 +68,14 @@ impl Folder {
 
     /// Empty commits on a branch, a second apart, the last of them at `end`.
     fn commits(&self, branch: &str, count: u64, end: u64) {
-        let stream: String = (1..=count)
+        let commits: Vec<String> = (1..=count)
             .map(|number| {
                 let date = end + number - count;
                 let who = format!("committer T <t@example.com> {date} +0000");
                 format!("commit refs/heads/{branch}\n{who}\ndata 2\nm\n")
             })
             .collect();
-        self.git(&["fast-import", "--quiet"], stream.as_bytes());
+        self.git(&["fast-import", "--quiet"], commits.concat().as_bytes());
     }
 
     fn view(&self) -> View {
@@ -97,7 +99,8 @@ impl Folder {
 #[test]
 fn what_is_read_whole_has_a_limit() {
     let folder = Folder::new();
-    let large: String = (0..4000).map(|line| format!("line {line}\n")).collect();
+    let lines: Vec<String> = (0..4000).map(|line| format!("line {line}\n")).collect();
+    let large = lines.concat();
     let id = folder.git(&["hash-object", "-w", "--stdin"], large.as_bytes());
     let other = format!("{large}and one more\n");
     let other = folder.git(&["hash-object", "-w", "--stdin"], other.as_bytes());
@@ -150,6 +153,62 @@ fn no_step_goes_on_for_nobody() {
     // The same goes on afterwards.
     assert!(connected.lead_somewhere(&[tip], &AtomicBool::new(false)));
     assert!(connected.lead_somewhere(&[tip], &AtomicBool::new(false)));
+}
+
+/// Takes a pack, and notes how large its largest piece was.
+#[derive(Default)]
+struct Taken {
+    bytes: Vec<u8>,
+    largest: usize,
+}
+
+impl pack::Sink for Taken {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.largest = self.largest.max(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[test]
+fn loose_objects_pass_in_pieces() {
+    let folder = Folder::new();
+    let mut seed = 1_u64;
+    let noise: Vec<u8> = (0..(3 << 17))
+        .flat_map(|_| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed.to_le_bytes()
+        })
+        .collect();
+    let ids = [&noise[..], b"small", b""]
+        .map(|content| folder.git(&["hash-object", "-w", "--stdin"], content));
+    // Less than the largest of them has.
+    let mut store = Store::with_allocation(&folder.objects(), Sha1, 1 << 20).unwrap();
+    let places =
+        ids.each_ref().map(|id| store.place(&ObjectId::from_hex(id.as_bytes()).unwrap()).unwrap());
+    let mut write = |cancel: bool| {
+        let collected = Collected { found: places.to_vec(), bases: PlaceSet::default() };
+        let mut taken = Taken::default();
+        pack::write(&mut store, collected, true, &mut taken, &AtomicBool::new(cancel))
+            .map(|_| taken)
+    };
+    let taken = write(false).unwrap();
+    assert!(taken.largest <= 1 << 20, "{}", taken.largest);
+    assert!(matches!(write(true).err(), Some(Error::Cancelled)));
+    let other = Folder::new();
+    other.git(&["index-pack", "--stdin", "--strict"], &taken.bytes);
+    for id in &ids {
+        other.git(&["cat-file", "-e", id], b"");
+    }
+    // It says another size than it has.
+    let path = folder.objects().join(&ids[1][..2]).join(&ids[1][2..]);
+    std::fs::remove_file(&path).unwrap();
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"blob 3\0small").unwrap();
+    std::fs::write(&path, encoder.finish().unwrap()).unwrap();
+    assert!(matches!(write(false).err(), Some(Error::Internal(_))));
 }
 
 #[test]

@@ -17,9 +17,10 @@ fn chain(deltas: u8, added: usize, by_id: bool) -> Vec<u8> {
     for _ in 0..deltas {
         let new = noise.bytes(added);
         let change = delta(content.len(), 0, &new);
-        place = match by_id {
-            true => pack.ref_delta(&blob_id(&content), &change),
-            false => pack.ofs_delta(place, &change),
+        place = if by_id {
+            pack.ref_delta(&blob_id(&content), &change)
+        } else {
+            pack.ofs_delta(place, &change)
         };
         content = new;
     }
