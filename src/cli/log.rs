@@ -156,7 +156,7 @@ mod tests {
         shared.add(b"a fault\n", false, &mut out);
         assert_eq!(out, b"a request\na fault\n");
         shared.add(b"another request\n", true, &mut out);
-        shared.add(&[b'x'; WAITING], true, &mut out);
+        shared.add(&vec![b'x'; WAITING], true, &mut out);
         assert!(out.len() > WAITING, "what waits is bounded");
         assert!(shared.lock().is_empty());
     }

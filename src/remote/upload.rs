@@ -529,6 +529,8 @@ pub(crate) fn quota_behind(limit: &'static str) -> Option<&'static str> {
         "pack_bytes" => "push_bytes",
         "inflated_bytes" => "push_inflated_bytes",
         "resolved_bytes" | "resolved_ratio" => "push_resolved_bytes",
+        // Follows from it.
+        "delta_bytes" => "object_bytes",
         "commands" | "command_bytes" => "push_commands",
         "refs" => "upload_refs",
         "wall_time" => "push_seconds",
