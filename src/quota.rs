@@ -146,10 +146,3 @@ pub fn refused(app: &App, full: Full) -> Refused {
     };
     Refused { name, sentence }
 }
-
-/// The sentence on its own, as the API tells it.
-pub fn whole(sentence: &str) -> String {
-    let mut chars = sentence.chars();
-    let first = chars.next().into_iter().flat_map(char::to_uppercase);
-    first.chain(chars).chain(['.']).collect()
-}

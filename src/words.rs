@@ -1,4 +1,5 @@
-//! Enums that are words: in configuration, in the API, in the database.
+//! Words and sentences: enums that are words in configuration, in the API and in the
+//! database, and errors as people read them.
 
 /// Declares an enum whose values are words, the same wherever they are read or written.
 ///
@@ -53,3 +54,29 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+/// With a capital and a full stop, unless there is one.
+pub(crate) fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn a_sentence_has_one_full_stop() {
+        for (text, expected) in [
+            ("the archive is empty", "The archive is empty."),
+            ("The host a.example was not found.", "The host a.example was not found."),
+            ("what now? ", "What now?"),
+            ("éclat", "Éclat."),
+        ] {
+            assert_eq!(sentence(text), expected);
+        }
+    }
+}

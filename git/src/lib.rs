@@ -54,6 +54,8 @@ mod check;
 pub mod command;
 pub mod fault;
 pub mod firewall;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 pub mod import;
 mod index;

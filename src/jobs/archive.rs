@@ -16,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::fetch::credentials::Credentials;
-use super::{ingest, quota, sentence, too_slow};
+use super::{ingest, quota, too_slow};
 use crate::archive::{self, ArchiveError, Imported};
 use crate::config;
 use crate::db::events::{self, NewEvent};
@@ -36,6 +36,7 @@ use crate::remote;
 use crate::scan::{Level, ScanConfig};
 use crate::server::App;
 use crate::storage::StorageError;
+use crate::words::sentence;
 
 /// What the job is about, if it is about an archive.
 pub(super) fn came(context: &JobContext) -> Option<Result<ArchiveCame, JobError>> {

@@ -12,7 +12,7 @@ use sluice_git::fault;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::{archive, fetch, quota, sentence};
+use super::{archive, fetch, quota};
 use crate::bare;
 use crate::db::jobs::{self, End, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
@@ -26,6 +26,7 @@ use crate::queue::{JobContext, JobError};
 use crate::scan::ScanConfig;
 use crate::server::App;
 use crate::snapshot::{Attached, AttachedObject, Options, Snapshot, TreeLimits};
+use crate::words::sentence;
 
 #[derive(Debug, Deserialize)]
 struct Payload {

@@ -83,15 +83,6 @@ async fn ended(context: &JobContext, status: &'static str) {
     }
 }
 
-/// With a capital and a full stop, unless there is one.
-fn sentence(text: &str) -> String {
-    let text = text.trim_end();
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{first}{}{stop}", chars.as_str())
-}
-
 /// The quota that refused an archive or a tree, by the code of the error, if one did.
 fn quota(code: &str) -> Option<&'static str> {
     Some(match code {
@@ -137,21 +128,4 @@ pub async fn sweep(app: &App) -> Result<(), DbError> {
         jobs::schedule_cleanup(&app.db, 6 * HOUR).await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::sentence;
-
-    #[test]
-    fn a_sentence_has_one_full_stop() {
-        for (text, expected) in [
-            ("the archive is empty", "The archive is empty."),
-            ("The host a.example was not found.", "The host a.example was not found."),
-            ("what now? ", "What now?"),
-            ("éclat", "Éclat."),
-        ] {
-            assert_eq!(sentence(text), expected);
-        }
-    }
 }

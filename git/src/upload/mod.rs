@@ -355,6 +355,14 @@ fn read(
     }))
 }
 
+/// See [`crate::fuzzing`].
+#[cfg(fuzzing)]
+pub(crate) fn parse_for_fuzzing(body: &[u8], hash: gix_hash::Kind) {
+    for protocol in [Version::V0, Version::V2] {
+        let _ = read(body, protocol, &crate::FetchPolicy::default(), hash);
+    }
+}
+
 /// Everything up to the pack. The error is a sentence for the client.
 async fn prepare<R: Repository>(
     repository: &R,

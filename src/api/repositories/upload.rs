@@ -35,6 +35,7 @@ use crate::db::usage;
 use crate::quota::{self, Stored as Kept};
 use crate::server::App;
 use crate::storage::{ObjectWriter, Storage, StorageError};
+use crate::words::sentence;
 
 /// Bytes of one field that is no file.
 const MAX_FIELD: usize = 64 << 10;
@@ -339,7 +340,7 @@ impl<'a> Reader<'a> {
                     && total > room.bytes
                 {
                     self.app.metrics.limit_hit(room.quota);
-                    return Err(ApiError::quota_exceeded(quota::whole(&room.sentence))
+                    return Err(ApiError::quota_exceeded(sentence(&room.sentence))
                         .with_header(header::CONNECTION, HeaderValue::from_static("close")));
                 }
                 hash.update(&piece);

@@ -15,7 +15,7 @@ use sluice_git::firewall::Room;
 use super::error::LfsError;
 use super::{Lfs, MAX_OBJECTS, MEDIA_TYPE, Opened, is_oid};
 use crate::db::lfs;
-use crate::quota;
+use crate::words::sentence;
 
 #[derive(Deserialize)]
 pub(super) struct Batch {
@@ -152,7 +152,7 @@ fn one(
             ),
         ),
         (Operation::Upload, None) if room.is_some_and(|room| *size > room.bytes) => {
-            failed(507, room.map(|room| quota::whole(&room.sentence)).unwrap_or_default())
+            failed(507, room.map(|room| sentence(&room.sentence)).unwrap_or_default())
         }
         (Operation::Upload, None) => json!({
             "oid": oid,

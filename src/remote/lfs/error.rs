@@ -10,8 +10,8 @@ use sluice_git::{Refusal, RefusalKind};
 use super::MEDIA_TYPE;
 use crate::api::error::REQUEST_ID;
 use crate::db::DbError;
-use crate::quota;
 use crate::storage::StorageError;
+use crate::words::sentence;
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ impl LfsError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
 
-    pub(super) fn no_room(sentence: &str) -> Self {
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, quota::whole(sentence))
+    pub(super) fn no_room(why: &str) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, sentence(why))
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
