@@ -4,7 +4,7 @@
 //! there are and however few of them it names. So each *text* is kept once
 //! (`finding_texts`), with the findings that belong to it in the orders of the lists
 //! (`finding_entries`): a page of a folder is a range of an index, whatever else the
-//! repository holds. [`super::page`] reads them, [`super::merge`] keeps them right.
+//! repository holds. [`super::page`] reads them, [`mod@super::merge`] keeps them right.
 //!
 //! | text | is one of | belongs to |
 //! |---|---|---|
