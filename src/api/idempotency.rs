@@ -58,10 +58,15 @@ const KEPT_HEADERS: [HeaderName; 4] =
 /// Bytes of the nonce before the encrypted body.
 const NONCE: usize = 12;
 
+/// Whether [`layer`] has something to do about a request.
+pub fn is_keyed(request: &Request) -> bool {
+    request.method() == Method::POST && request.headers().contains_key(KEY)
+}
+
 /// The middleware; to be mounted by `axum::middleware::from_fn_with_state`. Other
 /// requests than POSTs of an authenticated caller with a key pass untouched.
 pub async fn layer(State(app): State<App>, request: Request, next: Next) -> Response {
-    if request.method() != Method::POST || !request.headers().contains_key(KEY) {
+    if !is_keyed(&request) {
         return next.run(request).await;
     }
     run(app, request, next).await.unwrap_or_else(IntoResponse::into_response)

@@ -62,6 +62,7 @@ impl Slot {
     /// Adds the headers to the answer.
     pub fn tell(&self, headers: &mut HeaderMap) {
         let Some(left) = self.0.get() else { return };
+        headers.reserve(4);
         let policy = format!("\"account\";q={};w=60", left.quota);
         let limit = format!("\"account\";r={};t={}", left.requests, left.seconds);
         for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, limit)] {

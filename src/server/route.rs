@@ -22,8 +22,9 @@ use tracing::Instrument as _;
 
 use super::App;
 use crate::api::error::{ApiError, REQUEST_ID};
+use crate::api::idempotency;
 use crate::api::rate::Slot;
-use crate::metrics::{self, LimitHit, Metrics};
+use crate::metrics::{self, LimitHit};
 
 /// Target of the log line of each request.
 pub const ACCESS: &str = "sluice::access";
@@ -38,7 +39,7 @@ pub fn service(
 + Clone
 + Send
 + 'static {
-    let api: Router = crate::api::router()
+    let routes: Router<App> = crate::api::router()
         .merge(more)
         .fallback(async || ApiError::not_found("address"))
         .method_not_allowed_fallback(async |method: Method| {
@@ -49,28 +50,31 @@ pub fn service(
                     "This address does not answer {method}; the header Allow lists what it does."
                 ),
             )
-        })
-        // Together: each layer of a router costs every request an allocation or two.
-        .layer(
-            tower::ServiceBuilder::new()
-                .map_request(note_route)
-                .layer(DefaultBodyLimit::max(
-                    usize::try_from(app.config.limits.request_bytes).unwrap_or(usize::MAX),
-                ))
-                .layer(axum::middleware::from_fn_with_state(
-                    app.clone(),
-                    crate::api::idempotency::layer,
-                )),
-        )
-        .with_state(app.clone());
-    let rooms = Arc::new((app.clone(), api, crate::remote::Remote::new(app.clone())));
+        });
+    let limit = usize::try_from(app.config.limits.request_bytes).unwrap_or(usize::MAX);
+    // Each layer of a router costs every request that passes it an allocation or two.
+    let around =
+        || tower::ServiceBuilder::new().map_request(note_route).layer(DefaultBodyLimit::max(limit));
+    let keys = axum::middleware::from_fn_with_state(app.clone(), idempotency::layer);
+    let rooms = Arc::new(Rooms {
+        app: app.clone(),
+        keyed: routes.clone().layer(around().layer(keys)).with_state(app.clone()),
+        api: routes.layer(around()).with_state(app.clone()),
+        remote: crate::remote::Remote::new(app.clone()),
+    });
     service_fn(move |request: Request<Body>| {
         let rooms = Arc::clone(&rooms);
-        async move {
-            let (app, api, remote) = &*rooms;
-            Ok(observed(&app.metrics, api, remote, request).await)
-        }
+        async move { Ok(observed(&rooms, request).await) }
     })
+}
+
+/// Who answers.
+struct Rooms {
+    app: App,
+    api: Router,
+    /// The same for requests that may have been made before.
+    keyed: Router,
+    remote: crate::remote::Remote,
 }
 
 /// Where the template of the route is left for whoever counts the answer.
@@ -87,12 +91,8 @@ fn note_route(request: Request<Body>) -> Request<Body> {
     request
 }
 
-async fn observed(
-    metrics: &Metrics,
-    api: &Router,
-    remote: &crate::remote::Remote,
-    mut request: Request<Body>,
-) -> Response<Body> {
+async fn observed(rooms: &Rooms, mut request: Request<Body>) -> Response<Body> {
+    let metrics = &rooms.app.metrics;
     let started = Instant::now();
     let in_flight = metrics.request();
     let id = request_id(&request);
@@ -110,13 +110,14 @@ async fn observed(
     let answer = async {
         if path.starts_with("/git/") {
             // Boxed: a push is a large thing to carry through every request.
-            Box::pin(remote.answer(request)).await
+            Box::pin(rooms.remote.answer(request)).await
         } else if path.contains("%00") {
             // No name has a NUL, and not every database could look for one.
             ApiError::not_found("address").into_response()
         } else {
             normalise(&mut request);
             // A router never fails: its error is uninhabited.
+            let api = if idempotency::is_keyed(&request) { &rooms.keyed } else { &rooms.api };
             let Ok(response) = api.clone().oneshot(request).await;
             response
         }
