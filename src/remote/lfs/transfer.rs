@@ -54,6 +54,21 @@ pub(super) async fn upload(
     Path(Segments { oid }): Path<Segments>,
     announced: Result<Query<Announced>, QueryRejection>,
     body: Body,
+) -> Response<Body> {
+    match take(&state, &opened, oid, announced, body).await {
+        Ok(status) => status.into_response(),
+        // What is left of the body is not read, so nothing can follow it. A client that is
+        // not told sends its next request into a connection that is closed.
+        Err(error) => ([(header::CONNECTION, "close")], error).into_response(),
+    }
+}
+
+async fn take(
+    state: &Lfs,
+    opened: &Opened,
+    oid: String,
+    announced: Result<Query<Announced>, QueryRejection>,
+    body: Body,
 ) -> Result<StatusCode, LfsError> {
     let Ok(Query(Announced { size })) = announced else {
         return Err(LfsError::invalid(
