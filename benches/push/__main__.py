@@ -17,10 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import crowd  # noqa: E402
 import repositories  # noqa: E402
 from servers import Apache, Sluice, install_apache  # noqa: E402
 
-CASES = ("tiny", "history", "commit", "files", "scan")
+CASES = ("tiny", "history", "commit", "files", "scan", "binary", "large", "onto", "crowd", "refs")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -32,10 +33,17 @@ def arguments():
         epilog="cases: tiny (3 files) · history (a repository of about 25 MB, see --repo) · "
         "commit (one more commit onto it) ·\n"
         "files (100,000 small files) · scan (from the start of the push of `history`, and of\n"
-        "3 changed files in it, to the last event of the scan)",
+        "3 changed files in it, to the last event of the scan) · binary (4 files of 100 MB) ·\n"
+        "large (about 300 MB and 400,000 objects, see --large) · onto (one more commit onto it) ·\n"
+        "crowd (16 and 64 tiny pushes at once) · refs (the advertisement of 100,000 refs)",
     )
     parser.add_argument("--repo", type=Path, metavar="DIR", help="a real repository for `history`")
     parser.add_argument("--rev", default="HEAD", help="what to push of it (default HEAD)")
+    parser.add_argument(
+        "--large", type=Path, metavar="DIR",
+        help="a real repository for `large`; one that is made takes a quarter of an hour",
+    )
+    parser.add_argument("--large-rev", default="HEAD", help="what to push of it (default HEAD)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="pushes a side (default 7)")
     parser.add_argument("--cases", default=",".join(CASES), help=f"default {','.join(CASES)}")
     parser.add_argument("--git", default="git", help="git of both the client and Apache")
@@ -77,12 +85,20 @@ class Bench:
                 repositories.tiny(self.git, directory)
             elif name == "files":
                 repositories.many_files(self.git, directory)
+            elif name == "binary":
+                repositories.binaries(self.git, directory)
+            elif name == "large" and self.given.large:
+                repositories.real(self.git, directory, self.given.large, self.given.large_rev)
+            elif name == "large":
+                repositories.history(self.git, directory, commits=90_000, files=8_000)
             elif self.given.repo:
                 repositories.real(self.git, directory, self.given.repo, self.given.rev)
             else:
                 repositories.history(self.git, directory)
-            size = repositories.pack(self.git, directory)
-            if name == "history":
+            # What is random is stored as it is; a large history is packed well already.
+            anew = name not in ("binary", "large")
+            size = repositories.pack(self.git, directory, anew)
+            if name in ("history", "large"):
                 repositories.change(self.git, directory, "one", 1)
                 repositories.change(self.git, directory, "three", 3)
             self.made[name] = (directory, *size)
@@ -137,9 +153,15 @@ class Bench:
             f"{name:9} {size / 1e6:7.1f} MB {objects:8} objects"
             f" {theirs * 1e3:9.0f} {ours * 1e3:9.0f} ms  ratio {ours / theirs:5.2f}"
             f"   cpu {their_cpu:6.2f} {our_cpu:6.2f} s {our_cpu / their_cpu:5.2f}"
-            f"   peak {their_peak / 1e6:5.0f} {max(peak) / 1e6:5.0f} MB",
+            f"   peak {their_peak / 1e6:5.0f} {max(peak) / 1e6:5.0f} MB"
+            f"   after it {self.rested() / 1e6:5.0f} MB",
             flush=True,
         )
+
+    def rested(self):
+        """Memory of our server once it has nothing to do."""
+        time.sleep(1.5)
+        return self.sluice.memory("VmRSS")
 
     def scanned(self, directory, upload, url, refspec):
         """Seconds from the start of a push to its end and to the scan's last event."""
@@ -202,8 +224,16 @@ class Bench:
                 self.compare("history", "history", None, "main", rounds)
             elif case == "commit":
                 self.compare("commit", "history", "main", "one:main", rounds)
-            elif case == "files":
-                self.compare("files", "files", None, "main", rounds)
+            elif case in ("files", "binary", "large"):
+                self.compare(case, case, None, "main", rounds)
+            elif case == "onto":
+                self.compare(case, "large", "main", "one:main", rounds)
+            elif case == "crowd":
+                directory, *_ = self.repository("tiny")
+                for at_once in (16, 64):
+                    crowd.tiny_pushes(self, directory, at_once, max(3, rounds // 2))
+            elif case == "refs":
+                crowd.advertisement(self, self.folder / "refs.git", rounds * 3)
             else:
                 self.scan(max(3, rounds // 2))
         time.sleep(1)

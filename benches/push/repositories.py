@@ -137,6 +137,16 @@ def many_files(git, directory, count=100_000):
     stream.done()
 
 
+def binaries(git, directory, count=4, size=100_000_000):
+    """One commit with a few large files that nothing can make smaller."""
+    rng = random.Random(3)
+    stream = Import(git, directory)
+    stream.commit(0, "Begin")
+    for number in range(count):
+        stream.file(f"data/{number}.bin", rng.randbytes(size))
+    stream.done()
+
+
 def history(git, directory, commits=9_000, files=1_600):
     """A history as a project of ten years has: about 25 MB when packed."""
     rng = random.Random(2)
@@ -221,9 +231,10 @@ def change(git, directory, branch, count):
     return commit
 
 
-def pack(git, directory):
-    """Packs all of it, and tells the size of the pack that a push of `main` sends."""
-    git(directory, "-c", "pack.threads=1", "repack", "-adfq")
+def pack(git, directory, anew=True):
+    """Packs all of it, and tells the size of the pack that a push of `main` sends. With
+    `anew`, no delta that is there already is used again."""
+    git(directory, "-c", "pack.threads=1", "repack", "-adfq" if anew else "-adq")
     counted = git(directory, "rev-list", "--objects", "--count", "main")
     sizes = [file.stat().st_size for file in (directory / "objects" / "pack").glob("*.pack")]
     return sum(sizes), int(counted)

@@ -212,6 +212,8 @@ class Sluice:
             "SLUICE_ADMIN_EMAIL": "bench@example.org",
             "SLUICE_ADMIN_PASSWORD": "only for this benchmark",
             "SLUICE_LOG": "warn",
+            # The advertisement is measured with more refs than are let in otherwise.
+            "SLUICE_LIMIT_UPLOAD_REFS": "200000",
         }
         self.process = subprocess.Popen(
             [str(binary), "serve"],
