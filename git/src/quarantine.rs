@@ -95,6 +95,14 @@ impl QuarantinedPack {
     /// To publish what is there already is no error: equal names mean equal contents.
     pub fn publish(self, objects: &Path) -> io::Result<()> {
         self.sync()?;
+        let packs = self.keep(objects)?;
+        fs::File::open(&packs)?.sync_all()
+    }
+
+    /// Moves the pack into `objects` as [`QuarantinedPack::publish`] does, for a folder that is a
+    /// mere cache: nothing is synced, so after a power cut the files may be missing or, unless
+    /// their bytes were synced before, damaged. Returns the folder that they lie in. Blocking.
+    pub fn keep(self, objects: &Path) -> io::Result<PathBuf> {
         let packs = objects.join("pack");
         fs::create_dir_all(&packs)?;
         for (from, extension) in [(&self.pack, "pack"), (&self.index, "idx")] {
@@ -102,7 +110,7 @@ impl QuarantinedPack {
             fs::set_permissions(from, fs::Permissions::from_mode(0o444))?;
             fs::rename(from, packs.join(format!("pack-{}.{extension}", self.name)))?;
         }
-        fs::File::open(&packs)?.sync_all()
+        Ok(packs)
     }
 }
 

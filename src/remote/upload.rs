@@ -477,8 +477,15 @@ impl Repository for UploadRepository {
         if outcome.moved
             && let Some(pack) = push.pack
         {
+            // Where storage is a folder, the files are those that it has synced already.
+            let synced = stored
+                .as_ref()
+                .is_some_and(|pack| self.app.storage.local_path(&pack.pack_key).is_some());
+            let publish = move |objects: PathBuf| {
+                if synced { pack.keep(&objects).map(drop) } else { pack.publish(&objects) }
+            };
             let published = match bare::objects_root(&self.app, self.upload.id).await {
-                Ok(objects) => tokio::task::spawn_blocking(move || pack.publish(&objects))
+                Ok(objects) => tokio::task::spawn_blocking(move || publish(objects))
                     .await
                     .map_err(std::io::Error::other)
                     .and_then(|published| published),

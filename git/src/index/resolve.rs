@@ -9,7 +9,7 @@ use std::{
     fs::File,
     ops::Range,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -57,9 +57,11 @@ pub(super) struct Job<'a> {
     pub alone: bool,
 }
 
-/// How many threads to begin with.
+/// How many threads to begin with. The system is asked once: it reads several files for the
+/// answer, which a small push would notice.
 pub(super) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS))
 }
 
 /// Why something was put off.
