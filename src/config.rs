@@ -207,6 +207,8 @@ limits! {
 pub struct Config {
     /// Address to bind.
     pub listen: SocketAddr,
+    /// Where a worker tells of itself: only where it is told to.
+    pub worker_listen: Option<SocketAddr>,
     /// What clients reach the server by; `None`: `http://localhost:<port>`.
     pub public_url: Option<Url>,
     /// Everything that the embedded run keeps.
@@ -345,7 +347,8 @@ impl Config {
             )));
         }
         let mut take = |env: &'static str| sources.values.remove(env).filter(|v| !v.is_empty());
-        let listen = parse_listen(&take("SLUICE_LISTEN").unwrap_or("127.0.0.1:8000".into()))?;
+        let worker_listen = take("SLUICE_LISTEN").map(|text| parse_listen(&text)).transpose()?;
+        let listen = worker_listen.map_or_else(|| parse_listen("127.0.0.1:8000"), Ok)?;
         let public_url =
             take("SLUICE_PUBLIC_URL").map(|text| parse_public_url(&text)).transpose()?;
         let data_dir = PathBuf::from(take("SLUICE_DATA_DIR").unwrap_or("./sluice-data".into()));
@@ -431,6 +434,7 @@ impl Config {
         }
         Ok(Self {
             listen,
+            worker_listen,
             public_url,
             data_dir,
             database_url,

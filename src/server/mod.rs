@@ -7,6 +7,7 @@
 mod listen;
 mod lock;
 mod route;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use crate::storage::Storage;
 
 pub use lock::DataLock;
 pub use route::ACCESS;
+pub use worker::Worker;
 
 /// What every handler and job shares. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -166,7 +168,7 @@ impl Server {
             }
         }
         let first_account = accounts::ensure_first_account(&app.db, &app.config).await?;
-        crate::remote::sweep(&app).await?;
+        sweep(&app).await?;
         Ok(Self { app, listener, address, first_account, _lock: lock })
     }
 
@@ -197,6 +199,17 @@ impl Server {
         app.db.close().await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Removes what an earlier process left in the data folder, which this one holds.
+async fn sweep(app: &App) -> anyhow::Result<()> {
+    crate::remote::sweep(app).await?;
+    let scratch = app.config.data_dir.join("tmp");
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await?;
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -74,7 +74,7 @@ fn no_quota_is_left_out() {
 
 /// How often each quota refused something.
 async fn hits(server: &Server) -> BTreeMap<String, u64> {
-    let figures = server.anonymous().get("/metrics").await.expect(200).text();
+    let figures = server.metrics().await;
     let prefix = "sluice_limit_hits_total{limit=\"";
     let hit = |line: &str| {
         let (name, count) = line.strip_prefix(prefix)?.split_once("\"} ")?;
@@ -212,7 +212,7 @@ async fn quotas_of_pushes_are_counted() {
         };
         assert_eq!(said.ok, *goes_through, "{name}: {}", said.err);
         assert!(met(&server, name).await > 0);
-        let figures = client.get("/metrics").await.expect(200).text();
+        let figures = server.metrics().await;
         let refused = "sluice_pushes_total{outcome=\"refused\"";
         assert_eq!(figures.contains(refused), !goes_through, "{name}: {figures}");
     }

@@ -9,6 +9,7 @@ pub mod process;
 pub mod raw;
 pub mod samples;
 pub mod server;
+pub mod topology;
 pub mod upstream;
 
 use std::time::Duration;

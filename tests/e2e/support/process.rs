@@ -4,12 +4,12 @@ use super::Server;
 
 /// A server that is watched from here on.
 pub struct Watch {
-    pid: u32,
+    pids: Vec<u32>,
     idle: u64,
     ticks: u64,
 }
 
-/// What a server took since it is watched.
+/// What a server took since it is watched, all its processes together.
 #[derive(Debug)]
 pub struct Cost {
     /// The most memory above what it had, in bytes.
@@ -23,18 +23,27 @@ const TICKS_PER_SECOND: u64 = 100;
 
 impl Watch {
     pub fn begin(server: &Server) -> Self {
-        let pid = server.pid();
-        // Forgets the peak so far.
-        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak can be forgotten");
-        Self { pid, idle: status(pid, "VmRSS:"), ticks: ticks(pid) }
+        let pids = server.pids();
+        for pid in &pids {
+            // Forgets the peak so far.
+            std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
+                .expect("the peak can be forgotten");
+        }
+        let (idle, ticks) = (sum(&pids, |pid| status(pid, "VmRSS:")), sum(&pids, ticks));
+        Self { pids, idle, ticks }
     }
 
     pub fn cost(&self) -> Cost {
+        let peak = sum(&self.pids, |pid| status(pid, "VmHWM:"));
         Cost {
-            memory: status(self.pid, "VmHWM:").saturating_sub(self.idle),
-            cpu_ms: (ticks(self.pid) - self.ticks) * 1000 / TICKS_PER_SECOND,
+            memory: peak.saturating_sub(self.idle),
+            cpu_ms: (sum(&self.pids, ticks) - self.ticks) * 1000 / TICKS_PER_SECOND,
         }
     }
+}
+
+fn sum(pids: &[u32], of: impl Fn(u32) -> u64) -> u64 {
+    pids.iter().map(|pid| of(*pid)).sum()
 }
 
 fn status(pid: u32, field: &str) -> u64 {

@@ -1,30 +1,49 @@
-//! The real binary on a free port, in a folder of its own.
+//! The real binary on free ports, in a folder of its own.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::topology::{Front, Topology};
 use super::{Client, PATIENCE, until};
 
 /// Password of the first account, unless a test is about the generated one.
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
 
-/// A data folder, a database and an environment: a server may be started here again
-/// and again.
+/// Folders, a database and an environment: servers may be started here again and again.
 pub struct Place {
     pub dir: TempDir,
     /// `None`: SQLite in the data folder.
     pub postgres: Option<String>,
+    topology: Topology,
     env: BTreeMap<String, String>,
 }
 
 impl Place {
+    /// The embedded run on SQLite; or the stack, if that is what is tested.
     pub fn sqlite() -> Self {
+        match Topology::wanted() {
+            Topology::Single => Self::embedded(),
+            Topology::Stack => tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(Self::stack())
+            }),
+        }
+    }
+
+    /// One process on PostgreSQL; or the stack, if that is what is tested.
+    pub async fn postgres() -> Self {
+        match Topology::wanted() {
+            Topology::Single => Self::on_postgres().await,
+            Topology::Stack => Self::stack().await,
+        }
+    }
+
+    fn embedded() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let env = [
             ("SLUICE_LISTEN", ":0".to_owned()),
@@ -36,10 +55,10 @@ impl Place {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
-        Self { dir, postgres: None, env }
+        Self { dir, postgres: None, topology: Topology::Single, env }
     }
 
-    pub async fn postgres() -> Self {
+    async fn on_postgres() -> Self {
         let server = std::env::var("TEST_POSTGRES_URL")
             .expect("TEST_POSTGRES_URL: run the tests with tests/run, which starts PostgreSQL");
         let name = format!("e2e_{}", uuid::Uuid::now_v7().simple());
@@ -47,10 +66,21 @@ impl Place {
         sqlx::query(&format!("CREATE DATABASE {name}")).execute(&admin).await.expect("a database");
         admin.close().await;
         let url = format!("{server}/{name}");
-        let mut place = Self::sqlite();
+        let mut place = Self::embedded();
         place.set("SLUICE_DATABASE_URL", &url);
         place.set("SLUICE_JWT_SECRET", "a secret for tests that is long enough");
+        // The same as without a word, but for every process.
+        let objects = format!("file://{}", place.dir.path().join("data/objects").display());
+        place.set("SLUICE_STORAGE", &objects);
         place.postgres = Some(url);
+        place
+    }
+
+    async fn stack() -> Self {
+        let mut place = Self::on_postgres().await;
+        let objects = format!("file://{}", place.dir.path().join("objects").display());
+        place.set("SLUICE_STORAGE", &objects);
+        place.topology = Topology::Stack;
         place
     }
 
@@ -64,8 +94,62 @@ impl Place {
         self
     }
 
-    pub fn data(&self) -> std::path::PathBuf {
+    /// Everything that the embedded run keeps. The stack has no such folder: a test that
+    /// looked into it would find nothing there and be content.
+    #[track_caller]
+    pub fn data(&self) -> PathBuf {
+        assert!(self.topology == Topology::Single, "a test about one process: see tests/stack");
         self.dir.path().join("data")
+    }
+
+    /// The data folder of each process.
+    fn folders(&self) -> Vec<PathBuf> {
+        let names: &[&str] = match self.topology {
+            Topology::Single => &["data"],
+            Topology::Stack => &["server-1", "server-2", "worker-1", "worker-2"],
+        };
+        names.iter().map(|name| self.dir.path().join(name)).collect()
+    }
+
+    /// The keys of what is stored below a prefix, such as `packs`.
+    pub fn stored(&self, prefix: &str) -> Vec<String> {
+        let root = match self.topology {
+            Topology::Single => self.dir.path().join("data/objects"),
+            Topology::Stack => self.dir.path().join("objects"),
+        };
+        let relative = |file: PathBuf| {
+            file.strip_prefix(&root).map(|key| key.display().to_string()).expect("below the root")
+        };
+        files_below(&root.join(prefix)).into_iter().map(relative).collect()
+    }
+
+    /// What lies in a folder of the data folders, such as `git/incoming`, not deeper.
+    pub fn entries(&self, folder: &str) -> Vec<PathBuf> {
+        let of = |data: PathBuf| std::fs::read_dir(data.join(folder)).into_iter().flatten();
+        self.folders().into_iter().flat_map(of).flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// Every file in a folder of the data folders.
+    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
+        let of = |data: PathBuf| files_below(&data.join(folder));
+        self.folders().into_iter().flat_map(of).collect()
+    }
+
+    /// Something is on its way into the store. An object store shows nothing of an object
+    /// that is not complete, so of the stack this is not asked.
+    pub fn half_stored(&self) -> bool {
+        let written = |file: PathBuf| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        self.topology == Topology::Stack || self.files("objects/tmp").into_iter().any(written)
+    }
+
+    /// The names of all files in data folders and store.
+    pub fn everything(&self) -> Vec<String> {
+        let mut all: Vec<String> =
+            self.files("").iter().map(|file| file.display().to_string()).collect();
+        if self.topology == Topology::Stack {
+            all.extend(self.stored(""));
+        }
+        all
     }
 
     /// The binary with the environment of this place and nothing else of sluice's.
@@ -113,30 +197,65 @@ impl Place {
         self.start_with(&[]).await
     }
 
-    /// Starts `sluice serve` and waits until it listens.
+    /// Starts `sluice serve`, or all of the stack, and waits until it can be used.
     pub async fn start_with(&self, args: &[&str]) -> Server {
-        let all: Vec<&str> = std::iter::once("serve").chain(args.iter().copied()).collect();
-        let mut child = self
-            .command(&all)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let out = gather(child.stdout.take().expect("standard output"));
-        let err = gather(child.stderr.take().expect("standard error"));
-        let mut server = Server { child, out, err, address: String::new() };
-        let marker = " listens on ";
-        server.address = until("the server listens", async || {
-            let ended = server.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "the server ended at once: {}", server.log());
-            let out = server.out.lock().expect("a lock");
-            let at = out.find(marker)? + marker.len();
-            let (line, _) = out[at..].split_once('\n')?;
-            Some(line.to_owned())
-        })
-        .await;
-        server
+        let mut serve = vec!["serve"];
+        serve.extend(args);
+        if self.topology == Topology::Single {
+            let process = Process::start(self.command(&serve));
+            let address = process.listens().await;
+            return Server { processes: vec![process], front: None, address };
+        }
+        let mut front = Front::bind();
+        let address = format!("http://localhost:{}", front.port());
+        let start = |name: &str, args: &[&str]| {
+            let mut command = self.command(args);
+            command.env("SLUICE_DATA_DIR", self.dir.path().join(name));
+            if !self.env.contains_key("SLUICE_PUBLIC_URL") {
+                command.env("SLUICE_PUBLIC_URL", &address);
+            }
+            Process::start(command)
+        };
+        if !serve.contains(&"--no-worker") {
+            serve.push("--no-worker");
+        }
+        // Both at once, as machines come up: the schema and the first account are made once.
+        let mut processes = vec![start("server-1", &serve), start("server-2", &serve)];
+        let mut servers = Vec::new();
+        for process in &processes {
+            let address = process.listens().await;
+            servers.push(address["http://".len()..].parse().expect("an address"));
+        }
+        front.serve(servers);
+        let workers = ["worker-1", "worker-2"].into_iter().take(self.workers(args));
+        let workers: Vec<Process> = workers.map(|name| start(name, &["worker"])).collect();
+        for worker in &workers {
+            worker.listens().await;
+        }
+        processes.extend(workers);
+        let address = format!("http://127.0.0.1:{}", front.port());
+        Server { processes, front: Some(front), address }
+    }
+
+    /// Starts `sluice worker` beside a server, and waits until it tells of itself.
+    pub async fn start_worker(&self) -> Server {
+        let mut command = self.command(&["worker"]);
+        command.env("SLUICE_DATA_DIR", self.dir.path().join("worker"));
+        let process = Process::start(command);
+        let address = process.listens().await;
+        Server { processes: vec![process], front: None, address }
+    }
+
+    /// How many of them. A test that has a process die at a point knows what else was
+    /// under way: there is no worker if the push dies, and no second one if a job does.
+    fn workers(&self, args: &[&str]) -> usize {
+        let fault = self.env.get("SLUICE_FAULT").map_or("", String::as_str);
+        match fault.split('.').next() {
+            _ if args.contains(&"--no-worker") => 0,
+            Some("push") => 0,
+            Some("ingest" | "scan") => 1,
+            _ => 2,
+        }
     }
 }
 
@@ -190,24 +309,75 @@ fn gather(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     text
 }
 
-/// A running server. Dropping it kills the process, and only this one.
-pub struct Server {
+/// One process of sluice. Dropping it kills it, and only it.
+struct Process {
     child: Child,
     out: Arc<Mutex<String>>,
     err: Arc<Mutex<String>>,
-    /// `http://127.0.0.1:PORT`
+}
+
+impl Process {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sluice starts");
+        let out = gather(child.stdout.take().expect("standard output"));
+        let err = gather(child.stderr.take().expect("standard error"));
+        Self { child, out, err }
+    }
+
+    fn out(&self) -> String {
+        self.out.lock().expect("a lock").clone()
+    }
+
+    fn err(&self) -> String {
+        self.err.lock().expect("a lock").clone()
+    }
+
+    /// Waits until it says where it listens: `http://127.0.0.1:PORT`.
+    async fn listens(&self) -> String {
+        let marker = " listens on ";
+        until("the server listens", async || {
+            let pid = self.child.id();
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let ended = state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"));
+            assert!(!ended, "the server ended at once: {}", self.err());
+            let out = self.out();
+            let at = out.find(marker)? + marker.len();
+            let (line, _) = out[at..].split_once('\n')?;
+            Some(line.to_owned())
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running server: one process or all of the stack.
+pub struct Server {
+    processes: Vec<Process>,
+    front: Option<Front>,
+    /// `http://127.0.0.1:PORT`, of the proxy if there is one.
     pub address: String,
 }
 
 impl Server {
-    /// Standard error so far.
+    /// Standard error so far, process by process.
     pub fn log(&self) -> String {
-        self.err.lock().expect("a lock").clone()
+        self.processes.iter().map(Process::err).collect()
     }
 
-    /// Standard output so far.
+    /// Standard output so far, process by process.
     pub fn out(&self) -> String {
-        self.out.lock().expect("a lock").clone()
+        self.processes.iter().map(Process::out).collect()
     }
 
     /// A client that is nobody.
@@ -232,44 +402,81 @@ impl Server {
         )
     }
 
-    /// The id of the process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The ids of its processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(|process| process.child.id()).collect()
     }
 
-    /// kill -9.
+    /// What servers and workers tell a scraper; of several the sums of each figure.
+    pub async fn metrics(&self) -> String {
+        let mut sums = BTreeMap::<String, f64>::new();
+        let mut servers = 0;
+        let mut whole = String::new();
+        for process in &self.processes {
+            let client = Client::new(&process.listens().await);
+            whole = client.get("/metrics").await.expect(200).text();
+            servers += 1;
+            for line in whole.lines().filter(|line| !line.starts_with('#')) {
+                let (series, value) = line.rsplit_once(' ').expect("a figure");
+                *sums.entry(series.to_owned()).or_default() += value.parse::<f64>().expect(line);
+            }
+        }
+        if servers == 1 {
+            return whole;
+        }
+        sums.into_iter().map(|(series, value)| format!("{series} {value}\n")).collect()
+    }
+
+    /// kill -9, all at once.
     pub fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("a status");
+        for process in &mut self.processes {
+            process.child.kill().expect("killed");
+        }
+        for process in &mut self.processes {
+            process.child.wait().expect("a status");
+        }
     }
 
-    /// Sends SIGTERM.
+    /// Sends SIGTERM to all.
     pub fn terminate(&self) {
-        let done = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()
-            .expect("kill runs");
+        let pids = self.pids().into_iter().map(|pid| pid.to_string());
+        let done = Command::new("kill").arg("-TERM").args(pids).status().expect("kill runs");
         assert!(done.success());
     }
 
-    /// Waits for its end; the status and how long it took.
+    /// Waits for its end; the status and how long it took. If a process is killed by a
+    /// signal, the others are killed with it.
     pub async fn ended(&mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
-        let child = &mut self.child;
-        loop {
-            if let Some(status) = child.try_wait().expect("a child") {
-                return (status.code(), started.elapsed());
+        let code = loop {
+            let status = |process: &mut Process| process.child.try_wait().expect("a child");
+            let all: Vec<_> = self.processes.iter_mut().map(status).collect();
+            if all.iter().flatten().any(|status| status.code().is_none()) {
+                for process in &mut self.processes {
+                    process.child.kill().expect("killed");
+                    process.child.wait().expect("a status");
+                }
+                break None;
             }
-            assert!(started.elapsed() < PATIENCE, "the server did not end");
+            if all.iter().all(Option::is_some) {
+                let codes = all.iter().flatten().filter_map(std::process::ExitStatus::code);
+                break codes.max_by_key(|code| *code != 0);
+            }
+            assert!(started.elapsed() < PATIENCE, "the server did not end: {all:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        if let Some(front) = &self.front {
+            front.stop();
         }
+        (code, started.elapsed())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for process in &mut self.processes {
+            let _ = process.child.kill();
+        }
         if std::thread::panicking() {
             eprintln!("the server said:\n{}", self.log());
         }
