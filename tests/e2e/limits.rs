@@ -255,6 +255,7 @@ async fn quotas_of_stored_bytes(mut place: Place) {
     work.push(&text(&other["push_url"]), &["main"]).await.expect();
     client.ingested(&text(&other["id"])).await;
     let last = upload_in(&client, &till).await;
+    place.replicas_agree().await;
     let said = work.push(&text(&last["push_url"]), &["main"]).await;
     said.refused("the server has no room for this within its quota");
     assert_eq!(hits(&server, "server_stored_bytes").await, 1);

@@ -4,15 +4,15 @@ use super::Server;
 
 /// A server that is watched from here on.
 pub struct Watch {
-    pids: Vec<u32>,
-    idle: u64,
-    ticks: u64,
+    /// Of each process: its id, its memory, its time.
+    processes: Vec<(u32, u64, u64)>,
 }
 
-/// What a server took since it is watched, all its processes together.
+/// What a server took since it is watched.
 #[derive(Debug)]
 pub struct Cost {
-    /// The most memory above what it had, in bytes.
+    /// The most memory above what it had, in bytes; of several processes, of the one that
+    /// took most.
     pub memory: u64,
     /// Of all threads, in milliseconds.
     pub cpu_ms: u64,
@@ -23,27 +23,24 @@ const TICKS_PER_SECOND: u64 = 100;
 
 impl Watch {
     pub fn begin(server: &Server) -> Self {
-        let pids = server.pids();
-        for pid in &pids {
+        let begin = |pid: u32| {
             // Forgets the peak so far.
             std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
                 .expect("the peak can be forgotten");
-        }
-        let (idle, ticks) = (sum(&pids, |pid| status(pid, "VmRSS:")), sum(&pids, ticks));
-        Self { pids, idle, ticks }
+            (pid, status(pid, "VmRSS:"), ticks(pid))
+        };
+        Self { processes: server.pids().into_iter().map(begin).collect() }
     }
 
     pub fn cost(&self) -> Cost {
-        let peak = sum(&self.pids, |pid| status(pid, "VmHWM:"));
+        let memory =
+            |(pid, idle, _): &(u32, u64, u64)| status(*pid, "VmHWM:").saturating_sub(*idle);
+        let spent = |(pid, _, before): &(u32, u64, u64)| ticks(*pid) - before;
         Cost {
-            memory: peak.saturating_sub(self.idle),
-            cpu_ms: (sum(&self.pids, ticks) - self.ticks) * 1000 / TICKS_PER_SECOND,
+            memory: self.processes.iter().map(memory).max().unwrap_or_default(),
+            cpu_ms: self.processes.iter().map(spent).sum::<u64>() * 1000 / TICKS_PER_SECOND,
         }
     }
-}
-
-fn sum(pids: &[u32], of: impl Fn(u32) -> u64) -> u64 {
-    pids.iter().map(|pid| of(*pid)).sum()
 }
 
 fn status(pid: u32, field: &str) -> u64 {

@@ -142,14 +142,23 @@ impl Place {
         self.topology == Topology::Stack || self.files("objects/tmp").into_iter().any(written)
     }
 
-    /// The names of all files in data folders and store.
+    /// The names of all files in data folders and store. Of several servers each copies
+    /// packs from the store when it is asked for them, so there the copies do not count.
     pub fn everything(&self) -> Vec<String> {
-        let mut all: Vec<String> =
-            self.files("").iter().map(|file| file.display().to_string()).collect();
-        if self.topology == Topology::Stack {
-            all.extend(self.stored(""));
+        let names = self.files("").into_iter().map(|file| file.display().to_string());
+        if self.topology == Topology::Single {
+            return names.collect();
         }
-        all
+        let kept = names.filter(|name| !name.contains(".git/"));
+        kept.chain(self.stored("")).collect()
+    }
+
+    /// What the server keeps in all is summed up by each process now and then (`quota`);
+    /// after this all have.
+    pub async fn replicas_agree(&self) {
+        if self.topology == Topology::Stack {
+            tokio::time::sleep(Duration::from_millis(5_100)).await;
+        }
     }
 
     /// The binary with the environment of this place and nothing else of sluice's.

@@ -181,27 +181,33 @@ mod tests {
 
     #[test]
     fn messages_end_where_their_heads_say() {
-        for (bytes, end) in [
-            ("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET", Some(27)),
-            ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcPOST", Some(41)),
-            (
-                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\na: b\r\n\r\nG",
-                Some(75),
-            ),
-            ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\nabc", None),
-            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", None),
-            ("GET / HTTP/1.1\r\nHost", None),
+        const CHUNKED: &str = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\na: b\r\n\r\n";
+        for message in [
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+            CHUNKED,
         ] {
-            assert_eq!(ends(Message::request, bytes.as_bytes()), end, "{bytes}");
+            let more = format!("{message}GET");
+            assert_eq!(ends(Message::request, more.as_bytes()), Some(message.len()), "{message}");
         }
-        for (head, bytes, end) in [
-            (false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokx", Some(40)),
-            (false, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Some(44)),
-            (true, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Some(38)),
-            (false, "HTTP/1.1 200 OK\r\n\r\nuntil the end", None),
+        for without_end in [
+            "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\nabc",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost",
         ] {
-            assert_eq!(ends(|| Message::response(head), bytes.as_bytes()), end, "{bytes}");
+            assert_eq!(ends(Message::request, without_end.as_bytes()), None, "{without_end}");
         }
+        for (to_head, message) in [
+            (false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            (false, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n"),
+            (true, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ] {
+            let more = format!("{message}x");
+            let found = ends(|| Message::response(to_head), more.as_bytes());
+            assert_eq!(found, Some(message.len()), "{message}");
+        }
+        let until_the_end = b"HTTP/1.1 200 OK\r\n\r\nuntil the end";
+        assert_eq!(ends(|| Message::response(false), until_the_end), None);
     }
 
     #[test]
