@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Client, PATIENCE, until};
+use sluice::storage::S3;
+
+use super::{Client, PATIENCE, s3, until};
 
 /// Password of the first account, unless a test is about the generated one.
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
@@ -52,6 +54,35 @@ impl Place {
         place.set("SLUICE_JWT_SECRET", "a secret for tests that is long enough");
         place.postgres = Some(url);
         place
+    }
+
+    /// PostgreSQL, and a prefix of its own in the bucket of this run, which it is also
+    /// opened at for looking.
+    pub async fn scaled() -> (Self, S3) {
+        let mut place = Self::postgres().await;
+        let prefix = s3::prefix();
+        place.bucket(&s3::endpoint(), &prefix);
+        let bucket = s3::at(&s3::endpoint(), &prefix).await.expect("the object store");
+        (place, bucket)
+    }
+
+    /// Objects go to a prefix of the bucket of an object store.
+    pub fn bucket(&mut self, endpoint: &str, prefix: &str) -> &mut Self {
+        let bucket = format!("s3://{}/{prefix}", s3::BUCKET);
+        self.set("SLUICE_STORAGE", &bucket)
+            .set("AWS_ENDPOINT_URL_S3", endpoint)
+            .set("AWS_ACCESS_KEY_ID", s3::KEYS.0)
+            .set("AWS_SECRET_ACCESS_KEY", s3::KEYS.1)
+    }
+
+    /// A replica: the same database and storage, and a data folder of its own.
+    pub fn replica(&self) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut replica =
+            Self { postgres: self.postgres.clone(), env: self.env.clone(), dir };
+        let data = replica.data().display().to_string();
+        replica.set("SLUICE_DATA_DIR", &data);
+        replica
     }
 
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
