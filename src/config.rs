@@ -56,7 +56,7 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_PUBLIC_URL", "http://localhost:8000", "what clients reach the server by"),
     key("SLUICE_DATA_DIR", "./sluice-data", "everything that the embedded run keeps"),
     key("SLUICE_DATABASE_URL", "sqlite://<data>/sluice.db", "sqlite://… or postgres://…"),
-    key("SLUICE_STORAGE", "file://<data>/objects", "file://DIR"),
+    key("SLUICE_STORAGE", "file://<data>/objects", "file://DIR or s3://BUCKET[/PREFIX]"),
     key("SLUICE_QUEUE", "embedded", "embedded: jobs wait in the database"),
     key("SLUICE_JWT_SECRET", "generated", "signs access tokens; at least 32 characters"),
     key("SLUICE_WORKERS", "number of cores", "jobs that one process runs side by side"),
@@ -171,6 +171,10 @@ limits! {
     server_stored_bytes = 0, "bytes", "SLUICE_LIMIT_SERVER_STORED_BYTES";
     /// Time of one fetch of a repository or archive by URL.
     fetch_seconds = 3600, "seconds", "SLUICE_LIMIT_FETCH_SECONDS";
+    /// Bytes of packs that one process keeps at hand besides the storage, at least those
+    /// that it works with; 0 is no limit. Packs that are links into the storage do not
+    /// count.
+    git_cache_bytes = 20 << 30, "bytes", "SLUICE_LIMIT_GIT_CACHE_BYTES";
     /// Files of one snapshot.
     snapshot_files = 1_000_000, "count", "SLUICE_LIMIT_SNAPSHOT_FILES";
     /// Bytes of one snapshot.
@@ -215,7 +219,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `sqlite://…` or `postgres://…`.
     pub database_url: String,
-    /// `file://DIR`.
+    /// `file://DIR` or `s3://BUCKET[/PREFIX]`.
     pub storage: String,
     /// Where jobs wait.
     pub queue: QueueUrl,
@@ -364,9 +368,10 @@ impl Config {
         }
         let storage = take("SLUICE_STORAGE")
             .unwrap_or_else(|| format!("file://{}", data_dir.join("objects").display()));
-        if !storage.starts_with("file://") {
-            return Err(ConfigError(format!("SLUICE_STORAGE {storage:?} must be file://DIR")));
-        }
+        // Not repeated: it might hold credentials, which belong elsewhere.
+        crate::storage::Location::parse(&storage).map_err(|why| {
+            ConfigError(format!("SLUICE_STORAGE must be file://DIR or s3://BUCKET[/PREFIX]: {why}"))
+        })?;
         let queue = match take("SLUICE_QUEUE").as_deref() {
             None | Some("embedded") => QueueUrl::Embedded,
             Some(other) => {

@@ -85,6 +85,7 @@ async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<LimitList
                 "upload_stored_bytes" => Some(most.upload_bytes),
                 "project_stored_bytes" => Some(most.project_bytes),
                 "server_stored_bytes" => Some(most.server_bytes),
+                "git_cache_bytes" => Some(i64::try_from(app.bare.bytes()).unwrap_or(i64::MAX)),
                 _ => None,
             },
         })

@@ -354,7 +354,7 @@ async fn work(
         context,
         begun,
         None,
-        imported.objects.clone(),
+        &imported.objects,
         Some(imported.head),
         snapshot_id,
     )

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{self, FirstAccount, Keys};
 use crate::api::rate::Limiter;
+use crate::bare::Cache;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub struct State {
     pub db: Db,
     /// Objects.
     pub storage: Storage,
+    /// Packs at hand.
+    pub bare: Cache,
     /// Tells workers of work.
     pub queue: Queue,
     /// Keys derived from the signing secret.
@@ -111,10 +114,12 @@ impl App {
         let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
         let guard = Guard::new(allowed, config.dns_servers.clone());
         let limiter = Limiter::new(config.limits.requests_per_minute);
+        let bare = Cache::new(&config.data_dir, config.limits.git_cache_bytes);
         Ok(Self::new(State {
             config,
             db,
             storage,
+            bare,
             queue,
             keys,
             engines: Arc::new(engines),

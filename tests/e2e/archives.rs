@@ -17,7 +17,7 @@ on_both!(
 const BOUNDARY: &str = "form-of-a-test";
 
 /// Sends a form with a file and perhaps more fields.
-async fn send(client: &Client, path: &str, file: &[u8], fields: &[(&str, &str)]) -> Value {
+pub async fn send(client: &Client, path: &str, file: &[u8], fields: &[(&str, &str)]) -> Value {
     let mut body = Vec::new();
     for (name, value) in fields {
         body.extend_from_slice(
@@ -48,7 +48,7 @@ async fn repositories(client: &Client) -> String {
 }
 
 /// The repository once it was read and, if it is scanned, scanned.
-async fn settled(client: &Client, made: &Value) -> Value {
+pub async fn settled(client: &Client, made: &Value) -> Value {
     let path = format!("/v1/repositories/{}", text(&made["id"]));
     until("the archive is read and scanned", async || {
         let now = client.get(&path).await.expect(200).json();

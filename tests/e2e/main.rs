@@ -8,6 +8,7 @@ mod support;
 
 mod archives;
 mod bombs;
+mod bucket;
 mod callers;
 mod clients;
 mod concurrency;

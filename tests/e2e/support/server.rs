@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use sluice::storage::{S3, Storage};
+
 use super::topology::{Front, Topology};
-use super::{Client, PATIENCE, until};
+use super::{Client, PATIENCE, s3, until};
 
 /// Password of the first account, unless a test is about the generated one.
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
@@ -21,6 +23,8 @@ pub struct Place {
     /// `None`: SQLite in the data folder.
     pub postgres: Option<String>,
     topology: Topology,
+    /// Of the stack.
+    store: Option<S3>,
     env: BTreeMap<String, String>,
 }
 
@@ -55,7 +59,7 @@ impl Place {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
-        Self { dir, postgres: None, topology: Topology::Single, env }
+        Self { dir, postgres: None, topology: Topology::Single, store: None, env }
     }
 
     async fn on_postgres() -> Self {
@@ -76,12 +80,48 @@ impl Place {
         place
     }
 
+    /// PostgreSQL, and a prefix of its own in the bucket.
     async fn stack() -> Self {
         let mut place = Self::on_postgres().await;
-        let objects = format!("file://{}", place.dir.path().join("objects").display());
-        place.set("SLUICE_STORAGE", &objects);
+        let prefix = s3::prefix();
+        place.bucket(&s3::endpoint(), &prefix);
+        place.store = Some(s3::at(&s3::endpoint(), &prefix).await.expect("the object store"));
         place.topology = Topology::Stack;
         place
+    }
+
+    /// PostgreSQL, and a prefix of its own in the bucket of this run, which it is also
+    /// opened at for looking.
+    pub async fn scaled() -> (Self, S3) {
+        let mut place = Self::on_postgres().await;
+        let prefix = s3::prefix();
+        place.bucket(&s3::endpoint(), &prefix);
+        let bucket = s3::at(&s3::endpoint(), &prefix).await.expect("the object store");
+        (place, bucket)
+    }
+
+    /// Objects go to a prefix of the bucket of an object store.
+    pub fn bucket(&mut self, endpoint: &str, prefix: &str) -> &mut Self {
+        let bucket = format!("s3://{}/{prefix}", s3::BUCKET);
+        self.set("SLUICE_STORAGE", &bucket)
+            .set("AWS_ENDPOINT_URL_S3", endpoint)
+            .set("AWS_ACCESS_KEY_ID", s3::KEYS.0)
+            .set("AWS_SECRET_ACCESS_KEY", s3::KEYS.1)
+    }
+
+    /// A replica: the same database and storage, and a data folder of its own.
+    pub fn replica(&self) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut replica = Self {
+            postgres: self.postgres.clone(),
+            topology: Topology::Single,
+            store: None,
+            env: self.env.clone(),
+            dir,
+        };
+        let data = replica.data().display().to_string();
+        replica.set("SLUICE_DATA_DIR", &data);
+        replica
     }
 
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
@@ -113,10 +153,13 @@ impl Place {
 
     /// The keys of what is stored below a prefix, such as `packs`.
     pub fn stored(&self, prefix: &str) -> Vec<String> {
-        let root = match self.topology {
-            Topology::Single => self.dir.path().join("data/objects"),
-            Topology::Stack => self.dir.path().join("objects"),
-        };
+        if let Some(store) = &self.store {
+            let listing = listed(store, prefix);
+            return tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(listing)
+            });
+        }
+        let root = self.dir.path().join("data/objects");
         let relative = |file: PathBuf| {
             file.strip_prefix(&root).map(|key| key.display().to_string()).expect("below the root")
         };
@@ -264,6 +307,20 @@ impl Place {
             Some("push") => 0,
             Some("ingest" | "scan") => 1,
             _ => 2,
+        }
+    }
+}
+
+/// The keys of an object store below a prefix.
+async fn listed(store: &S3, prefix: &str) -> Vec<String> {
+    let storage = Storage::S3(store.clone());
+    let mut keys = Vec::new();
+    loop {
+        let after = keys.last().cloned();
+        let page = storage.list(prefix, after.as_deref(), 1000).await.expect("a listing");
+        keys.extend(page.items.into_iter().map(|object| object.key));
+        if page.next.is_none() {
+            return keys;
         }
     }
 }
