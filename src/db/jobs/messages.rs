@@ -31,11 +31,14 @@ impl Pointer {
     }
 }
 
+/// In PostgreSQL the rows are chosen before the update begins: as a mere part of it they
+/// might be chosen anew for each row, and more than the limit.
 macro_rules! take {
-    ($which:literal, $order:literal, $lock:literal) => {
+    ($which:literal, $order:literal, $open:literal, $lock:literal) => {
         concat!(
-            "UPDATE jobs SET sent_at = $1 WHERE id IN (SELECT q.id FROM jobs q \
-             WHERE q.status = 'queued' AND ",
+            "UPDATE jobs SET sent_at = $1 WHERE id ",
+            $open,
+            "(SELECT q.id FROM jobs q WHERE q.status = 'queued' AND ",
             $which,
             " ORDER BY ",
             $order,
@@ -45,22 +48,32 @@ macro_rules! take {
         )
     };
 }
+macro_rules! unsent {
+    ($open:literal, $lock:literal) => {
+        take!("q.sent_at IS NULL AND q.run_at <= $2", "q.run_at", $open, $lock)
+    };
+}
+macro_rules! untaken {
+    ($open:literal, $lock:literal) => {
+        take!(
+            "q.lane = 'work' AND q.sent_at IS NOT NULL AND q.sent_at <= $2",
+            "q.sent_at",
+            $open,
+            $lock
+        )
+    };
+}
 
 statements! {
     FIRST_UNSENT = "SELECT run_at FROM jobs WHERE status = 'queued' AND sent_at IS NULL \
                     ORDER BY run_at LIMIT 1";
     TAKE_UNSENT = pair(
-        take!("q.sent_at IS NULL AND q.run_at <= $2", "q.run_at", ""),
-        take!("q.sent_at IS NULL AND q.run_at <= $2", "q.run_at", " FOR UPDATE OF q SKIP LOCKED")
+        unsent!("IN ", ""),
+        unsent!("= ANY (ARRAY", " FOR UPDATE SKIP LOCKED)")
     );
     TAKE_UNTAKEN = pair(
-        take!(
-            "q.lane = 'work' AND q.sent_at IS NOT NULL AND q.sent_at <= $2", "q.sent_at", ""
-        ),
-        take!(
-            "q.lane = 'work' AND q.sent_at IS NOT NULL AND q.sent_at <= $2", "q.sent_at",
-            " FOR UPDATE OF q SKIP LOCKED"
-        )
+        untaken!("IN ", ""),
+        untaken!("= ANY (ARRAY", " FOR UPDATE SKIP LOCKED)")
     );
     FIRST_UNTAKEN = "SELECT sent_at FROM jobs WHERE status = 'queued' AND lane = 'work' \
                      AND sent_at IS NOT NULL ORDER BY sent_at LIMIT 1";
