@@ -33,6 +33,8 @@ pub enum LogFormat {
 pub enum QueueUrl {
     /// In the database.
     Embedded,
+    /// Told of by messages of this queue of SQS.
+    Sqs(String),
 }
 
 /// A key that is no quota: name, default as shown to people, meaning.
@@ -57,7 +59,7 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_DATA_DIR", "./sluice-data", "everything that the embedded run keeps"),
     key("SLUICE_DATABASE_URL", "sqlite://<data>/sluice.db", "sqlite://… or postgres://…"),
     key("SLUICE_STORAGE", "file://<data>/objects", "file://DIR or s3://BUCKET[/PREFIX]"),
-    key("SLUICE_QUEUE", "embedded", "embedded: jobs wait in the database"),
+    key("SLUICE_QUEUE", "embedded", "embedded (jobs wait in the database), or sqs://QUEUE_NAME"),
     key("SLUICE_JWT_SECRET", "generated", "signs access tokens; at least 32 characters"),
     key("SLUICE_WORKERS", "number of cores", "jobs that one process runs side by side"),
     key("SLUICE_LOG", "info", "tracing filter"),
@@ -372,12 +374,7 @@ impl Config {
         crate::storage::Location::parse(&storage).map_err(|why| {
             ConfigError(format!("SLUICE_STORAGE must be file://DIR or s3://BUCKET[/PREFIX]: {why}"))
         })?;
-        let queue = match take("SLUICE_QUEUE").as_deref() {
-            None | Some("embedded") => QueueUrl::Embedded,
-            Some(other) => {
-                return Err(ConfigError(format!("SLUICE_QUEUE {other:?} must be embedded")));
-            }
-        };
+        let queue = parse_queue(take("SLUICE_QUEUE").as_deref(), postgres)?;
         let jwt_secret = take("SLUICE_JWT_SECRET").map(Secret);
         if jwt_secret.as_ref().is_some_and(|s| s.0.len() < 32) {
             return Err(ConfigError("SLUICE_JWT_SECRET needs at least 32 characters".into()));
@@ -461,6 +458,32 @@ impl Config {
             fault,
         })
     }
+}
+
+/// `embedded` or `sqs://QUEUE_NAME`.
+fn parse_queue(text: Option<&str>, postgres: bool) -> Result<QueueUrl, ConfigError> {
+    let Some(text) = text.filter(|text| *text != "embedded") else {
+        return Ok(QueueUrl::Embedded);
+    };
+    let bad = |why: &str| ConfigError(format!("SLUICE_QUEUE {text:?} {why}"));
+    let name =
+        text.strip_prefix("sqs://").ok_or_else(|| bad("must be embedded, or sqs://QUEUE_NAME"))?;
+    if name.ends_with(".fifo") {
+        return Err(bad("is a queue in order, which is slow and brings nothing here: name a \
+                        standard queue"));
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !(1..=75).contains(&name.len()) || !name.bytes().all(known) {
+        return Err(bad("must name a queue: 1 to 75 letters, digits, - and _"));
+    }
+    if !postgres {
+        return Err(ConfigError(
+            "SLUICE_QUEUE sqs://… needs SLUICE_DATABASE_URL postgres://…: with SQLite one \
+             process does all the work and hears of it without messages"
+                .into(),
+        ));
+    }
+    Ok(QueueUrl::Sqs(name.to_owned()))
 }
 
 fn prices(take: &mut impl FnMut(&'static str) -> Option<String>) -> Result<Prices, ConfigError> {

@@ -26,7 +26,7 @@ use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::metrics::Metrics;
 use crate::net::{Allowed, Guard};
-use crate::queue::{Queue, Workers};
+use crate::queue::{Queue, Sqs, Workers};
 use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
 
@@ -108,9 +108,14 @@ impl App {
             assemble::engines(identity, database, threads)
         })
         .await??;
+        let metrics = Metrics::new()?;
         let queue = match config.queue {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
+            QueueUrl::Sqs(ref name) => Queue::Sqs(Sqs::open(db.clone(), name).await?),
         };
+        if let Some(figures) = queue.figures() {
+            metrics.register(figures)?;
+        }
         let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
         let guard = Guard::new(allowed, config.dns_servers.clone());
         let limiter = Limiter::new(config.limits.requests_per_minute);
@@ -126,7 +131,7 @@ impl App {
             guard,
             probe: crate::api::health::Probe::default(),
             stored: crate::quota::Total::default(),
-            metrics: Metrics::new()?,
+            metrics,
             public_url,
             limiter,
             stopping: CancellationToken::new(),

@@ -25,6 +25,7 @@ mod logs;
 mod operate;
 mod options;
 mod push;
+mod queue;
 mod quotas;
 mod scans;
 mod sha256;

@@ -41,6 +41,7 @@ async fn bad_configuration_stops_the_start_by_name() {
         ("SLUICE_DATABASE_URL", "mysql://localhost/x", "SLUICE_DATABASE_URL"),
         ("SLUICE_DATABASE_URL", "postgres://127.0.0.1/x", "SLUICE_JWT_SECRET"),
         ("SLUICE_LOG_FORMAT", "xml", "SLUICE_LOG_FORMAT"),
+        ("SLUICE_QUEUE", "sqs://jobs", "SLUICE_DATABASE_URL"),
     ] {
         let mut place = Place::sqlite();
         place.set(key, value);

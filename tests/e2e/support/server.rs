@@ -80,11 +80,15 @@ impl Place {
         place
     }
 
-    /// PostgreSQL, and a prefix of its own in the bucket.
+    /// PostgreSQL, a prefix of its own in the bucket, and a queue of its own.
     async fn stack() -> Self {
         let mut place = Self::on_postgres().await;
         let prefix = s3::prefix();
         place.bucket(&s3::endpoint(), &prefix);
+        let queue = std::env::var("TEST_SQS_MINISTACK")
+            .expect("TEST_SQS_MINISTACK: run the tests with tests/stack, which starts SQS");
+        let name = format!("sqs://e2e-{}", uuid::Uuid::now_v7().simple());
+        place.set("SLUICE_QUEUE", &name).set("AWS_ENDPOINT_URL_SQS", &queue);
         place.store = Some(s3::at(&s3::endpoint(), &prefix).await.expect("the object store"));
         place.topology = Topology::Stack;
         place
@@ -243,6 +247,28 @@ impl Place {
         let mut command = self.command(args);
         let stdin = stdin.to_owned();
         tokio::task::spawn_blocking(move || run(&mut command, &stdin)).await.expect("it ran")
+    }
+
+    /// Starts `sluice worker`, with a data folder of its own, and waits until it works.
+    pub async fn start_worker(&self, name: &str) -> Server {
+        let data = self.dir.path().join(name).display().to_string();
+        let mut child = self
+            .command(&["worker", "--data-dir", &data])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the worker starts");
+        let out = gather(child.stdout.take().expect("standard output"));
+        let err = gather(child.stderr.take().expect("standard error"));
+        let mut worker = Server { child, out, err, address: String::new() };
+        until("the worker works", async || {
+            let ended = worker.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the worker ended at once: {}", worker.log());
+            worker.log().contains("workers started").then_some(())
+        })
+        .await;
+        worker
     }
 
     pub async fn start(&self) -> Server {
