@@ -63,7 +63,7 @@ async fn a_push_and_its_scan_are_on_the_bill(mut place: Place) {
 async fn a_worker_tells_of_itself() {
     let place = Place::postgres().await;
     let server = place.start_with(&["--no-worker"]).await;
-    let worker = place.start_worker().await;
+    let worker = place.start_worker("worker").await;
     let client = server.admin().await;
     let made = client.upload(json!({})).await;
     let work = samples::small(&Git::any()).await;

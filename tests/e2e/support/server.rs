@@ -249,28 +249,6 @@ impl Place {
         tokio::task::spawn_blocking(move || run(&mut command, &stdin)).await.expect("it ran")
     }
 
-    /// Starts `sluice worker`, with a data folder of its own, and waits until it works.
-    pub async fn start_worker(&self, name: &str) -> Server {
-        let data = self.dir.path().join(name).display().to_string();
-        let mut child = self
-            .command(&["worker", "--data-dir", &data])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the worker starts");
-        let out = gather(child.stdout.take().expect("standard output"));
-        let err = gather(child.stderr.take().expect("standard error"));
-        let mut worker = Server { child, out, err, address: String::new() };
-        until("the worker works", async || {
-            let ended = worker.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "the worker ended at once: {}", worker.log());
-            worker.log().contains("workers started").then_some(())
-        })
-        .await;
-        worker
-    }
-
     pub async fn start(&self) -> Server {
         self.start_with(&[]).await
     }
@@ -315,10 +293,11 @@ impl Place {
         Server { processes, front: Some(front), address }
     }
 
-    /// Starts `sluice worker` beside a server, and waits until it tells of itself.
-    pub async fn start_worker(&self) -> Server {
+    /// Starts `sluice worker`, with a data folder of its own, and waits until it tells of
+    /// itself.
+    pub async fn start_worker(&self, name: &str) -> Server {
         let mut command = self.command(&["worker"]);
-        command.env("SLUICE_DATA_DIR", self.dir.path().join("worker"));
+        command.env("SLUICE_DATA_DIR", self.dir.path().join(name));
         let process = Process::start(command);
         let address = process.listens().await;
         Server { processes: vec![process], front: None, address }
