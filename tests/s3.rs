@@ -78,7 +78,8 @@ async fn a_bucket_that_hangs_or_refuses_costs_seconds_and_recovers_without_a_res
         let calls = (0..20).map(|n| {
             let storage = storage.clone();
             async move {
-                let put = storage.put_bytes(&format!("b/{n}"), Bytes::from_static(b"x"));
+                let key = format!("b/{n}");
+                let put = storage.put_bytes(&key, Bytes::from_static(b"x"));
                 let (put, size, read) =
                     tokio::join!(put, storage.size("a/x"), storage.get("a/x", 100));
                 unavailable(put);

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::crash::scanned_once;
 use crate::support::client::text;
-use crate::support::{Client, Git, Place, samples, until};
+use crate::support::{Client, Git, Place, Work, samples, until};
 
 fn sqs() -> String {
     std::env::var("TEST_SQS_MINISTACK")
@@ -31,6 +31,17 @@ async fn place(endpoint: &str) -> Place {
         .set("AWS_ACCESS_KEY_ID", "test")
         .set("AWS_SECRET_ACCESS_KEY", "testtest");
     place
+}
+
+/// What takes a while to scan.
+async fn much(git: &Git) -> Work {
+    let work = samples::demo(git).await;
+    for index in 0..300 {
+        let text = samples::injectable(&format!("f{index}")).repeat(10);
+        work.write(&format!("more/module_{index}.py"), text);
+    }
+    work.commit("much to look at").await;
+    work
 }
 
 async fn scan_of(client: &Client, made: &Value) -> String {
@@ -89,14 +100,8 @@ async fn a_worker_that_is_killed_in_a_scan_leaves_it_to_another_one() {
     let server = place.start_with(&["--no-worker"]).await;
     let first = place.start_worker("first").await;
     let client = server.admin().await;
-    let work = samples::demo(&Git::any()).await;
-    for index in 0..300 {
-        let text = samples::injectable(&format!("f{index}")).repeat(10);
-        work.write(&format!("more/module_{index}.py"), text);
-    }
-    work.commit("much to look at").await;
     let made = client.upload(json!({})).await;
-    work.push(&text(&made["push_url"]), &["main"]).await.expect();
+    much(&Git::any()).await.push(&text(&made["push_url"]), &["main"]).await.expect();
     let scan = scan_of(&client, &made).await;
     until("the scan runs", async || {
         (client.get(&scan).await.expect(200).json()["status"] == "running").then_some(())
@@ -110,6 +115,47 @@ async fn a_worker_that_is_killed_in_a_scan_leaves_it_to_another_one() {
     assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
     let shown = client.get("/v1/ops/workers").await.expect(200).json();
     assert_eq!(shown["dead_letters"], json!(0), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stops_hands_its_job_on() {
+    let mut place = place(&sqs()).await;
+    place.set("SLUICE_WORKERS", "1");
+    let server = place.start_with(&["--no-worker"]).await;
+    let mut workers = vec![place.start_worker("one").await, place.start_worker("two").await];
+    let client = server.admin().await;
+    let made = client.upload(json!({})).await;
+    much(&Git::any()).await.push(&text(&made["push_url"]), &["main"]).await.expect();
+    let scan = scan_of(&client, &made).await;
+    let of = async |worker: &crate::support::Server| {
+        let shown = client.get("/v1/ops/workers").await.expect(200).json();
+        let id = format!(":{}:", worker.pid());
+        let items = shown["items"].as_array().expect("workers").clone();
+        let item = items.into_iter().find(|item| text(&item["id"]).contains(&id));
+        item.map_or(Vec::new(), |item| item["jobs"].as_array().expect("jobs").clone())
+    };
+    let busy = until("one of them scans", async || {
+        for (n, worker) in workers.iter().enumerate() {
+            if of(worker).await.iter().any(|job| job["kind"] == "scan") {
+                return Some(n);
+            }
+        }
+        None
+    })
+    .await;
+    let mut stopped = workers.remove(busy);
+    stopped.terminate();
+    let (code, took) = stopped.ended().await;
+    assert_eq!(code, Some(0), "{}", stopped.log());
+    assert!(took < Duration::from_secs(5), "{took:?}: {}", stopped.log());
+    let ended = Instant::now();
+    until("the other one scans", async || {
+        let ended = client.get(&scan).await.expect(200).json()["status"] == "completed";
+        (ended || !of(&workers[0]).await.is_empty()).then_some(())
+    })
+    .await;
+    assert!(ended.elapsed() < Duration::from_secs(3), "{:?}", ended.elapsed());
+    assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
 }
 
 /// What a connection through a [`Link`] does.

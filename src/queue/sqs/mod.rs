@@ -35,16 +35,19 @@
 //!
 //! # What it costs
 //!
-//! Requests of SQS are counted in `sluice_queue_requests_total`. A job needs a third of
-//! the calls to send, receive and delete if it comes with nine others, and one each if it
-//! comes alone: 3 requests, and one more for each 5 seconds that it runs (up to ten
-//! messages of a process share one). A push is two jobs, ingest and scan, so 10 million
-//! pushes a month with scans of a few seconds are about 80 million requests, and at 0.40
-//! USD a million 32 USD. An idle worker process polls once in 20 seconds, which is 131,000
-//! requests a month or 0.05 USD; a readiness probe every 5 seconds, 0.21 USD for each
-//! server. Slots and lanes cost nothing.
+//! Requests of SQS are counted in `sluice_queue_requests_total`. A job that comes alone
+//! needs three: to send, to receive and to delete its message. Jobs that come together
+//! share them, up to ten jobs a request. Each 5 seconds that a job runs need one more,
+//! which up to ten jobs of a process share too. A push is two jobs, ingest and scan: 10
+//! million pushes a month with scans of some seconds are about 70 million requests, and at
+//! 0.40 USD a million 28 USD.
+//!
+//! An idle worker process polls once in 20 seconds, whatever it has of slots and lanes:
+//! 131,000 requests or 0.05 USD a month. A probe of readiness is one request (every 5
+//! seconds: 0.21 USD a month), a look at the metrics at most two in 30 seconds.
 
 mod client;
+mod error;
 mod message;
 mod receive;
 mod relay;
@@ -63,7 +66,8 @@ use uuid::Uuid;
 use super::LEASE;
 use crate::db::jobs::{self, Job, Lane, Named};
 use crate::db::{Db, now};
-use client::{Client, Receipt, SqsError, lease_seconds};
+use client::{Client, Receipt, lease_seconds};
+use error::SqsError;
 use receive::{Chores, Rooms, Silence, Ticket};
 use relay::Pace;
 

@@ -174,7 +174,9 @@ pub(super) async fn listen(shared: Arc<Shared>, stopping: CancellationToken) {
         };
         let pause = match answer {
             Ok(messages) => {
-                shared.hears(true);
+                if shared.hears(true) {
+                    tracing::info!("messages come again");
+                }
                 failures = 0;
                 let nothing = messages.is_empty();
                 if messages.iter().any(|message| message.job.is_some()) {
@@ -186,7 +188,7 @@ pub(super) async fn listen(shared: Arc<Shared>, stopping: CancellationToken) {
                 }
                 // Whoever says at once that there is nothing, although it was to wait, is
                 // not asked in a loop.
-                let least = Duration::from_secs(if nothing { 1 } else { 0 });
+                let least = Duration::from_secs(u64::from(nothing));
                 least.saturating_sub(began.elapsed())
             }
             Err(error) => {

@@ -67,7 +67,9 @@ async fn send(shared: &Shared, batch: &[Pointer]) -> Result<Vec<Pointer>, ()> {
         batch.iter().map(|job| (job.id, job.lane, delay(job.run_at) as i32)).collect();
     match shared.client.send(&messages).await {
         Ok(taken) => {
-            shared.speaks(true);
+            if shared.speaks(true) {
+                tracing::info!("messages are sent again");
+            }
             let taken = batch.iter().zip(taken).filter(|(_, taken)| *taken);
             Ok(taken.map(|(job, _)| *job).collect())
         }

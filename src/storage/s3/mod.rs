@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_s3::config::{Credentials, Region, SharedCredentialsProvider};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
@@ -94,8 +94,11 @@ impl S3 {
         (key, secret): (&str, &str),
     ) -> Result<Self, StorageError> {
         let credentials = Credentials::new(key, secret, None, None, "given");
-        let sdk = crate::aws::config(&TIMES).await.into_builder();
+        let sdk = crate::aws::config(&TIMES).await;
+        let region = sdk.region().cloned().unwrap_or(Region::from_static("us-east-1"));
         let sdk = sdk
+            .into_builder()
+            .region(region)
             .endpoint_url(endpoint)
             .credentials_provider(SharedCredentialsProvider::new(credentials));
         Self::open_with(bucket, prefix, &sdk.build()).await
