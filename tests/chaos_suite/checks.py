@@ -23,6 +23,8 @@ class Checks:
         self.base = stack.base
         self.rows = []
         self.uploads, self.repositories, self.scans = {}, {}, {}
+        # Files that each scan said it looks at.
+        self.looked_at = {}
 
     def get(self, path):
         return insist(time.monotonic() + 60, self.base, "GET", path, self.token)
@@ -67,7 +69,7 @@ class Checks:
     def read(self):
         """Everything that the API shows, once."""
         for upload in every(self.base, "/v1/git-uploads/", self.token):
-            self.uploads[upload["id"]] = upload
+            self.uploads[upload["id"]] = self.get(f"/v1/git-uploads/{upload['id']}")
         for project in every(self.base, "/v1/projects/", self.token):
             path = f"/v1/projects/{project['id']}/repositories"
             for repository in every(self.base, path, self.token):
@@ -183,6 +185,9 @@ class Checks:
                 count += len(events)
                 if [event["seq"] for event in events] != list(range(1, len(events) + 1)):
                     wrong.append(f"scan {scan['id']}: {[event['seq'] for event in events]}")
+                for event in events:
+                    if event["type"] == "inventory":
+                        self.looked_at[scan["id"]] = event["data"]["to_scan"]
                 ends = [event["type"] for event in events if event["type"] in FINAL]
                 if ends != [scan["status"]] or events[-1]["type"] not in FINAL:
                     wrong.append(f"scan {scan['id']} is {scan['status']}, its ends: {ends}")
@@ -230,7 +235,7 @@ class Checks:
             scan["status"] == "completed" for scans in self.scans.values() for scan in scans
         )
         files = sum(
-            scan["progress"]["files_total"] or 0
+            self.looked_at.get(scan["id"], 0)
             for scans in self.scans.values() for scan in scans if scan["status"] == "completed"
         )
         received = sum(upload["bytes_received"] for upload in self.uploads.values())

@@ -85,10 +85,8 @@ class Process:
         if self.process is not None:
             self.process.wait()
 
-    def stop(self, seconds):
-        """Ends it as an operator does: its status."""
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
+    def ended(self, seconds):
+        """Its status once it has ended by itself."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -118,7 +116,7 @@ class Stack:
     def __init__(self, folder, sluice, proxy, tools):
         self.folder, self.tools = pathlib.Path(folder), pathlib.Path(tools)
         self.sluice = sluice
-        first = free_ports(10, below=55_000)
+        first = free_ports(10, below=45_000)
         self.s3_port, self.sqs_port = first, first + 5
         proxy_port, server_ports = first + 6, (first + 7, first + 8)
         self.base = f"http://127.0.0.1:{proxy_port}"
@@ -244,7 +242,7 @@ class Stack:
         """Ends all that is ours as an operator does: name and status of each."""
         for process in self.servers + self.workers:
             process.signal(signal.SIGTERM)
-        ended = {process.name: process.stop(40) for process in self.servers + self.workers}
+        ended = {process.name: process.ended(40) for process in self.servers + self.workers}
         self.proxy.kill()
         return ended
 
