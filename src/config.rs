@@ -33,6 +33,8 @@ pub enum LogFormat {
 pub enum QueueUrl {
     /// In the database.
     Embedded,
+    /// Told of by messages of this queue of SQS.
+    Sqs(String),
 }
 
 /// A key that is no quota: name, default as shown to people, meaning.
@@ -56,8 +58,8 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_PUBLIC_URL", "http://localhost:8000", "what clients reach the server by"),
     key("SLUICE_DATA_DIR", "./sluice-data", "everything that the embedded run keeps"),
     key("SLUICE_DATABASE_URL", "sqlite://<data>/sluice.db", "sqlite://… or postgres://…"),
-    key("SLUICE_STORAGE", "file://<data>/objects", "file://DIR"),
-    key("SLUICE_QUEUE", "embedded", "embedded: jobs wait in the database"),
+    key("SLUICE_STORAGE", "file://<data>/objects", "file://DIR or s3://BUCKET[/PREFIX]"),
+    key("SLUICE_QUEUE", "embedded", "embedded (jobs wait in the database), or sqs://QUEUE_NAME"),
     key("SLUICE_JWT_SECRET", "generated", "signs access tokens; at least 32 characters"),
     key("SLUICE_WORKERS", "number of cores", "jobs that one process runs side by side"),
     key("SLUICE_LOG", "info", "tracing filter"),
@@ -171,6 +173,10 @@ limits! {
     server_stored_bytes = 0, "bytes", "SLUICE_LIMIT_SERVER_STORED_BYTES";
     /// Time of one fetch of a repository or archive by URL.
     fetch_seconds = 3600, "seconds", "SLUICE_LIMIT_FETCH_SECONDS";
+    /// Bytes of packs that one process keeps at hand besides the storage, at least those
+    /// that it works with; 0 is no limit. Packs that are links into the storage do not
+    /// count.
+    git_cache_bytes = 20 << 30, "bytes", "SLUICE_LIMIT_GIT_CACHE_BYTES";
     /// Files of one snapshot.
     snapshot_files = 1_000_000, "count", "SLUICE_LIMIT_SNAPSHOT_FILES";
     /// Bytes of one snapshot.
@@ -207,13 +213,15 @@ limits! {
 pub struct Config {
     /// Address to bind.
     pub listen: SocketAddr,
+    /// Where a worker tells of itself: only where it is told to.
+    pub worker_listen: Option<SocketAddr>,
     /// What clients reach the server by; `None`: `http://localhost:<port>`.
     pub public_url: Option<Url>,
     /// Everything that the embedded run keeps.
     pub data_dir: PathBuf,
     /// `sqlite://…` or `postgres://…`.
     pub database_url: String,
-    /// `file://DIR`.
+    /// `file://DIR` or `s3://BUCKET[/PREFIX]`.
     pub storage: String,
     /// Where jobs wait.
     pub queue: QueueUrl,
@@ -345,7 +353,8 @@ impl Config {
             )));
         }
         let mut take = |env: &'static str| sources.values.remove(env).filter(|v| !v.is_empty());
-        let listen = parse_listen(&take("SLUICE_LISTEN").unwrap_or("127.0.0.1:8000".into()))?;
+        let worker_listen = take("SLUICE_LISTEN").map(|text| parse_listen(&text)).transpose()?;
+        let listen = worker_listen.map_or_else(|| parse_listen("127.0.0.1:8000"), Ok)?;
         let public_url =
             take("SLUICE_PUBLIC_URL").map(|text| parse_public_url(&text)).transpose()?;
         let data_dir = PathBuf::from(take("SLUICE_DATA_DIR").unwrap_or("./sluice-data".into()));
@@ -361,15 +370,11 @@ impl Config {
         }
         let storage = take("SLUICE_STORAGE")
             .unwrap_or_else(|| format!("file://{}", data_dir.join("objects").display()));
-        if !storage.starts_with("file://") {
-            return Err(ConfigError(format!("SLUICE_STORAGE {storage:?} must be file://DIR")));
-        }
-        let queue = match take("SLUICE_QUEUE").as_deref() {
-            None | Some("embedded") => QueueUrl::Embedded,
-            Some(other) => {
-                return Err(ConfigError(format!("SLUICE_QUEUE {other:?} must be embedded")));
-            }
-        };
+        // Not repeated: it might hold credentials, which belong elsewhere.
+        crate::storage::Location::parse(&storage).map_err(|why| {
+            ConfigError(format!("SLUICE_STORAGE must be file://DIR or s3://BUCKET[/PREFIX]: {why}"))
+        })?;
+        let queue = parse_queue(take("SLUICE_QUEUE").as_deref(), postgres)?;
         let jwt_secret = take("SLUICE_JWT_SECRET").map(Secret);
         if jwt_secret.as_ref().is_some_and(|s| s.0.len() < 32) {
             return Err(ConfigError("SLUICE_JWT_SECRET needs at least 32 characters".into()));
@@ -431,6 +436,7 @@ impl Config {
         }
         Ok(Self {
             listen,
+            worker_listen,
             public_url,
             data_dir,
             database_url,
@@ -452,6 +458,32 @@ impl Config {
             fault,
         })
     }
+}
+
+/// `embedded` or `sqs://QUEUE_NAME`.
+fn parse_queue(text: Option<&str>, postgres: bool) -> Result<QueueUrl, ConfigError> {
+    let Some(text) = text.filter(|text| *text != "embedded") else {
+        return Ok(QueueUrl::Embedded);
+    };
+    let bad = |why: &str| ConfigError(format!("SLUICE_QUEUE {text:?} {why}"));
+    let name =
+        text.strip_prefix("sqs://").ok_or_else(|| bad("must be embedded, or sqs://QUEUE_NAME"))?;
+    if name.ends_with(".fifo") {
+        return Err(bad("is a queue in order, which is slow and brings nothing here: name a \
+                        standard queue"));
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !(1..=75).contains(&name.len()) || !name.bytes().all(known) {
+        return Err(bad("must name a queue: 1 to 75 letters, digits, - and _"));
+    }
+    if !postgres {
+        return Err(ConfigError(
+            "SLUICE_QUEUE sqs://… needs SLUICE_DATABASE_URL postgres://…: with SQLite one \
+             process does all the work and hears of it without messages"
+                .into(),
+        ));
+    }
+    Ok(QueueUrl::Sqs(name.to_owned()))
 }
 
 fn prices(take: &mut impl FnMut(&'static str) -> Option<String>) -> Result<Prices, ConfigError> {

@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod api;
 pub mod archive;
+mod aws;
 pub mod bare;
 pub mod billing;
 pub mod cli;

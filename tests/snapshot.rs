@@ -1,5 +1,8 @@
 //! Snapshots of repositories that the real git made, read back against what git says.
 
+#[path = "support/s3.rs"]
+mod s3;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,6 +28,10 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("file://{}", dir.path().join("objects").display());
         let storage = Storage::open(&url).await.unwrap();
+        Self::with(dir, storage)
+    }
+
+    fn with(dir: tempfile::TempDir, storage: Storage) -> Self {
         std::fs::create_dir(dir.path().join("work")).unwrap();
         let house = Self { dir, storage };
         house.git(&["init", "-q", "-b", "main"]);
@@ -542,4 +549,60 @@ async fn many_threads_read_at_once() {
     for task in tasks {
         task.await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_of_a_snapshot_in_a_bucket_asks_for_little_more_than_its_bytes() {
+    const FILES: usize = 5_000;
+    let bucket = s3::bucket().await;
+    let house = House::with(tempfile::tempdir().unwrap(), Storage::S3(bucket.clone()));
+    for n in 0..FILES {
+        let lines = (0..60).map(|line| format!("let x{line} = {};\n", (n * 7919 + line) % 9973));
+        house.put(&format!("src/m{}/f{n}.js", n % 100), lines.collect::<String>().as_bytes());
+    }
+    let tree = house.commit();
+    let info = house.write(tree, "one", None).await;
+    assert_eq!(info.file_count, FILES as u64);
+
+    let before = bucket.reads();
+    let snapshot = Snapshot::open(&house.storage, &info.key).await.unwrap();
+    let opened = bucket.reads() - before;
+    let reading = snapshot.clone();
+    let entries = tokio::task::spawn_blocking(move || {
+        let mut entries = reading.all_blocking().unwrap();
+        entries.sort_by_key(|entry| entry.place);
+        entries
+    })
+    .await
+    .unwrap();
+    let (entries, next) = (Arc::new(entries), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (snapshot, entries, next) = (snapshot.clone(), entries.clone(), next.clone());
+            tokio::task::spawn_blocking(move || {
+                let mut cache = FrameCache::default();
+                let mut bytes = 0;
+                while let Some(entry) =
+                    entries.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    bytes += snapshot.read_blocking(entry, 1 << 20, &mut cache).unwrap().len();
+                }
+                bytes as u64
+            })
+        })
+        .collect();
+    let mut bytes = 0;
+    for thread in threads {
+        bytes += thread.await.unwrap();
+    }
+    assert_eq!(bytes, info.total_bytes);
+    let asked = bucket.reads() - before;
+    println!("{FILES} files, {bytes} bytes: {opened} requests to open, {asked} in all");
+    assert!(asked < 40, "{asked} requests for {FILES} files");
+
+    // One file needs the head and the foot, one block of entries and one frame.
+    let before = bucket.reads();
+    let snapshot = Snapshot::open(&house.storage, &info.key).await.unwrap();
+    snapshot.read_path(b"src/m7/f4007.js", 1 << 20).await.unwrap();
+    assert!(bucket.reads() - before <= 4);
 }

@@ -1,35 +1,47 @@
 //! One suite for every backend of the storage: a further backend adds a
 //! constructor to [`on_each_backend`] and nothing else.
 
+#[path = "support/s3.rs"]
+mod s3;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use sluice::storage::{MAX_PAGE, Storage, StorageError};
 use tokio::io::AsyncReadExt;
 
 /// A backend with nothing in it; the guard keeps it alive.
 struct Backend {
     storage: Storage,
-    _guard: tempfile::TempDir,
+    _guard: Option<tempfile::TempDir>,
 }
 
 async fn folder() -> Backend {
     let guard = tempfile::tempdir().unwrap();
     let storage =
         Storage::open(&format!("file://{}", guard.path().join("objects").display())).await.unwrap();
-    Backend { storage, _guard: guard }
+    Backend { storage, _guard: Some(guard) }
+}
+
+async fn bucket() -> Backend {
+    Backend { storage: Storage::S3(s3::bucket().await), _guard: None }
 }
 
 /// Runs one story on each backend.
 macro_rules! on_each_backend {
     ($(async fn $name:ident($storage:ident: &Storage) $body:block)*) => {
-        mod on_folder {
+        on_each_backend!(on_folder folder $(async fn $name($storage: &Storage) $body)*);
+        on_each_backend!(on_s3 bucket $(async fn $name($storage: &Storage) $body)*);
+    };
+    ($backend:ident $open:ident $(async fn $name:ident($storage:ident: &Storage) $body:block)*) => {
+        mod $backend {
             use super::*;
             $(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    let backend = folder().await;
+                    let backend = $open().await;
                     let $storage = &backend.storage;
                     $body
                 }
@@ -121,6 +133,124 @@ on_each_backend! {
         }
         let content = storage.get("race/key", 4096).await.unwrap();
         assert!(content.iter().all(|b| *b == content[0]), "two contents were mixed");
+    }
+
+    async fn of_many_writers_with_different_sizes_one_wins_and_the_others_know(storage: &Storage) {
+        let writes = (0..16usize).map(|n| {
+            let storage = storage.clone();
+            tokio::spawn(async move {
+                let content = Bytes::from(vec![n as u8; 1000 + n % 2]);
+                let mut writer = storage.writer("race/sizes").await.unwrap();
+                writer.write(content).await.unwrap();
+                (n, writer.finish().await)
+            })
+        });
+        let ended = futures::future::join_all(writes).await;
+        let content = storage.get("race/sizes", 4096).await.unwrap();
+        assert!(content.iter().all(|b| *b == content[0]), "two contents were mixed");
+        for ended in ended {
+            let (n, outcome) = ended.unwrap();
+            if content.len() == 1000 + n % 2 {
+                assert_eq!(outcome.unwrap(), content.len() as u64);
+            } else {
+                let existing = content.len() as u64;
+                assert!(
+                    matches!(outcome, Err(StorageError::Conflict { existing: at, .. }) if at == existing),
+                    "{outcome:?}"
+                );
+            }
+        }
+    }
+
+    async fn large_objects_come_in_parts_and_are_whole(storage: &Storage) {
+        const SIZE: u64 = 40 << 20;
+        let content: Vec<u8> = (0..SIZE).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let content = Bytes::from(content);
+        let mut writer = storage.writer("large/streamed").await.unwrap();
+        for piece in 0..SIZE.div_ceil(1_000_000) {
+            let end = ((piece + 1) * 1_000_000).min(SIZE);
+            writer.write(content.slice((piece * 1_000_000) as usize..end as usize)).await.unwrap();
+        }
+        assert_eq!(writer.finish().await.unwrap(), SIZE);
+        storage.put_bytes("large/whole", content.clone()).await.unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&content).unwrap();
+        assert_eq!(storage.put_file("large/file", file.path()).await.unwrap(), SIZE);
+        for key in ["large/streamed", "large/whole", "large/file"] {
+            assert_eq!(storage.size(key).await.unwrap(), SIZE, "{key}");
+            assert!(storage.get(key, SIZE).await.unwrap() == content, "{key}");
+            // Across the border of two parts.
+            let (start, end) = ((8 << 20) - 5, (8 << 20) + 7);
+            let part = storage.read_range(key, start..end).await.unwrap();
+            assert_eq!(part, content.slice(start as usize..end as usize), "{key}");
+        }
+        // Once, as all others are.
+        storage.put_bytes("large/whole", content.slice(..)).await.unwrap();
+        let shorter = storage.put_bytes("large/whole", content.slice(1..)).await;
+        assert!(matches!(shorter, Err(StorageError::Conflict { .. })), "{shorter:?}");
+        assert!(storage.get("large/whole", SIZE).await.unwrap() == content);
+    }
+
+    async fn of_large_writers_of_one_key_one_wins(storage: &Storage) {
+        let writes = (0..4usize).map(|n| {
+            let storage = storage.clone();
+            tokio::spawn(async move {
+                let size = (9 << 20) + n % 2;
+                let mut writer = storage.writer("race/large").await.unwrap();
+                writer.write(Bytes::from(vec![n as u8; size])).await.unwrap();
+                (n, size as u64, writer.finish().await)
+            })
+        });
+        let ended = futures::future::join_all(writes).await;
+        let content = storage.get("race/large", 10 << 20).await.unwrap();
+        assert!(content.iter().all(|b| *b == content[0]), "two contents were mixed");
+        for ended in ended {
+            let (n, size, outcome) = ended.unwrap();
+            if size == content.len() as u64 {
+                assert_eq!(outcome.unwrap(), size, "{n}");
+            } else {
+                assert!(matches!(outcome, Err(StorageError::Conflict { .. })), "{n}: {outcome:?}");
+            }
+        }
+    }
+
+    async fn a_large_writer_that_is_dropped_leaves_nothing(storage: &Storage) {
+        let mut dropped = storage.writer("large/dropped").await.unwrap();
+        for _ in 0..20 {
+            dropped.write(Bytes::from(vec![1; 1 << 20])).await.unwrap();
+        }
+        drop(dropped);
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        for _ in 0..200 {
+            if storage.unfinished(later, 10).await.unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(storage.unfinished(later, 10).await.unwrap(), []);
+        assert!(keys(storage, "").await.is_empty());
+        assert!(!storage.exists("large/dropped").await.unwrap());
+    }
+
+    async fn more_keys_than_a_page_has_are_listed_and_removed(storage: &Storage) {
+        const MANY: usize = 1_050;
+        let put = futures::stream::iter(0..MANY).map(|n| async move {
+            storage.put_bytes(&format!("many/{n:05}/x"), bytes("abc")).await.unwrap();
+        });
+        put.buffer_unordered(16).collect::<Vec<()>>().await;
+        storage.put_bytes("more/x", bytes("stays")).await.unwrap();
+        let first = storage.list("many/", None, 5_000).await.unwrap();
+        assert_eq!(first.items.len(), MAX_PAGE);
+        let after = first.next.unwrap();
+        let second = storage.list("many/", Some(&after), 5_000).await.unwrap();
+        assert_eq!(second.next, None);
+        let seen: Vec<String> =
+            first.items.into_iter().chain(second.items).map(|object| object.key).collect();
+        let expected: Vec<String> = (0..MANY).map(|n| format!("many/{n:05}/x")).collect();
+        assert_eq!(seen, expected);
+        let removed = storage.delete_prefix("many/").await.unwrap();
+        assert_eq!((removed.objects, removed.bytes), (MANY as u64, 3 * MANY as u64));
+        assert_eq!(keys(storage, "").await, ["more/x"]);
     }
 
     async fn a_writer_shows_nothing_before_it_is_finished(storage: &Storage) {
@@ -279,7 +409,7 @@ on_each_backend! {
 
 #[tokio::test]
 async fn an_address_that_is_none_is_refused() {
-    for url in ["", "objects", "file://", "ftp://x", "file:x"] {
+    for url in ["", "objects", "file://", "ftp://x", "file:x", "s3://", "s3://a:b@bucket"] {
         assert!(matches!(Storage::open(url).await, Err(StorageError::InvalidUrl)), "{url:?}");
     }
 }

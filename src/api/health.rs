@@ -166,14 +166,11 @@ pub async fn checks(app: &App) -> Answers {
         return answers.clone();
     }
     let [first, second, third] = &probe.slots;
-    let (storage, queue) = (app.storage.clone(), app.db.clone());
+    let (storage, queue) = (app.storage.clone(), app.queue.clone());
     let (database, storage, queue) = tokio::join!(
         check(first, database(app.db.clone(), probe.written.clone())),
         check(second, async move { Ok(storage.check().await?) }),
-        check(third, async move {
-            crate::db::jobs::next_run(&queue).await?;
-            Ok(())
-        }),
+        check(third, async move { queue.check().await }),
     );
     let answers = [("database", database), ("storage", storage), ("queue", queue)];
     for (name, check) in &answers {

@@ -24,5 +24,5 @@ pub fn router() -> OpenApiRouter<App> {
 
 async fn metrics(State(app): State<App>) -> Response {
     let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
-    (headers, app.metrics.render(&app.db).await).into_response()
+    (headers, app.metrics.render(&app.db, &app.queue).await).into_response()
 }

@@ -45,6 +45,11 @@ pub fn router() -> Router<App> {
     router.merge(openapi::serve(api))
 }
 
+/// What a worker tells of itself.
+pub fn of_worker() -> Router<App> {
+    OpenApiRouter::new().merge(health::router()).merge(metrics::router()).split_for_parts().0
+}
+
 /// All routes that the document describes.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::base())

@@ -18,6 +18,7 @@ use super::time::Time;
 use crate::config::{LIMITS, Limits};
 use crate::db::{self, jobs, usage};
 use crate::jobs::cleanup::{self, GRACE, LEAST_GRACE};
+use crate::queue::Depth;
 use crate::server::App;
 use crate::storage::Removed;
 
@@ -85,6 +86,7 @@ async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<LimitList
                 "upload_stored_bytes" => Some(most.upload_bytes),
                 "project_stored_bytes" => Some(most.project_bytes),
                 "server_stored_bytes" => Some(most.server_bytes),
+                "git_cache_bytes" => Some(i64::try_from(app.bare.bytes()).unwrap_or(i64::MAX)),
                 _ => None,
             },
         })
@@ -95,6 +97,9 @@ async fn limits(State(app): State<App>, caller: Caller) -> Result<Json<LimitList
 /// A worker that was not heard of for this long (microseconds) counts as stale: four
 /// of its heartbeats.
 const STALE: i64 = 20_000_000;
+
+/// How old the figures of the messages may be.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// Rows of one answer: far more than there ever are.
 const MOST: u32 = 1_000;
@@ -139,6 +144,36 @@ struct QueueDepth {
     oldest_age_seconds: Option<i64>,
 }
 
+/// Messages that tell workers of jobs. They only point to them: what waits, runs and was
+/// given up is counted above.
+#[derive(Debug, Serialize, ToSchema)]
+struct QueueMessages {
+    /// Null if the queue tells its figures; else why it does not.
+    #[schema(example = json!(null))]
+    error: Option<String>,
+    /// That wait to be received, about.
+    waiting: Option<i64>,
+    /// That were received for jobs that run, about.
+    in_flight: Option<i64>,
+    /// Of jobs that may not run yet, about.
+    delayed: Option<i64>,
+    /// That nobody could use, in the queue for dead letters; null if there is none.
+    dead: Option<i64>,
+}
+
+impl From<Result<Depth, String>> for QueueMessages {
+    fn from(depth: Result<Depth, String>) -> Self {
+        let known = depth.as_ref().ok().copied();
+        Self {
+            waiting: known.map(|depth| depth.waiting),
+            in_flight: known.map(|depth| depth.in_flight),
+            delayed: known.map(|depth| depth.delayed),
+            dead: known.and_then(|depth| depth.dead),
+            error: depth.err(),
+        }
+    }
+}
+
 /// The workers and what waits for them.
 #[derive(Debug, Serialize, ToSchema)]
 struct WorkerList {
@@ -148,10 +183,12 @@ struct WorkerList {
     next_cursor: Option<String>,
     /// Jobs that wait.
     queue_depth: i64,
-    /// Jobs that were given up.
+    /// Jobs that were given up, and messages that nobody could use.
     dead_letters: i64,
     /// By kind.
     queue: Vec<QueueDepth>,
+    /// Null of a server whose jobs wait in the database alone.
+    messages: Option<QueueMessages>,
 }
 
 /// The workers of this server, and the queue
@@ -177,7 +214,9 @@ async fn workers(State(app): State<App>, caller: Caller) -> Result<Json<WorkerLi
             }
         })
         .collect();
-    let dead_letters: i64 = queue.iter().map(|depth| depth.dead).sum();
+    let messages = app.queue.depth(FRESH).await.map(QueueMessages::from);
+    let dead: i64 = queue.iter().map(|depth| depth.dead).sum();
+    let dead_letters = dead + messages.as_ref().and_then(|messages| messages.dead).unwrap_or(0);
     let depth: i64 = queue.iter().map(|depth| depth.queued).sum();
     let items: Vec<Worker> = workers
         .into_iter()
@@ -201,7 +240,14 @@ async fn workers(State(app): State<App>, caller: Caller) -> Result<Json<WorkerLi
             last_heartbeat_at: Time(worker.last_heartbeat_at),
         })
         .collect();
-    Ok(Json(WorkerList { items, next_cursor: None, queue_depth: depth, dead_letters, queue }))
+    Ok(Json(WorkerList {
+        items,
+        next_cursor: None,
+        queue_depth: depth,
+        dead_letters,
+        queue,
+        messages,
+    }))
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]

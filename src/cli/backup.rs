@@ -78,8 +78,9 @@ struct Manifest {
 fn embedded(config: &Config) -> anyhow::Result<()> {
     ensure!(
         config.database_url.starts_with("sqlite:") && config.storage.starts_with("file://"),
-        "backup and restore are for the embedded run (SQLite and a folder): with PostgreSQL take \
-         pg_dump first and a copy of the bucket after it"
+        "backup and restore are for the embedded run (SQLite and a folder). Elsewhere copy the \
+         database first (pg_dump, or `.backup` of sqlite3) and the storage after it (`aws s3 \
+         sync`, or versions of the bucket): every object that the database names is there by then"
     );
     Ok(())
 }

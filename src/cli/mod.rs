@@ -46,7 +46,7 @@ enum Command {
     /// Brings the database up to date and exits
     Migrate,
     /// Reaches every dependency and says how it went
-    Check,
+    Check(check::CheckArgs),
     /// Prints the OpenAPI document of the API
     Openapi,
 }
@@ -172,7 +172,7 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::backup(&flags.read()?, args).await,
         Command::Restore(args) => backup::restore(&flags.read()?, args).await,
         Command::Migrate => migrate::run(&flags.read()?).await,
-        Command::Check => check::run(flags.read()?).await,
+        Command::Check(args) => check::run(flags.read()?, &args).await,
         Command::Openapi => {
             print!("{}", crate::api::openapi::text());
             Ok(ExitCode::SUCCESS)

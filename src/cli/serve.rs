@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Config;
-use crate::queue::Workers;
-use crate::server::{App, Server, stop_on_signal};
+use crate::server::{Server, Worker, stop_on_signal};
 
 /// Flags of `sluice serve`.
 #[derive(Debug, Args, Default)]
@@ -40,20 +39,11 @@ pub async fn run(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs workers until a signal.
 pub async fn run_worker(config: Config) -> anyhow::Result<ExitCode> {
-    if config.database_url.starts_with("sqlite:") {
-        anyhow::bail!(
-            "workers of their own need PostgreSQL: with SQLite the server runs them itself"
-        );
+    let worker = Worker::start(config).await?;
+    stop_on_signal(worker.app().stopping.clone())?;
+    if let Some(address) = worker.address() {
+        println!("worker {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
     }
-    let public_url = config
-        .public_url
-        .as_ref()
-        .map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
-    let app = App::open(config, public_url, false).await?;
-    stop_on_signal(app.stopping.clone())?;
-    let workers = Workers::start(&app);
-    app.stopping.cancelled().await;
-    workers.stopped().await;
-    app.db.close().await;
+    worker.work().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,19 @@ fn defaults_are_usable() {
 }
 
 #[test]
+fn a_queue_of_sqs_goes_with_postgres() {
+    let postgres = [
+        ("SLUICE_DATABASE_URL", "postgres://localhost/sluice"),
+        ("SLUICE_JWT_SECRET", "a secret that is long enough, too"),
+        ("SLUICE_QUEUE", "sqs://Jobs-of_1"),
+    ];
+    assert_eq!(config(&postgres).unwrap().queue, QueueUrl::Sqs("Jobs-of_1".into()));
+    let long = format!("sqs://{}", "x".repeat(76));
+    let too_long = [postgres[0], postgres[1], ("SLUICE_QUEUE", long.as_str())];
+    assert!(config(&too_long).unwrap_err().to_string().contains("1 to 75"));
+}
+
+#[test]
 fn every_price_has_a_key() {
     for item in ITEMS {
         assert!(KEYS.iter().any(|key| key.env == item.env), "{}", item.env);
@@ -35,6 +48,11 @@ fn every_bad_value_names_its_key() {
         ("SLUICE_DATABASE_URL", "mysql://x"),
         ("SLUICE_STORAGE", "ftp://x"),
         ("SLUICE_QUEUE", "rabbit"),
+        ("SLUICE_QUEUE", "sqs://"),
+        ("SLUICE_QUEUE", "sqs://two/names"),
+        ("SLUICE_QUEUE", "sqs://jobs.fifo"),
+        // With SQLite, which is what there is if nothing is said.
+        ("SLUICE_QUEUE", "sqs://jobs"),
         ("SLUICE_JWT_SECRET", "short"),
         ("SLUICE_WORKERS", "0"),
         ("SLUICE_WORKERS", "many"),

@@ -8,6 +8,7 @@ use sqlx::{Arguments, FromRow, Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::callers::Forget;
+use super::jobs::Pointer;
 use super::{Args, Backend, Db, DbError, Result, Sql, Value, args};
 
 /// A row that both databases can give; derive it with `sqlx::FromRow`.
@@ -148,6 +149,7 @@ pub struct Tx {
     db: Db,
     topics: Vec<Uuid>,
     workers: bool,
+    jobs: Vec<Pointer>,
     forget: bool,
 }
 
@@ -158,6 +160,11 @@ enum Inner {
 }
 
 impl Tx {
+    fn new(inner: Inner, db: &Db) -> Self {
+        let (topics, jobs) = (Vec::new(), Vec::new());
+        Self { inner, db: db.clone(), topics, workers: false, jobs, forget: false }
+    }
+
     pub(super) async fn begin(db: &Db) -> Result<Self> {
         let inner = match &db.backend {
             Backend::Sqlite { write, .. } => {
@@ -165,7 +172,7 @@ impl Tx {
             }
             Backend::Postgres(pool) => Inner::Postgres(pool.begin().await?),
         };
-        Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false, forget: false })
+        Ok(Self::new(inner, db))
     }
 
     /// A transaction that only reads, and sees the database as it is now whatever is
@@ -177,7 +184,7 @@ impl Tx {
                 pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?,
             ),
         };
-        Ok(Self { inner, db: db.clone(), topics: Vec::new(), workers: false, forget: false })
+        Ok(Self::new(inner, db))
     }
 
     /// Runs a statement; answers how many rows it changed.
@@ -238,6 +245,12 @@ impl Tx {
         }
     }
 
+    /// Sends a message of a job that waits, where there is a queue for it, once the
+    /// transaction is committed.
+    pub fn tell(&mut self, job: Pointer) {
+        self.jobs.push(job);
+    }
+
     /// Wakes an idle worker, once the transaction is committed.
     pub fn wake_workers(&mut self) {
         self.workers = true;
@@ -265,6 +278,9 @@ impl Tx {
         }
         if self.workers {
             self.db.hub.wake_workers();
+        }
+        for job in self.jobs {
+            self.db.hub.tell(job);
         }
         Ok(())
     }

@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
-use super::jobs::Lane;
+use super::jobs::{Lane, Pointer};
 
 /// Topics and who waits for them. A topic is the id of the row that changes.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,8 @@ pub struct Hub {
     deliveries: Arc<Notify>,
     /// Where other processes are heard.
     remote: Option<Arc<Remote>>,
+    /// Who sends messages of jobs.
+    sender: Arc<Mutex<Option<mpsc::Sender<Pointer>>>>,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,22 @@ impl Hub {
             Lane::Work => &self.jobs,
             Lane::Fetches => &self.fetches,
             Lane::Deliveries => &self.deliveries,
+        }
+    }
+
+    /// From now on the jobs that this process commits come out here. So many may lie in
+    /// between; of more nothing is told, and the table still has them.
+    pub fn outbox(&self, room: usize) -> mpsc::Receiver<Pointer> {
+        let (sender, receiver) = mpsc::channel(room);
+        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Tells of a job that was committed, if somebody wants to know.
+    pub(super) fn tell(&self, job: Pointer) {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = &*sender {
+            let _ = sender.try_send(job);
         }
     }
 

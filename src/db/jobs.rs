@@ -6,6 +6,7 @@
 //! fence and changes nothing once another worker has claimed the job.
 
 pub(super) mod lanes;
+pub(super) mod messages;
 
 use serde_json::Value as JsonValue;
 use sqlx::types::Json;
@@ -14,8 +15,11 @@ use uuid::Uuid;
 use super::webhooks::RETRIES;
 use super::{Conn, Db, DbError, Result, Tx, Value, args, new_id, now, statements};
 pub use lanes::{
-    DELIVERIES_OF_AN_ACCOUNT, FETCHES_OF_AN_ACCOUNT, Lane, claim, claim_of, next_run, next_run_of,
+    DELIVERIES_OF_AN_ACCOUNT, FETCHES_OF_AN_ACCOUNT, Lane, Named, claim, claim_named, claim_of,
+    fate, next_run, next_run_of,
 };
+use messages::PointerRow;
+pub use messages::{Pointer, first_unsent, first_untaken, sent, take_unsent, take_untaken, unsend};
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,7 +133,7 @@ statements! {
     INSERT = "INSERT INTO jobs (id, owner_id, kind, subject_id, payload, status, run_at, \
               max_attempts, cancel_requested, created_at, lane, serial_id) \
               VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $11, $9, $10)";
-    POSTPONE = "UPDATE jobs SET run_at = $2 \
+    POSTPONE = "UPDATE jobs SET run_at = $2, sent_at = NULL \
                 WHERE serial_id = $1 AND status = 'queued' AND run_at < $2";
     WAITING = pair(
         "SELECT id, payload FROM jobs WHERE subject_id = $1 AND kind = $2 AND status = 'queued' \
@@ -137,7 +141,8 @@ statements! {
         "SELECT id, payload FROM jobs WHERE subject_id = $1 AND kind = $2 AND status = 'queued' \
          ORDER BY id LIMIT 1 FOR UPDATE"
     );
-    MERGE = "UPDATE jobs SET payload = $2, run_at = $3, attempt = 0, lane = $4 WHERE id = $1";
+    MERGE = "UPDATE jobs SET payload = $2, run_at = $3, attempt = 0, lane = $4, sent_at = NULL \
+             WHERE id = $1 RETURNING id, lane, fence, run_at";
     EXTEND = "UPDATE jobs SET lease_until = $3 \
               WHERE id = $1 AND fence = $2 AND status = 'running' RETURNING cancel_requested";
     HOLD = pair(
@@ -147,21 +152,24 @@ statements! {
     END = "UPDATE jobs SET status = $3, error = $4, finished_at = $5, lease_until = NULL \
            WHERE id = $1 AND fence = $2 AND status = 'running'";
     AGAIN = "UPDATE jobs SET status = 'queued', error = $3, run_at = $4, lease_until = NULL, \
-             worker_id = NULL WHERE id = $1 AND fence = $2 AND status = 'running'";
+             worker_id = NULL, sent_at = NULL \
+             WHERE id = $1 AND fence = $2 AND status = 'running' \
+             RETURNING id, lane, fence, run_at";
     RELEASE = "UPDATE jobs SET status = 'queued', run_at = $3, lease_until = NULL, \
-               worker_id = NULL, attempt = attempt - 1 \
+               worker_id = NULL, attempt = attempt - 1, sent_at = NULL \
                WHERE id = $1 AND fence = $2 AND status = 'running'";
     RESCUE = "UPDATE jobs SET status = 'queued', run_at = $1, lease_until = NULL, \
-              worker_id = NULL, error = 'the worker went away' \
-              WHERE status = 'running' AND lease_until < $1 RETURNING id";
+              worker_id = NULL, error = 'the worker went away', sent_at = NULL \
+              WHERE status = 'running' AND lease_until < $1 \
+              RETURNING id, lane, fence, run_at";
     CANCEL_QUEUED = "UPDATE jobs SET status = 'cancelled', finished_at = $2 \
                      WHERE subject_id = $1 AND status = 'queued' AND kind <> 'delete_objects'";
     CANCEL_RUNNING = "UPDATE jobs SET cancel_requested = $2 \
                       WHERE subject_id = $1 AND status = 'running' AND kind <> 'delete_objects' \
                       RETURNING id";
     RESCUE_ALL = "UPDATE jobs SET status = 'queued', run_at = $1, lease_until = NULL, \
-                  worker_id = NULL, error = 'the server went away' WHERE status = 'running' \
-                  RETURNING id";
+                  worker_id = NULL, error = 'the server went away', sent_at = NULL \
+                  WHERE status = 'running' RETURNING id";
     PENDING = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')";
     DROP_ENDED = "DELETE FROM jobs WHERE status IN ('done', 'cancelled') AND finished_at < $1";
     SCHEDULED = "SELECT id FROM jobs WHERE subject_id = $1 AND kind = 'cleanup' \
@@ -176,6 +184,11 @@ statements! {
     SEEN = "INSERT INTO workers (id, host, version, started_at, last_heartbeat_at) \
             VALUES ($1, $2, $3, $4, $4) ON CONFLICT (id) DO UPDATE SET last_heartbeat_at = $4";
     GONE = "DELETE FROM workers WHERE id = $1";
+}
+
+fn parse_lane(text: &str) -> Result<Lane> {
+    Lane::parse(text)
+        .ok_or_else(|| DbError::Defect(sqlx::Error::Decode(format!("lane {text}").into())))
 }
 
 #[derive(sqlx::FromRow)]
@@ -221,6 +234,7 @@ pub(crate) async fn insert_serial(
     run_at: i64,
 ) -> Result<Uuid> {
     let id = new_id();
+    let lane = Lane::of(job.kind, &job.payload);
     tx.execute(
         INSERT,
         args![
@@ -232,13 +246,14 @@ pub(crate) async fn insert_serial(
             run_at,
             max_attempts(job.kind),
             false,
-            Lane::of(job.kind, &job.payload).as_str(),
+            lane.as_str(),
             serial_id,
             now()
         ],
     )
     .await?;
     tx.wake_workers();
+    tx.tell(Pointer { id, lane, fence: 0, run_at });
     Ok(id)
 }
 
@@ -262,7 +277,11 @@ pub async fn insert_or_merge(
     let Some((id, payload)) = waiting else { return insert(tx, &job).await };
     merge(&payload.0, &mut job.payload);
     let lane = Lane::of(job.kind, &job.payload).as_str();
-    tx.execute(MERGE, args![id, Value::json(&job.payload), now(), lane]).await?;
+    let row: Option<PointerRow> =
+        tx.fetch_optional(MERGE, args![id, Value::json(&job.payload), now(), lane]).await?;
+    if let Some(row) = row {
+        tx.tell(Pointer::read(row)?);
+    }
     tx.wake_workers();
     Ok(id)
 }
@@ -325,12 +344,16 @@ pub async fn end(tx: &mut Tx, id: Uuid, fence: i64, end: &End) -> Result<()> {
 
 /// Puts a job back to be tried again after `delay` microseconds.
 pub async fn retry(tx: &mut Tx, id: Uuid, fence: i64, error: &str, delay: i64) -> Result<()> {
-    let rows = tx.execute(AGAIN, args![id, fence, error, now() + delay]).await?;
+    let row: Option<PointerRow> =
+        tx.fetch_optional(AGAIN, args![id, fence, error, now() + delay]).await?;
+    let Some(row) = row else { return Err(DbError::Fenced) };
     tx.wake_workers();
-    if rows == 1 { Ok(()) } else { Err(DbError::Fenced) }
+    tx.tell(Pointer::read(row)?);
+    Ok(())
 }
 
-/// Gives a job back untouched: the process stops, and the try does not count.
+/// Gives a job back untouched: the process stops, and the try does not count. Nobody is
+/// told of it here: whoever holds a message of the job shows it again.
 pub async fn release(db: &Db, id: Uuid, fence: i64) -> Result<()> {
     let mut tx = db.begin().await?;
     tx.execute(RELEASE, args![id, fence, now()]).await?;
@@ -341,12 +364,16 @@ pub async fn release(db: &Db, id: Uuid, fence: i64) -> Result<()> {
 /// Returns the jobs whose lease ran out to the queue; answers how many.
 pub async fn rescue(db: &Db) -> Result<usize> {
     let mut tx = db.begin().await?;
-    let rows: Vec<(Uuid,)> = tx.fetch_all(RESCUE, args![now()]).await?;
-    if !rows.is_empty() {
+    let rows: Vec<PointerRow> = tx.fetch_all(RESCUE, args![now()]).await?;
+    let rescued = rows.len();
+    for row in rows {
+        tx.tell(Pointer::read(row)?);
+    }
+    if rescued > 0 {
         tx.wake_workers();
     }
     tx.commit().await?;
-    Ok(rows.len())
+    Ok(rescued)
 }
 
 /// Returns every running job to the queue. Only for a process that knows to be the

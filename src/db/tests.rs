@@ -18,6 +18,7 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("idempotency", idempotency::STATEMENTS),
         ("jobs", jobs::STATEMENTS),
         ("jobs::lanes", jobs::lanes::STATEMENTS),
+        ("jobs::messages", jobs::messages::STATEMENTS),
         ("lfs", lfs::STATEMENTS),
         ("project_counters", project_counters::STATEMENTS),
         ("project_events", project_events::STATEMENTS),

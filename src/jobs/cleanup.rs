@@ -31,6 +31,8 @@
 //!   push that waits for that row finds it gone and is refused with a sentence.
 //! * Manifests name data objects of earlier snapshots of their repository, but only of
 //!   such that have a row ([`crate::jobs`], ingest), and objects of those stay.
+//! * A write to a bucket that was begun and never ended has no key yet: those older than
+//!   the grace and than the longest push, fetch or scan are given up.
 //!
 //! # Bounds
 //!
@@ -51,7 +53,7 @@ use crate::db::jobs::{self, End};
 use crate::db::{DbError, idempotency, now, sessions};
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
-use crate::storage::{MAX_PAGE, ObjectMeta, Removed, StorageError};
+use crate::storage::{MAX_PAGE, ObjectMeta, Removed, StorageError, Unfinished};
 
 /// The shortest grace.
 pub const LEAST_GRACE: Duration = Duration::from_hours(1);
@@ -64,6 +66,9 @@ pub const MOST_OBJECTS: usize = 50_000;
 
 /// Remotes that one call removes.
 const MOST_REMOTES: usize = 1_000;
+
+/// Unfinished writes that one call gives up.
+const MOST_UNFINISHED: usize = 1_000;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -91,6 +96,8 @@ pub struct Report {
     pub orphaned_archives: Removed,
     /// Probes of readiness whose process died.
     pub stale_probes: Removed,
+    /// Parts of objects in a bucket whose writer died.
+    pub unfinished_objects: Removed,
     /// Files of pushes and scans whose process died.
     pub abandoned_quarantines: Removed,
     /// Local copies of remotes that are gone.
@@ -105,7 +112,7 @@ pub struct Report {
 
 impl Report {
     /// Names and figures.
-    pub fn kinds(&self) -> [(&'static str, Removed); 11] {
+    pub fn kinds(&self) -> [(&'static str, Removed); 12] {
         [
             ("expired_remotes", self.expired_remotes),
             ("orphaned_packs", self.orphaned_packs),
@@ -113,6 +120,7 @@ impl Report {
             ("orphaned_artifacts", self.orphaned_artifacts),
             ("orphaned_archives", self.orphaned_archives),
             ("stale_probes", self.stale_probes),
+            ("unfinished_objects", self.unfinished_objects),
             ("abandoned_quarantines", self.abandoned_quarantines),
             ("orphaned_caches", self.orphaned_caches),
             ("dead_sessions", self.dead_sessions),
@@ -136,6 +144,7 @@ pub struct Outcome {
 struct Plan {
     remotes: Vec<Uuid>,
     keys: Vec<String>,
+    unfinished: Vec<Unfinished>,
     paths: Vec<PathBuf>,
     caches: Vec<Uuid>,
 }
@@ -155,7 +164,14 @@ pub async fn clean(app: &App, request: &Request) -> anyhow::Result<Outcome> {
             add(&mut report.expired_remotes, bytes.unsigned_abs());
             plan.remotes.push(id);
         }
-        local(app, grace, &mut plan, &mut report).await?;
+        let abandoned = SystemTime::now()
+            .checked_sub(grace.max(longest(app).saturating_add(LEAST_GRACE)))
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        plan.unfinished = app.storage.unfinished(abandoned, MOST_UNFINISHED).await?;
+        for unfinished in &plan.unfinished {
+            add(&mut report.unfinished_objects, unfinished.bytes);
+        }
+        local(app, abandoned, &mut plan, &mut report).await?;
         let count = |n: i64| Removed { objects: n.unsigned_abs(), bytes: 0 };
         report.dead_sessions = count(cleanup::dead_sessions(&app.db, before).await?);
         report.idempotency_keys = count(cleanup::old_keys(&app.db, kept_since()).await?);
@@ -168,6 +184,9 @@ pub async fn clean(app: &App, request: &Request) -> anyhow::Result<Outcome> {
     // 2. Its execution.
     for key in &plan.keys {
         app.storage.delete(key).await?;
+    }
+    for unfinished in &plan.unfinished {
+        app.storage.give_up(unfinished).await?;
     }
     for id in plan.remotes {
         cleanup::remove_remote(&app.db, id, before).await?;
@@ -379,20 +398,20 @@ async fn orphans(
     Ok(())
 }
 
-/// Plans the removal of what dead processes left in the data folder.
+/// How long a push, a fetch or a scan may take. Nothing tells what a dead one left from
+/// what a living one needs but its age: each is given up after its time.
+fn longest(app: &App) -> Duration {
+    let limits = &app.config.limits;
+    Duration::from_secs(limits.push_seconds.max(limits.fetch_seconds).max(limits.scan_seconds))
+}
+
+/// Plans the removal of what dead processes left in the data folder before a time.
 async fn local(
     app: &App,
-    grace: Duration,
+    before: SystemTime,
     plan: &mut Plan,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    // Nothing tells a dead quarantine from a living one but its age: a push or a scan
-    // is given up after its time.
-    let limits = &app.config.limits;
-    let longest = Duration::from_secs(limits.push_seconds.max(limits.scan_seconds));
-    let before = SystemTime::now()
-        .checked_sub(grace.max(longest.saturating_add(LEAST_GRACE)))
-        .unwrap_or(SystemTime::UNIX_EPOCH);
     let incoming = bare::incoming(app);
     let scratch = app.config.data_dir.join("tmp");
     let caches = app.config.data_dir.join("git");

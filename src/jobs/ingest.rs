@@ -5,6 +5,8 @@
 //! snapshot, languages, threat profile, scan. A job that is run again finds in the store
 //! what an earlier run brought there.
 
+use std::path::Path;
+
 use gix_hash::ObjectId;
 use serde::Deserialize;
 use serde_json::json;
@@ -141,8 +143,9 @@ pub(super) async fn run(context: &JobContext) -> Result<(), JobError> {
     let objects = bare::objects(app, stored.upload_id).await?;
     let snapshot_id = new_id();
     let outcome =
-        snapshot(context, &begun, Some(stored.upload_id), objects, stored.head, snapshot_id)
+        snapshot(context, &begun, Some(stored.upload_id), &objects, stored.head, snapshot_id)
             .await?;
+    drop(objects);
     fault::point("ingest.stored");
 
     // 4. The outcome, all or nothing.
@@ -340,7 +343,7 @@ pub(super) async fn snapshot(
     context: &JobContext,
     begun: &Ingest,
     upload_id: Option<Uuid>,
-    objects: std::path::PathBuf,
+    objects: &Path,
     head: Option<ObjectId>,
     snapshot_id: Uuid,
 ) -> Result<Result<Ingested, IngestError>, JobError> {
@@ -360,6 +363,7 @@ pub(super) async fn snapshot(
         ..Options::default()
     };
     let (runtime, cancel) = (Handle::current(), context.cancel.clone());
+    let objects = objects.to_owned();
     let work = tokio::task::spawn_blocking(move || {
         let hash = head.map_or(gix_hash::Kind::Sha1, |head| head.kind());
         let odb = ingest::open_objects(&objects, hash).map_err(anyhow::Error::from)?;

@@ -206,14 +206,14 @@ async fn history(
         None => uploads::of_repository(&app.db, row.repository_id).await?,
     };
     let Some(upload) = upload else { return Ok(None) };
-    let objects = bare::objects(app, upload).await?;
+    let held = bare::objects(app, upload).await?;
     let tips: Vec<gix_hash::ObjectId> = uploads::refs(&app.db, upload)
         .await?
         .iter()
         .filter_map(|row| row.oid.parse().ok())
         .collect();
     let hash = tips.first().map_or(snapshot.tree().kind(), |tip| tip.kind());
-    let snapshot = snapshot.clone();
+    let (snapshot, objects) = (snapshot.clone(), held.to_path_buf());
     let opened = tokio::task::spawn_blocking(move || {
         let known: HashSet<gix_hash::ObjectId> = snapshot
             .all_blocking()
@@ -228,6 +228,7 @@ async fn history(
     let (objects, known) = opened.await.map_err(anyhow::Error::from)??;
     let pool = objects.clone();
     Ok(Some(History {
+        held,
         objects,
         walk: Box::new(move |cancel| {
             walk(&pool.walker(), &tips, &known, &HistoryLimits::default(), cancel)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gix_object::FindExt;
 
+use crate::bare;
 use crate::ingest::ObjectPool;
 use crate::scan::git::{NameEntry, NameKind};
 use crate::scan::{Cancel, FileEntry, HistoryContents, HistoryEntry, Source, SourceError};
@@ -19,6 +20,8 @@ pub struct History {
     pub objects: Arc<ObjectPool>,
     /// The walk.
     pub walk: HistoryWalk,
+    /// Keeps the objects where they are.
+    pub held: bare::Objects,
 }
 
 /// A snapshot as the scan engine wants it. Paths are lossy UTF-8, as everywhere in

@@ -21,6 +21,7 @@ use prometheus::{
 
 use crate::db::scans::Summary;
 use crate::db::{Db, jobs, now};
+use crate::queue::Queue;
 use process::Process;
 
 /// Media type of the text format.
@@ -57,6 +58,8 @@ pub struct Metrics {
     queued: IntGaugeVec,
     queue_age: IntGaugeVec,
     dead: IntGaugeVec,
+    queue_up: IntGauge,
+    messages: IntGaugeVec,
     connections: IntGaugeVec,
     idle_connections: IntGaugeVec,
     process: Process,
@@ -205,6 +208,16 @@ impl Metrics {
                 &["kind"],
             )?,
             dead: r.gauges("sluice_jobs_dead", "Jobs that were given up.", &["kind"])?,
+            queue_up: r.gauge(
+                "sluice_queue_up",
+                "1 if the queue of messages answered lately; always 1 without one.",
+            )?,
+            messages: r.gauges(
+                "sluice_queue_messages",
+                "Messages in the queue, about: waiting, in_flight, delayed and dead. They only \
+                 point to jobs.",
+                &["state"],
+            )?,
             connections: r.gauges(
                 "sluice_database_connections",
                 "Open connections to the database.",
@@ -285,10 +298,18 @@ impl Metrics {
         self.scans.with_label_values(&[status]).inc();
     }
 
+    /// Shows figures that somebody else counts.
+    pub(crate) fn register(&self, figures: IntCounterVec) -> prometheus::Result<()> {
+        self.registry.register(Box::new(figures))
+    }
+
     /// All figures as text.
-    pub async fn render(&self, db: &Db) -> String {
-        let queue = tokio::time::timeout(PATIENCE, self.read_queue(db)).await;
-        self.database_up.set(i64::from(matches!(queue, Ok(Ok(())))));
+    pub async fn render(&self, db: &Db, queue: &Queue) -> String {
+        let (jobs, ()) = tokio::join!(
+            tokio::time::timeout(PATIENCE, self.read_queue(db)),
+            self.read_messages(queue),
+        );
+        self.database_up.set(i64::from(matches!(jobs, Ok(Ok(())))));
         for (pool, size, idle) in db.pools() {
             self.connections.with_label_values(&[pool]).set(i64::from(size));
             self.idle_connections
@@ -301,6 +322,32 @@ impl Metrics {
             tracing::error!("cannot write the metrics: {error}");
         }
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Each look costs requests, and nobody decides anything by these figures: the jobs
+    /// are counted in the table.
+    async fn read_messages(&self, queue: &Queue) {
+        const AGE: Duration = Duration::from_secs(30);
+        let depth = match queue.depth(AGE).await {
+            None => return self.queue_up.set(1),
+            Some(Err(_)) => {
+                self.messages.reset();
+                return self.queue_up.set(0);
+            }
+            Some(Ok(depth)) => depth,
+        };
+        self.queue_up.set(1);
+        let counts = [
+            ("waiting", Some(depth.waiting)),
+            ("in_flight", Some(depth.in_flight)),
+            ("delayed", Some(depth.delayed)),
+            ("dead", depth.dead),
+        ];
+        for (state, count) in counts {
+            if let Some(count) = count {
+                self.messages.with_label_values(&[state]).set(count);
+            }
+        }
     }
 
     async fn read_queue(&self, db: &Db) -> crate::db::Result<()> {

@@ -18,14 +18,11 @@ use crate::db::webhooks::{self, Event, Wanted};
 use crate::db::{Db, DbError, new_id, now};
 
 async fn queues() -> Vec<(TestDb, Queue)> {
-    both()
-        .await
-        .into_iter()
-        .map(|test| {
-            let queue = Queue::embedded(test.db.clone());
-            (test, queue)
-        })
-        .collect()
+    let embedded = both().await.into_iter().map(|test| {
+        let queue = Queue::embedded(test.db.clone());
+        (test, queue)
+    });
+    embedded.chain(super::sqs::testing::queues().await).collect()
 }
 
 fn new_job(subject_id: Uuid) -> NewJob {

@@ -24,6 +24,12 @@ impl Embedded {
         Self { db }
     }
 
+    /// Jobs can be read.
+    pub(super) async fn check(&self) -> anyhow::Result<()> {
+        jobs::next_run(&self.db).await?;
+        Ok(())
+    }
+
     pub(super) async fn next(
         &self,
         lane: Lane,

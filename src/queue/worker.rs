@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{LEASE, Queue};
+use super::{LEASE, Left, Queue};
 use crate::db::jobs::{self, Heartbeat, Job, Lane};
 use crate::db::{DbError, now};
 use crate::scan::Cancel;
@@ -116,6 +116,7 @@ impl Workers {
             tasks.spawn(work(app.clone(), app.queue.clone(), Lane::Deliveries, id.clone()));
         }
         tasks.spawn(sweep(app.clone(), id.clone()));
+        app.queue.start(&mut tasks, &app.stopping);
         tracing::info!(worker = id, slots = app.config.workers, "workers started");
         Self { tasks, id, app: app.clone() }
     }
@@ -127,6 +128,7 @@ impl Workers {
                 tracing::error!("a worker ended badly: {error}");
             }
         }
+        self.app.queue.flush().await;
         if let Err(error) = jobs::worker_gone(&self.app.db, &self.id).await {
             tracing::warn!("cannot sign off: {error}");
         }
@@ -167,9 +169,8 @@ async fn run(context: JobContext) {
                        up; its log has more.";
         tracing::error!("the job is given up: the process ended in its last try");
         context.app.metrics.job(context.job.kind.as_str(), "failed", Duration::ZERO);
-        if let Err(error) = crate::jobs::failed(&context, "internal", message).await {
-            tracing::warn!("cannot settle the job: {error}");
-        }
+        leave(&context, crate::jobs::failed(&context, "internal", message).await, Left::Ended)
+            .await;
         return;
     }
     let started = std::time::Instant::now();
@@ -197,10 +198,25 @@ async fn run(context: JobContext) {
     };
     let kind = context.job.kind.as_str();
     context.app.metrics.job(kind, word, started.elapsed());
-    if let Err(error) = settle(&context, outcome).await {
-        // The lease will run out and another worker takes over.
-        tracing::warn!("cannot settle the job: {error}");
-    }
+    let left = match word {
+        "released" => Left::Released,
+        "lost" => Left::Lost,
+        _ => Left::Ended,
+    };
+    leave(&context, settle(&context, outcome).await, left).await;
+}
+
+/// Tells the queue how the job was left.
+async fn leave(context: &JobContext, settled: Result<(), DbError>, left: Left) {
+    let left = match settled {
+        Ok(()) => left,
+        Err(error) => {
+            // The lease will run out and another worker takes over.
+            tracing::warn!("cannot settle the job: {error}");
+            Left::Lost
+        }
+    };
+    context.app.queue.left(&context.job, left).await;
 }
 
 async fn settle(context: &JobContext, outcome: Result<(), JobError>) -> Result<(), DbError> {
@@ -270,9 +286,13 @@ async fn beat(context: JobContext, done: CancellationToken) {
         next = tokio::time::Instant::now() + step;
         let job = &context.job;
         match jobs::heartbeat(&context.app.db, job.id, job.fence, LEASE).await {
-            Ok(Heartbeat::Held) => lease_ends = now() + LEASE,
+            Ok(Heartbeat::Held) => {
+                lease_ends = now() + LEASE;
+                context.app.queue.extended(job);
+            }
             Ok(Heartbeat::CancelRequested) => {
                 lease_ends = now() + LEASE;
+                context.app.queue.extended(job);
                 context.request_stop(Stop::Cancelled);
             }
             Ok(Heartbeat::Lost) => context.request_stop(Stop::Lost),

@@ -122,6 +122,7 @@ async fn scan(
     let work = tokio::task::spawn_blocking({
         let (app, cancel) = (app.clone(), cancel.clone());
         move || {
+            // Held until the scan has ended.
             let source = Brought::open(&quarantine, &before, tips, most, limits.max_file_bytes)
                 .map_err(|error| crate::scan::SourceError(error.to_string()))?;
             let warnings = Warnings::new(app.clone());

@@ -65,6 +65,8 @@ pub(super) struct UploadRepository {
     committed: AtomicBool,
     // The ref to be ingested, where a job fills the store of its repository.
     brought: Option<String>,
+    // The objects that this request works on stay at hand until it ends.
+    held: Mutex<Option<bare::Objects>>,
 }
 
 impl UploadRepository {
@@ -80,6 +82,7 @@ impl UploadRepository {
             shown: Mutex::new(None),
             committed: AtomicBool::new(false),
             brought: None,
+            held: Mutex::new(None),
         }
     }
 
@@ -266,9 +269,10 @@ impl Repository for UploadRepository {
     }
 
     async fn objects_dir(&self) -> Result<PathBuf, Refusal> {
-        bare::objects(&self.app, self.upload.id)
-            .await
-            .map_err(|error| Refusal::internal(format!("{error:#}")))
+        let objects = bare::objects(&self.app, self.upload.id).await.map_err(at_hand)?;
+        let path = objects.to_path_buf();
+        *lock(&self.held) = Some(objects);
+        Ok(path)
     }
 
     fn quarantine_root(&self) -> PathBuf {
@@ -481,8 +485,11 @@ impl Repository for UploadRepository {
             let synced = stored
                 .as_ref()
                 .is_some_and(|pack| self.app.storage.local_path(&pack.pack_key).is_some());
-            let publish = move |objects: PathBuf| {
-                if synced { pack.keep(&objects).map(drop) } else { pack.publish(&objects) }
+            let publish = move |objects: bare::Objects| {
+                let name = pack.name.to_string();
+                if synced { pack.keep(&objects).map(drop) } else { pack.publish(&objects) }?;
+                objects.came(&name);
+                Ok(())
             };
             let published = match bare::objects_root(&self.app, self.upload.id).await {
                 Ok(objects) => tokio::task::spawn_blocking(move || publish(objects))
@@ -581,6 +588,17 @@ fn check(certificate: &Certificate) -> Result<Option<String>, Refusal> {
 
 fn object_id(hex: &str) -> Result<ObjectId, Refusal> {
     ObjectId::from_hex(hex.as_bytes()).map_err(Refusal::internal)
+}
+
+/// Why the objects cannot be brought to hand. The storage may be back in a moment.
+fn at_hand(error: anyhow::Error) -> Refusal {
+    match error.downcast::<StorageError>() {
+        Ok(error) => storage_refusal(error),
+        Err(error) => match error.downcast::<DbError>() {
+            Ok(error) => database(error),
+            Err(error) => Refusal::internal(format!("{error:#}")),
+        },
+    }
 }
 
 fn storage_refusal(error: StorageError) -> Refusal {

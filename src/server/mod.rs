@@ -7,6 +7,7 @@
 mod listen;
 mod lock;
 mod route;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,16 +21,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{self, FirstAccount, Keys};
 use crate::api::rate::Limiter;
+use crate::bare::Cache;
 use crate::config::{Config, QueueUrl};
 use crate::db::{Db, jobs};
 use crate::metrics::Metrics;
 use crate::net::{Allowed, Guard};
-use crate::queue::{Queue, Workers};
+use crate::queue::{Queue, Sqs, Workers};
 use crate::scan::{Engines, assemble};
 use crate::storage::Storage;
 
 pub use lock::DataLock;
 pub use route::ACCESS;
+pub use worker::Worker;
 
 /// What every handler and job shares. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ pub struct State {
     pub db: Db,
     /// Objects.
     pub storage: Storage,
+    /// Packs at hand.
+    pub bare: Cache,
     /// Tells workers of work.
     pub queue: Queue,
     /// Keys derived from the signing secret.
@@ -103,23 +108,30 @@ impl App {
             assemble::engines(identity, database, threads)
         })
         .await??;
+        let metrics = Metrics::new()?;
         let queue = match config.queue {
             QueueUrl::Embedded => Queue::embedded(db.clone()),
+            QueueUrl::Sqs(ref name) => Queue::Sqs(Sqs::open(db.clone(), name).await?),
         };
+        if let Some(figures) = queue.figures() {
+            metrics.register(figures)?;
+        }
         let allowed = Allowed { http: config.allow_http_urls, private: config.allow_private_urls };
         let guard = Guard::new(allowed, config.dns_servers.clone());
         let limiter = Limiter::new(config.limits.requests_per_minute);
+        let bare = Cache::new(&config.data_dir, config.limits.git_cache_bytes);
         Ok(Self::new(State {
             config,
             db,
             storage,
+            bare,
             queue,
             keys,
             engines: Arc::new(engines),
             guard,
             probe: crate::api::health::Probe::default(),
             stored: crate::quota::Total::default(),
-            metrics: Metrics::new()?,
+            metrics,
             public_url,
             limiter,
             stopping: CancellationToken::new(),
@@ -166,7 +178,7 @@ impl Server {
             }
         }
         let first_account = accounts::ensure_first_account(&app.db, &app.config).await?;
-        crate::remote::sweep(&app).await?;
+        sweep(&app).await?;
         Ok(Self { app, listener, address, first_account, _lock: lock })
     }
 
@@ -197,6 +209,17 @@ impl Server {
         app.db.close().await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Removes what an earlier process left in the data folder, which this one holds.
+async fn sweep(app: &App) -> anyhow::Result<()> {
+    crate::remote::sweep(app).await?;
+    let scratch = app.config.data_dir.join("tmp");
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await?;
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

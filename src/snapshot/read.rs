@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use gix_hash::ObjectId;
 use gix_object::bstr::{BStr, BString};
 use sha2::{Digest, Sha256};
@@ -16,6 +17,13 @@ use super::manifest::{
     foot_length, hash_of,
 };
 use crate::storage::{ObjectFile, Storage, StorageError};
+
+/// Bytes at the end of a manifest that are read with its foot: the tables of some 20,000
+/// files.
+const TAIL: u64 = 32 << 10;
+
+/// Data objects that are opened at once.
+const OPENED: usize = 8;
 
 /// Most bytes of a seek table: that of a blob of 1 TiB.
 const MAX_SEEK_TABLE: u32 = 12 << 20;
@@ -83,7 +91,11 @@ impl Snapshot {
         if manifest.size() < MAGIC as u64 {
             return Err(corrupt("it is too short"));
         }
-        let beginning = manifest.read(0..MAGIC as u64).await?;
+        // Foot and tables of most in one read: in a bucket each is a request.
+        let from = manifest.size().saturating_sub(TAIL);
+        let beginning = manifest.read(0..MAGIC as u64);
+        let tail = manifest.read(from..manifest.size());
+        let (beginning, tail) = futures::try_join!(beginning, tail)?;
         let hash = hash_of(&beginning)
             .ok_or_else(|| corrupt("it is no manifest of a version that this server reads"))?;
         let end = manifest
@@ -91,19 +103,25 @@ impl Snapshot {
             .checked_sub(foot_length(hash) as u64)
             .filter(|end| *end >= MAGIC as u64)
             .ok_or_else(|| corrupt("it is too short"))?;
-        let foot = manifest.read(end..manifest.size()).await?;
-        let foot = Foot::decode(&foot, manifest.size(), hash)
+        let place = |at: u64| at.checked_sub(from).and_then(|at| usize::try_from(at).ok());
+        let foot = place(end)
+            .and_then(|at| Foot::decode(tail.get(at..)?, manifest.size(), hash))
             .ok_or_else(|| corrupt("its foot is malformed"))?;
-        let tables = manifest.read(foot.index_at..end).await?;
+        let tables = match place(foot.index_at).zip(place(end)) {
+            Some((index, end)) if index <= end && end <= tail.len() => tail.slice(index..end),
+            _ => manifest.read(foot.index_at..end).await?,
+        };
         let (blocks, objects) =
             decode_tables(&foot, &tables).ok_or_else(|| corrupt("its index is malformed"))?;
-        let mut files = Vec::with_capacity(objects.len());
-        for object in &objects {
-            let file = storage.file(&format!("{prefix}/{}", object.name)).await?;
-            if file.size() != object.size {
-                return Err(corrupt("a data object has another size"));
-            }
-            files.push(file);
+        let keys: Vec<String> = objects.iter().map(|o| format!("{prefix}/{}", o.name)).collect();
+        let open = keys.into_iter().map(|key| {
+            let storage = storage.clone();
+            async move { storage.file(&key).await }
+        });
+        let opened = futures::stream::iter(open).buffered(OPENED);
+        let files: Vec<ObjectFile> = opened.try_collect().await?;
+        if files.iter().zip(&objects).any(|(file, object)| file.size() != object.size) {
+            return Err(corrupt("a data object has another size"));
         }
         let key = key.to_owned();
         Ok(Self(Arc::new(Inner { key, prefix, manifest, foot, blocks, objects, files })))

@@ -29,24 +29,37 @@
 //! | `archives/<repo_id>/` | an archive that a user handed in | the API, before its transaction | its ingest |
 //! | `health/` | the probe of [`Storage::check`] | readiness | the probe itself |
 //!
+//! | parts of a multipart upload (S3 only; no key shows them) | what a writer has sent | [`ObjectWriter`] | the writer, or the clean-up a day after the writer died |
+//!
 //! The id in a prefix is that of the row that owns the objects, so whatever a
 //! crash leaves between a write and its transaction is found by listing a prefix
 //! and asking the database for the row.
+//!
+//! Nothing may expire by age: the database says what lives. The one lifecycle rule that a
+//! bucket should have is `AbortIncompleteMultipartUpload` after some days, for the parts
+//! that are left when nobody runs the clean-up. On a bucket with versions another rule
+//! should end versions that are no longer current, since what is removed here stays there
+//! as such.
 
 mod error;
 mod folder;
 mod key;
+mod location;
 mod object;
+mod s3;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 pub use error::StorageError;
 pub use folder::Folder;
 pub use key::{MAX_KEY, validate_key, validate_prefix};
+pub use location::Location;
 pub use object::{ObjectFile, ObjectMeta, ObjectReader, ObjectWriter, Page, Removed};
+pub use s3::{S3, Unfinished};
 
 /// Most objects on one [`Page`].
 pub const MAX_PAGE: usize = 1000;
@@ -56,18 +69,20 @@ pub const MAX_PAGE: usize = 1000;
 pub enum Storage {
     /// A folder of this machine.
     Folder(Folder),
+    /// A bucket, or a part of one.
+    S3(S3),
 }
 
 impl Storage {
     /// Opens what `SLUICE_STORAGE` names: `file://DIR`, where `DIR` may be relative
-    /// to the working directory. The folder is created if it is missing, and what
-    /// an earlier process left half-written in it is removed.
+    /// to the working directory, or `s3://BUCKET[/PREFIX]`. The folder is created if it
+    /// is missing, and what an earlier process left half-written in it is removed. The
+    /// bucket must be there; endpoint, region and credentials are those of the
+    /// environment.
     pub async fn open(url: &str) -> Result<Self, StorageError> {
-        match url.split_once("://") {
-            Some(("file", dir)) if !dir.is_empty() => {
-                Ok(Self::Folder(Folder::open(Path::new(dir)).await?))
-            }
-            _ => Err(StorageError::InvalidUrl),
+        match Location::parse(url).map_err(|_| StorageError::InvalidUrl)? {
+            Location::Folder(dir) => Ok(Self::Folder(Folder::open(&dir).await?)),
+            Location::Bucket { bucket, prefix } => Ok(Self::S3(S3::open(&bucket, &prefix).await?)),
         }
     }
 
@@ -76,6 +91,7 @@ impl Storage {
         let key = validate_key(key)?;
         match self {
             Self::Folder(folder) => folder.put_bytes(key, bytes).await,
+            Self::S3(bucket) => bucket.put_bytes(key, bytes).await,
         }
     }
 
@@ -86,6 +102,7 @@ impl Storage {
         let key = validate_key(key)?;
         match self {
             Self::Folder(folder) => folder.put_file(key, path).await,
+            Self::S3(bucket) => bucket.put_file(key, path).await,
         }
     }
 
@@ -94,12 +111,16 @@ impl Storage {
         let key = validate_key(key)?;
         match self {
             Self::Folder(folder) => folder.writer(key).await.map(ObjectWriter::folder),
+            Self::S3(bucket) => Ok(ObjectWriter::s3(bucket.writer(key))),
         }
     }
 
     /// All bytes of an object, refused with [`StorageError::TooLarge`] if these are
     /// more than `max`.
     pub async fn get(&self, key: &str, max: u64) -> Result<Bytes, StorageError> {
+        if let Self::S3(bucket) = self {
+            return bucket.get(validate_key(key)?, max).await;
+        }
         let file = self.file(key).await?;
         if file.size() > max {
             return Err(StorageError::TooLarge { key: key.to_owned(), size: file.size(), max });
@@ -123,6 +144,10 @@ impl Storage {
         let key = validate_key(key)?;
         match self {
             Self::Folder(folder) => folder.reader(key, range).await,
+            Self::S3(bucket) => {
+                let (download, length) = bucket.reader(key, range).await?;
+                Ok(ObjectReader::s3(download, length))
+            }
         }
     }
 
@@ -131,6 +156,10 @@ impl Storage {
         let key = validate_key(key)?;
         match self {
             Self::Folder(folder) => folder.file(key).await,
+            Self::S3(bucket) => {
+                let (file, size) = bucket.file(key).await?;
+                Ok(ObjectFile::s3(file, size))
+            }
         }
     }
 
@@ -139,6 +168,7 @@ impl Storage {
         let key = validate_key(key)?;
         match self {
             Self::Folder(folder) => folder.size(key).await,
+            Self::S3(bucket) => bucket.size(key).await,
         }
     }
 
@@ -157,12 +187,16 @@ impl Storage {
         let key = validate_key(key)?;
         match self {
             Self::Folder(folder) => folder.delete(key).await,
+            Self::S3(bucket) => bucket.delete(key).await,
         }
     }
 
     /// Removes every object below a prefix and says what that was.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<Removed, StorageError> {
         let prefix = validate_prefix(prefix)?;
+        if let Self::S3(bucket) = self {
+            return bucket.delete_prefix(prefix).await;
+        }
         let mut removed = Removed::default();
         loop {
             // Always the first page: what was removed is no longer on it.
@@ -191,11 +225,37 @@ impl Storage {
         let limit = limit.clamp(1, MAX_PAGE);
         match self {
             Self::Folder(folder) => folder.list(prefix, after, limit).await,
+            Self::S3(bucket) => bucket.list(prefix, after, limit).await,
+        }
+    }
+
+    /// Writes of dead processes that began before a time, at most `most` of them; only
+    /// what the backend keeps of them until they are given up.
+    pub async fn unfinished(
+        &self,
+        before: SystemTime,
+        most: usize,
+    ) -> Result<Vec<Unfinished>, StorageError> {
+        match self {
+            // Swept by whoever opens the folder.
+            Self::Folder(_) => Ok(Vec::new()),
+            Self::S3(bucket) => bucket.unfinished(before, most).await,
+        }
+    }
+
+    /// Gives up a write; one that has ended meanwhile is no error.
+    pub async fn give_up(&self, unfinished: &Unfinished) -> Result<(), StorageError> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            Self::S3(bucket) => bucket.give_up(unfinished).await,
         }
     }
 
     /// Writes, reads and removes a probe: what readiness asks.
     pub async fn check(&self) -> Result<(), StorageError> {
+        if let Self::S3(bucket) = self {
+            return bucket.check().await;
+        }
         let key = format!("health/{}", uuid::Uuid::new_v4());
         let probe = Bytes::from(key.clone());
         self.put_bytes(&key, probe.clone()).await?;
@@ -210,6 +270,7 @@ impl Storage {
         let key = validate_key(key).ok()?;
         match self {
             Self::Folder(folder) => Some(folder.path(key)),
+            Self::S3(_) => None,
         }
     }
 }

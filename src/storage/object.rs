@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{StorageError, folder};
+use super::{StorageError, folder, s3};
 
 /// What a listing says of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +52,16 @@ pub struct ObjectWriter {
 #[derive(Debug)]
 enum WriterBackend {
     Folder(folder::Writer),
+    S3(s3::Writer),
 }
 
 impl ObjectWriter {
     pub(super) fn folder(writer: folder::Writer) -> Self {
         Self { backend: WriterBackend::Folder(writer), written: 0 }
+    }
+
+    pub(super) fn s3(writer: s3::Writer) -> Self {
+        Self { backend: WriterBackend::S3(writer), written: 0 }
     }
 
     /// Appends bytes. Each call costs a change of threads or more, so callers
@@ -65,6 +70,7 @@ impl ObjectWriter {
         let length = bytes.len() as u64;
         match &mut self.backend {
             WriterBackend::Folder(writer) => writer.write(bytes).await?,
+            WriterBackend::S3(writer) => writer.write(bytes).await?,
         }
         self.written += length;
         Ok(())
@@ -79,6 +85,7 @@ impl ObjectWriter {
     pub async fn finish(self) -> Result<u64, StorageError> {
         match self.backend {
             WriterBackend::Folder(writer) => writer.finish(self.written).await?,
+            WriterBackend::S3(writer) => writer.finish(self.written).await?,
         }
         Ok(self.written)
     }
@@ -95,11 +102,16 @@ pub struct ObjectFile {
 #[derive(Debug, Clone)]
 enum FileBackend {
     Folder(Arc<File>),
+    S3(s3::File),
 }
 
 impl ObjectFile {
     pub(super) fn folder(file: File, size: u64) -> Self {
         Self { backend: FileBackend::Folder(Arc::new(file)), size }
+    }
+
+    pub(super) fn s3(file: s3::File, size: u64) -> Self {
+        Self { backend: FileBackend::S3(file), size }
     }
 
     /// Bytes of the object.
@@ -109,6 +121,10 @@ impl ObjectFile {
 
     /// The bytes of a range that lies within the object.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, StorageError> {
+        if let FileBackend::S3(file) = &self.backend {
+            self.length(&range)?;
+            return file.read(range).await;
+        }
         let file = self.clone();
         folder::blocking("read an object", move || {
             let mut bytes = Vec::new();
@@ -121,34 +137,55 @@ impl ObjectFile {
     /// As [`ObjectFile::read`] for threads that may block; replaces the content of
     /// `into` and uses its memory again.
     pub fn read_blocking(&self, range: Range<u64>, into: &mut Vec<u8>) -> Result<(), StorageError> {
-        let Range { start, end } = range;
-        let length = end
-            .checked_sub(start)
+        let length = self.length(&range)?;
+        match &self.backend {
+            FileBackend::Folder(file) => {
+                into.resize(length, 0);
+                folder::read_at(file, range.start, into)
+            }
+            FileBackend::S3(file) => {
+                let bytes = file.read_blocking(range)?;
+                into.clear();
+                into.extend_from_slice(&bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Bytes of a range, which must lie within the object.
+    fn length(&self, range: &Range<u64>) -> Result<usize, StorageError> {
+        let Range { start, end } = *range;
+        end.checked_sub(start)
             .filter(|_| end <= self.size)
             .and_then(|length| usize::try_from(length).ok())
-            .ok_or(StorageError::InvalidRange { start, end, size: self.size })?;
-        into.resize(length, 0);
-        match &self.backend {
-            FileBackend::Folder(file) => folder::read_at(file, start, into),
-        }
+            .ok_or(StorageError::InvalidRange { start, end, size: self.size })
     }
 }
 
 /// Streams an object.
-#[derive(Debug)]
 pub struct ObjectReader {
     backend: ReaderBackend,
     length: u64,
 }
 
-#[derive(Debug)]
 enum ReaderBackend {
     Folder(tokio::io::Take<tokio::fs::File>),
+    S3(s3::Download),
+}
+
+impl std::fmt::Debug for ObjectReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectReader").field("length", &self.length).finish_non_exhaustive()
+    }
 }
 
 impl ObjectReader {
     pub(super) fn folder(file: tokio::io::Take<tokio::fs::File>, length: u64) -> Self {
         Self { backend: ReaderBackend::Folder(file), length }
+    }
+
+    pub(super) fn s3(download: s3::Download, length: u64) -> Self {
+        Self { backend: ReaderBackend::S3(download), length }
     }
 
     /// Bytes that this reader gives in all.
@@ -165,6 +202,7 @@ impl AsyncRead for ObjectReader {
     ) -> Poll<std::io::Result<()>> {
         match &mut self.backend {
             ReaderBackend::Folder(file) => Pin::new(file).poll_read(cx, buf),
+            ReaderBackend::S3(download) => Pin::new(download).poll_read(cx, buf),
         }
     }
 }

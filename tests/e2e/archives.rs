@@ -17,7 +17,7 @@ on_both!(
 const BOUNDARY: &str = "form-of-a-test";
 
 /// Sends a form with a file and perhaps more fields.
-async fn send(client: &Client, path: &str, file: &[u8], fields: &[(&str, &str)]) -> Value {
+pub async fn send(client: &Client, path: &str, file: &[u8], fields: &[(&str, &str)]) -> Value {
     let mut body = Vec::new();
     for (name, value) in fields {
         body.extend_from_slice(
@@ -48,7 +48,7 @@ async fn repositories(client: &Client) -> String {
 }
 
 /// The repository once it was read and, if it is scanned, scanned.
-async fn settled(client: &Client, made: &Value) -> Value {
+pub async fn settled(client: &Client, made: &Value) -> Value {
     let path = format!("/v1/repositories/{}", text(&made["id"]));
     until("the archive is read and scanned", async || {
         let now = client.get(&path).await.expect(200).json();
@@ -98,11 +98,8 @@ async fn archives_from_form_to_findings(place: Place) {
     assert_eq!(key(&found), key(&of_push), "the same code has the same findings");
 
     // Nothing of the archive stays but its snapshot.
-    until("the archive is removed", async || {
-        let left = walk(&place.data().join("objects").join("archives"));
-        (left == 0).then_some(())
-    })
-    .await;
+    until("the archive is removed", async || place.stored("archives").is_empty().then_some(()))
+        .await;
 }
 
 async fn a_git_in_an_archive_is_its_history(place: Place) {
@@ -145,10 +142,7 @@ async fn a_git_in_an_archive_is_its_history(place: Place) {
     let uploads = client.get("/v1/git-uploads/").await.expect(200).json();
     assert_eq!(uploads["items"], json!([]), "no remote is shown that was never one");
     assert_eq!(client.delete(&base).await.expect(204).text(), "");
-    until("the packs are removed", async || {
-        (walk(&place.data().join("objects").join("packs")) == 0).then_some(())
-    })
-    .await;
+    until("the packs are removed", async || place.stored("packs").is_empty().then_some(())).await;
 }
 
 async fn refused_archives_say_why(place: Place) {
@@ -167,8 +161,8 @@ async fn refused_archives_say_why(place: Place) {
     let message = text(&failed["ingest_error"]["message"]);
     assert!(message.ends_with('.') && message.contains("evil.txt"), "{message}");
     // It is dropped behind the commit that tells of the failure.
-    let archives = place.data().join("objects").join("archives");
-    until("the archive is dropped", async || (walk(&archives) == 0).then_some(())).await;
+    until("the archive is dropped", async || place.stored("archives").is_empty().then_some(()))
+        .await;
 
     // So is a push whose tree cannot be one; for the operator nothing is wrong.
     let made = client.upload(json!({"ref": "refs/tags/blob"})).await;
@@ -215,10 +209,4 @@ async fn sessions_to_the_end(place: Place) {
         .expect(200)
         .json();
     assert_eq!(scan["trigger"], "session");
-}
-
-/// Files below a folder.
-fn walk(folder: &std::path::Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries.flatten().map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { 1 }).sum()
 }

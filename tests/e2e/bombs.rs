@@ -13,7 +13,6 @@ use crate::on_both;
 use crate::support::client::text;
 use crate::support::pack::{self, Pack};
 use crate::support::process::{Cost, Watch};
-use crate::support::server::files_below;
 use crate::support::{Git, Place, Server, raw, samples};
 
 on_both!(cost_little_memory);
@@ -173,7 +172,7 @@ async fn thrown(place: &Place) -> Vec<(&'static str, Cost)> {
     let warm = client.upload(json!({"scan": false})).await;
     work.push(&text(&warm["push_url"]), &["main"]).await.expect();
     client.ingested(&text(&warm["id"])).await;
-    let stored = files_below(&place.data().join("objects/packs")).len();
+    let stored = place.stored("packs").len();
 
     let mut costs = Vec::new();
     for bomb in bombs() {
@@ -202,8 +201,8 @@ async fn thrown(place: &Place) -> Vec<(&'static str, Cost)> {
     let path = format!("/v1/git-uploads/{}", text(&made["id"]));
     let now = client.get(&path).await.expect(200).json();
     assert_eq!((&now["pushes"], &now["refs"]), (&json!(0), &json!([])), "{now}");
-    assert_eq!(files_below(&place.data().join("objects/packs")).len(), stored);
-    assert!(files_below(&place.data().join("git/incoming")).is_empty());
+    assert_eq!(place.stored("packs").len(), stored);
+    assert!(place.files("git/incoming").is_empty());
     // And the server is as good as before.
     work.push(&server.push_url(&made), &["main"]).await.expect();
     costs

@@ -9,20 +9,19 @@ use crate::crash::scanned_once;
 use crate::limits::hits;
 use crate::on_both;
 use crate::support::client::text;
-use crate::support::server::files_below;
 use crate::support::{Client, Git, Place, Server, pack, raw, samples, until};
 
 on_both!(rude_clients);
 
 /// Quarantines, also empty ones.
 fn quarantines(place: &Place) -> usize {
-    std::fs::read_dir(place.data().join("git/incoming")).map_or(0, |entries| entries.count())
+    place.entries("git/incoming").len()
 }
 
 /// Nothing of a push is left anywhere.
 async fn nothing_left(place: &Place, client: &Client, made: &Value) {
     until("the quarantine is gone", async || (quarantines(place) == 0).then_some(())).await;
-    let stored = files_below(&place.data().join("objects/packs"));
+    let stored = place.stored("packs");
     assert!(stored.is_empty(), "{stored:?}");
     let path = format!("/v1/git-uploads/{}", text(&made["id"]));
     // A push that took a while is shown, and taken back by a task of its own.

@@ -1,7 +1,5 @@
 //! Pushes at the same time.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -53,7 +51,7 @@ async fn shown(client: &Client, made: &Value) -> Value {
 
 /// What is stored of packs: two files for each.
 fn stored(place: &Place) -> usize {
-    files_below(&place.data().join("objects/packs")).len()
+    place.stored("packs").len()
 }
 
 async fn clones(git: &Git, url: &str, branch: &str) -> Work {
@@ -141,8 +139,7 @@ async fn a_slow_push_holds_no_other_up(place: Place) {
     let (first, last) = push.split_at(push.len() - 1);
     let mut slow = raw::connect(&server).await;
     raw::begin(&mut slow, &made, push.len(), first).await;
-    let incoming = place.data().join("git/incoming");
-    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    let waiting = || place.entries("git/incoming").len();
     until("the slow push is in quarantine", async || (waiting() > 0).then_some(())).await;
 
     let work = samples::small(&Git::any()).await;
@@ -186,9 +183,5 @@ async fn sixty_four_pushes_to_sixty_four_uploads(mut place: Place) {
         assert_eq!((&now["pushes"], now["refs"][0]["oid"].as_str()), (&json!(1), Some(&*head)));
     }
     assert_eq!(stored(&place), 128);
-    assert!(is_empty(&place.data().join("git/incoming")));
-}
-
-fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+    assert_eq!(place.entries("git/incoming").len(), 0);
 }

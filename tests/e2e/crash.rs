@@ -1,13 +1,13 @@
 //! What was acknowledged survives the death of the process; what was not, is not
 //! there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::on_both;
 use crate::support::client::text;
-use crate::support::server::files_below;
 use crate::support::{Client, Git, Place, Upstream, pack, raw, samples, until};
 
 on_both!(killed_during_a_fetch, killed_during_a_push, stopped_during_a_scan);
@@ -83,15 +83,14 @@ async fn killed_during_a_push(place: Place) {
     let mut connection = raw::connect(&server).await;
     let push = raw::create(&tip, &pack[..12]);
     raw::begin(&mut connection, &made, 100_000, &push).await;
-    let incoming = place.data().join("git").join("incoming");
-    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    let waiting = || place.entries("git/incoming").len();
     until("the push is in quarantine", async || (waiting() > 0).then_some(())).await;
     server.kill();
     drop(connection);
     assert!(waiting() > 0, "the test kills in the middle of a push");
 
     let server = place.start().await;
-    assert_eq!(waiting(), 0, "{:?}", files_below(&incoming));
+    assert_eq!(waiting(), 0, "{:?}", place.files("git/incoming"));
     let client = server.admin().await;
     let path = format!("/v1/git-uploads/{}", text(&made["id"]));
     let now = client.get(&path).await.expect(200).json();
@@ -99,7 +98,7 @@ async fn killed_during_a_push(place: Place) {
         (&now["status"], &now["pushes"], &now["refs"]),
         (&json!("awaiting_push"), &json!(0), &json!([]),)
     );
-    assert!(files_below(&place.data().join("objects").join("packs")).is_empty());
+    assert!(place.stored("packs").is_empty());
     let work = samples::small(&Git::any()).await;
     work.push(&server.push_url(&made), &["main"]).await.expect();
     assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
@@ -141,25 +140,18 @@ async fn killed_during_a_fetch(mut place: Place) {
         let answer = client.post(&format!("{project}/repositories"), body).await;
         made.push(text(&answer.expect(201).json()["id"]));
     }
-    let incoming = place.data().join("git").join("incoming");
-    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
-    let objects = place.data().join("objects");
-    let writing = || {
-        files_below(&objects.join("tmp"))
-            .iter()
-            .filter(|f| f.metadata().is_ok_and(|m| m.len() > 0))
-            .count()
-    };
+    let waiting = || place.entries("git/incoming").len();
+    let writing = || place.half_stored();
     until("half of each is here", async || {
-        (upstream.halves() == 2 && waiting() > 0 && writing() > 0).then_some(())
+        (upstream.halves() == 2 && waiting() > 0 && writing()).then_some(())
     })
     .await;
     server.kill();
-    assert!(waiting() > 0 && writing() > 0, "the test kills in the middle of a fetch");
+    assert!(waiting() > 0 && writing(), "the test kills in the middle of a fetch");
     upstream.open();
 
     let server = place.start().await;
-    assert_eq!(waiting(), 0, "{:?}", files_below(&incoming));
+    assert_eq!(waiting(), 0, "{:?}", place.files("git/incoming"));
     let client = server.admin().await;
     for id in &made {
         let path = format!("/v1/repositories/{id}");
@@ -185,16 +177,16 @@ async fn killed_during_a_fetch(mut place: Place) {
         assert_eq!((of_it("ingest.started"), of_it("ingest.completed")), (2, 1), "{events:?}");
     }
     // What the first try wrote is nowhere: one pack with its index, no archive.
-    until("the archive is dropped", async || {
-        files_below(&objects.join("archives")).is_empty().then_some(())
-    })
-    .await;
-    assert_eq!(files_below(&objects.join("packs")).len(), 2);
-    let snapshots = std::fs::read_dir(objects.join("snapshots")).expect("a folder").flatten();
-    for repository in snapshots {
-        let folders = std::fs::read_dir(repository.path()).expect("a folder").count();
-        assert_eq!(folders, 1, "{:?}", files_below(&repository.path()));
-    }
+    until("the archive is dropped", async || place.stored("archives").is_empty().then_some(()))
+        .await;
+    assert_eq!(place.stored("packs").len(), 2);
+    // `snapshots/REPOSITORY/SNAPSHOT/…`
+    let snapshots: BTreeSet<String> = place
+        .stored("snapshots")
+        .iter()
+        .filter_map(|key| Some(key.rsplit_once('/')?.0.to_owned()))
+        .collect();
+    assert_eq!(snapshots.len(), made.len(), "{snapshots:?}");
 }
 
 async fn stopped_during_a_scan(mut place: Place) {

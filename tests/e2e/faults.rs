@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::crash::scanned_once;
 use crate::support::client::text;
-use crate::support::server::files_below;
 use crate::support::{Client, Git, Place, Work, samples};
 
 /// Makes a test of each point for each database.
@@ -104,7 +103,7 @@ async fn a_push_dies(mut place: Place, point: &str, leaves: Leaves) {
         assert_eq!(seen.out, "");
         assert!(client.all("/v1/git-uploads/").await.len() == 1);
     }
-    assert_eq!(files_below(&place.data().join("git/incoming")), Vec::<std::path::PathBuf>::new());
+    assert_eq!(place.files("git/incoming"), Vec::<std::path::PathBuf>::new());
 
     // Whoever pushes again is right in both cases.
     let said = work.push(&server.push_url(&made), &["main"]).await.expect();
@@ -161,14 +160,16 @@ async fn settled(
     let again = client.post("/v1/ops/cleanup", clean).await.expect(200).json();
     assert_eq!(again["total"]["objects"], 0, "{again}");
     for folder in ["git/incoming", "tmp"] {
-        let left = files_below(&place.data().join(folder));
+        let left = place.files(folder);
         assert!(left.is_empty(), "{left:?}");
     }
-    let stored = |folder: &str| files_below(&place.data().join("objects").join(folder));
+    let stored = |prefix: &str| place.stored(prefix);
     assert_eq!(stored("packs").len(), 2, "a pack and its index: {:?}", stored("packs"));
     assert_eq!(stored("artifacts").len(), 4, "{:?}", stored("artifacts"));
-    let snapshots: std::collections::BTreeSet<_> =
-        stored("snapshots").iter().filter_map(|file| Some(file.parent()?.to_owned())).collect();
+    let snapshots: std::collections::BTreeSet<String> = stored("snapshots")
+        .iter()
+        .filter_map(|key| Some(key.rsplit_once('/')?.0.to_owned()))
+        .collect();
     assert_eq!(snapshots.len(), 1, "{snapshots:?}");
 
     // And all of that is still there for those who read it.

@@ -6,7 +6,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::on_both;
 use crate::support::client::text;
-use crate::support::server::files_below;
 use crate::support::{Answer, Client, Git, Place, Server, Work, samples};
 
 on_both!(large_files_come_with_the_push, locks_are_held_by_a_name);
@@ -139,12 +138,7 @@ async fn what_came_wrong_is_not_kept() {
     let lfs = Lfs::of(&server, &made);
     let content = noise(2_500_000);
     let oid = hex(&content);
-    let stored = || {
-        files_below(&place.data())
-            .into_iter()
-            .filter(|file| file.to_string_lossy().contains("lfs-"))
-            .count()
-    };
+    let stored = || place.everything().iter().filter(|name| name.contains("lfs-")).count();
 
     let wanted = lfs.batch("upload", &oid, content.len()).await;
     assert!(text(&wanted["actions"]["upload"]["href"]).contains(&oid), "{wanted}");

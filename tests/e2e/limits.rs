@@ -7,7 +7,6 @@ use sha2::{Digest as _, Sha256};
 use crate::on_both;
 use crate::support::client::text;
 use crate::support::pack::Pack;
-use crate::support::server::files_below;
 use crate::support::{Client, Git, Place, Server, Work, pack, raw, samples, until};
 
 on_both!(quotas_of_stored_bytes, a_quota_is_exact_when_pushes_come_together);
@@ -20,13 +19,13 @@ fn noise(label: &str, length: usize) -> Vec<u8> {
 
 /// How often each limit refused something.
 pub async fn hits(server: &Server, limit: &str) -> u64 {
-    let metrics = server.anonymous().get("/metrics").await.expect(200).text();
+    let metrics = server.metrics().await;
     let line = format!("sluice_limit_hits_total{{limit=\"{limit}\"}} ");
     metrics.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
 }
 
 fn stored(place: &Place) -> usize {
-    files_below(&place.data().join("objects/packs")).len()
+    place.stored("packs").len()
 }
 
 async fn committed(git: &Git, files: &[(&str, Vec<u8>)]) -> Work {
@@ -256,6 +255,7 @@ async fn quotas_of_stored_bytes(mut place: Place) {
     work.push(&text(&other["push_url"]), &["main"]).await.expect();
     client.ingested(&text(&other["id"])).await;
     let last = upload_in(&client, &till).await;
+    place.replicas_agree().await;
     let said = work.push(&text(&last["push_url"]), &["main"]).await;
     said.refused("the server has no room for this within its quota");
     assert_eq!(hits(&server, "server_stored_bytes").await, 1);
@@ -286,8 +286,7 @@ async fn a_quota_is_exact_when_pushes_come_together(mut place: Place) {
         raw::begin(&mut stream, &made, push.len(), &push[..push.len() - 1]).await;
         under_way.push((stream, push[push.len() - 1]));
     }
-    let incoming = place.data().join("git/incoming");
-    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    let waiting = || place.entries("git/incoming").len();
     until("both are in quarantine", async || (waiting() == 2).then_some(())).await;
     let mut said = Vec::new();
     for (stream, last) in &mut under_way {
@@ -320,8 +319,7 @@ async fn pushes_at_once_with_one_token() {
     let push = raw::create_ref("refs/heads/slow", &tip, &good);
     let mut slow = raw::connect(&server).await;
     raw::begin(&mut slow, &made, push.len(), &push[..push.len() - 1]).await;
-    let incoming = place.data().join("git/incoming");
-    let waiting = || std::fs::read_dir(&incoming).map_or(0, |entries| entries.count());
+    let waiting = || place.entries("git/incoming").len();
     until("the slow push is in quarantine", async || (waiting() > 0).then_some(())).await;
 
     let work = samples::small(&Git::any()).await;

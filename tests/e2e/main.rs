@@ -8,6 +8,7 @@ mod support;
 
 mod archives;
 mod bombs;
+mod bucket;
 mod callers;
 mod clients;
 mod concurrency;
@@ -24,6 +25,7 @@ mod logs;
 mod operate;
 mod options;
 mod push;
+mod queue;
 mod quotas;
 mod scans;
 mod sha256;

@@ -45,7 +45,7 @@ async fn a_push_and_its_scan_are_on_the_bill(mut place: Place) {
     tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(&summary().await["totals"]["storage_byte_hours"], ended, "it went on to count");
 
-    let metrics = server.anonymous().get("/metrics").await.expect(200).text();
+    let metrics = server.metrics().await;
     for line in [
         r#"sluice_pushes_total{outcome="accepted",reason=""} 1"#,
         r#"sluice_scans_total{status="completed"} 1"#,
@@ -56,6 +56,42 @@ async fn a_push_and_its_scan_are_on_the_bill(mut place: Place) {
     assert!(!metrics.contains(&text(&upload["id"])), "no ids in metrics");
     let workers = client.get("/v1/ops/workers").await.expect(200).json();
     assert_eq!(workers["items"][0]["status"], "alive", "{workers}");
+}
+
+/// What a worker does no server knows, so it is asked itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_tells_of_itself() {
+    let place = Place::postgres().await;
+    let server = place.start_with(&["--no-worker"]).await;
+    let worker = place.start_worker("worker").await;
+    let client = server.admin().await;
+    let made = client.upload(json!({})).await;
+    let work = samples::small(&Git::any()).await;
+    work.push(&text(&made["push_url"]), &["main"]).await.expect();
+    client.scanned(&text(&made["id"])).await;
+    let nobody = worker.anonymous();
+    nobody.get("/v1/healthz").await.expect(200);
+    let ready = nobody.get("/v1/readyz").await.expect(200).json();
+    assert_eq!(ready["checks"]["storage"]["status"], "ok", "{ready}");
+    let line = r#"sluice_scans_total{status="completed"} 1"#;
+    until("the worker has counted it", async || {
+        worker.metrics().await.lines().any(|found| found == line).then_some(())
+    })
+    .await;
+    assert!(!server.metrics().await.lines().any(|found| found == line));
+    // It serves nothing else, and has its data folder for itself.
+    nobody.get("/v1/auth/me").await.expect(404);
+    nobody.get("/git/x.git/info/refs?service=git-upload-pack").await.expect(404);
+    let mut second = place.command(&["worker"]);
+    let folder = place.dir.path().join("worker");
+    let second = second.env("SLUICE_DATA_DIR", folder).output().expect("it runs");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(2), "{said}");
+    assert!(said.contains("another sluice uses the folder"), "{said}");
+
+    worker.terminate();
+    let mut worker = worker;
+    assert_eq!(worker.ended().await.0, Some(0), "{}", worker.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

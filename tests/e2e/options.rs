@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::on_both;
 use crate::support::client::text;
-use crate::support::server::files_below;
 use crate::support::{Client, Git, Place, Work, samples};
 
 on_both!(a_waiting_push_shows_what_was_found, protection_comes_before_any_ref_moves);
@@ -86,7 +85,7 @@ async fn protection_comes_before_any_ref_moves(place: Place) {
         work.commit("begin").await;
         push(&work, &made, "fail-on=info").await.expect();
         let (before, _) = client.scanned(&text(&made["id"])).await;
-        let stored = || files_below(&place.data()).into_iter().filter(|f| of_a_pack(f)).count();
+        let stored = || place.everything().iter().filter(|name| of_a_pack(name)).count();
         let packs = stored();
 
         // A weakness in the tree, and a secret that only the history still holds.
@@ -142,8 +141,9 @@ async fn protection_comes_before_any_ref_moves(place: Place) {
     }
 }
 
-fn of_a_pack(file: &std::path::Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "pack" || extension == "idx")
+fn of_a_pack(name: &str) -> bool {
+    let extension = std::path::Path::new(name).extension();
+    extension.is_some_and(|extension| extension == "pack" || extension == "idx")
 }
 
 #[tokio::test(flavor = "multi_thread")]

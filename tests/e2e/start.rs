@@ -41,6 +41,7 @@ async fn bad_configuration_stops_the_start_by_name() {
         ("SLUICE_DATABASE_URL", "mysql://localhost/x", "SLUICE_DATABASE_URL"),
         ("SLUICE_DATABASE_URL", "postgres://127.0.0.1/x", "SLUICE_JWT_SECRET"),
         ("SLUICE_LOG_FORMAT", "xml", "SLUICE_LOG_FORMAT"),
+        ("SLUICE_QUEUE", "sqs://jobs", "SLUICE_DATABASE_URL"),
     ] {
         let mut place = Place::sqlite();
         place.set(key, value);
@@ -89,6 +90,14 @@ async fn commands_beside_a_server(place: Place) {
     for part in ["database", "storage", "queue"] {
         assert_eq!(ready["checks"][part]["status"], "ok", "{ready}");
     }
+
+    // Cheap enough for the health check of a container.
+    let at = nobody.base.strip_prefix("http://").expect("http");
+    let lives = place.run(&["check", "--live", "--listen", at], "").await;
+    assert_eq!(lives.code, Some(0), "{lives:?}");
+    let gone = place.run(&["check", "--live", "--listen", "127.0.0.1:1"], "").await;
+    assert_eq!(gone.code, Some(1), "{gone:?}");
+    assert!(gone.out.contains("does not answer"), "{gone:?}");
 
     let email = "eve@example.org";
     let added = place.run(&["user", "add", email, "--password-stdin"], "a long password\n").await;

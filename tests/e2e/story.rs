@@ -146,7 +146,7 @@ async fn findings(client: &Client, base: &str, repository: &str, scan: &str) {
     assert_eq!(back["history"].as_array().map(Vec::len), Some(2));
 }
 
-async fn artifacts(client: &Client, scan: &Value) {
+pub async fn artifacts(client: &Client, scan: &Value) {
     let list = scan["artifacts"].as_array().expect("artefacts");
     let mut names: Vec<String> = list.iter().map(|artifact| text(&artifact["name"])).collect();
     names.sort();

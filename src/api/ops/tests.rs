@@ -60,6 +60,7 @@ async fn operators_see_quotas_workers_and_what_a_clean_up_would_do() {
         assert_eq!((&worker["id"], &worker["status"]), (&json!("here:1"), &json!("alive")));
         assert_eq!(worker["jobs"][0]["id"], json!(job.id), "{body}");
         assert_eq!((&body["queue_depth"], &body["dead_letters"]), (&json!(1), &json!(0)));
+        assert_eq!(body["messages"], json!(null), "{name}: there is no queue of messages");
 
         let (status, body) =
             server.post("/v1/ops/cleanup", &token, &json!({"dry_run": true})).await;

@@ -8,12 +8,14 @@
 
 use std::time::Duration;
 
-use super::{Job, JobKind, JsonValue, Row};
+use uuid::Uuid;
+
+use super::{Job, JobKind, JsonValue, Row, parse_lane};
 use crate::db::{Conn, Db, Result, Tx, args, now, statements};
 
 /// Which slots of a worker take a job. Deliveries and fetches wait for other people's
 /// servers; on slots of their own they never keep an ingest or a scan waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Everything that waits for nobody.
     Work,
@@ -27,13 +29,23 @@ impl Lane {
     /// All lanes.
     pub const ALL: [Self; 3] = [Self::Work, Self::Fetches, Self::Deliveries];
 
-    /// The name in the database.
-    pub(super) const fn as_str(self) -> &'static str {
+    /// The name, in the database and in messages.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Work => "work",
             Self::Fetches => "fetches",
             Self::Deliveries => "deliveries",
         }
+    }
+
+    /// The lane of a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.as_str() == text)
+    }
+
+    /// Whether a job of it may have to wait for the end of another one.
+    pub const fn has_limits(self) -> bool {
+        self.lock().is_some()
     }
 
     /// The lane of a job. That an ingest fetches stands in its payload: `source` is
@@ -105,18 +117,26 @@ macro_rules! due_delivery {
         )
     };
 }
-macro_rules! claim {
-    ($due:expr, $lock:literal) => {
+macro_rules! take {
+    ($which:expr) => {
         concat!(
             "UPDATE jobs SET status = 'running', worker_id = $1, lease_until = $2, \
-             fence = fence + 1, attempt = attempt + 1, started_at = $3 \
-             WHERE id = (SELECT q.id FROM jobs q WHERE q.run_at <= $3 AND ",
+             fence = fence + 1, attempt = attempt + 1, started_at = $3 WHERE id = ",
+            $which,
+            " AND status = 'queued' \
+             RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
+        )
+    };
+}
+macro_rules! claim {
+    ($due:expr, $lock:literal) => {
+        take!(concat!(
+            "(SELECT q.id FROM jobs q WHERE q.run_at <= $3 AND ",
             $due,
             " ORDER BY q.run_at, q.id LIMIT 1",
             $lock,
-            ") AND status = 'queued' \
-             RETURNING id, kind, subject_id, owner_id, payload, attempt, max_attempts, fence"
-        )
+            ")"
+        ))
     };
 }
 macro_rules! next {
@@ -138,6 +158,10 @@ statements! {
         claim!(due_delivery!("$4"), ""),
         claim!(due_delivery!("$4"), " FOR UPDATE OF q SKIP LOCKED")
     );
+    /// The row is named: the index of what waits is left alone, however much waits. Whoever
+    /// changes the row at this moment is waited for.
+    CLAIM_NAMED = concat(take!("$4 AND lane = 'work' AND run_at <= $3"));
+    FATE = "SELECT run_at, lane FROM jobs WHERE id = $1 AND status = 'queued'";
     /// SQLite has one writer, whose turn it is. A process that freezes in its turn, or is
     /// cut off, has to give it back: PostgreSQL ends its transaction.
     LOCK = pair(
@@ -189,6 +213,40 @@ async fn claim_in(tx: &mut Tx, lane: Lane, worker: &str, lease: i64) -> Result<O
             tx.fetch_optional(CLAIM_DELIVERY, args).await
         }
     }
+}
+
+/// What became of the wish for a job that is named.
+#[derive(Debug, Clone)]
+pub enum Named {
+    /// It is claimed.
+    Claimed(Box<Job>),
+    /// It still waits and may run from then on (microseconds).
+    Waits(i64),
+    /// Nothing is to be done for it: it ended, is gone or held by somebody, is of a lane
+    /// that it is not claimed from by name, or waits for the end of another one.
+    Nothing,
+}
+
+/// Claims a job of [`Lane::Work`] by its name, for `lease` microseconds.
+pub async fn claim_named(db: &Db, id: Uuid, worker: &str, lease: i64) -> Result<Named> {
+    let at = now();
+    let mut tx = db.begin().await?;
+    let row: Option<Row> =
+        tx.fetch_optional(CLAIM_NAMED, args![worker, at + lease, at, id]).await?;
+    tx.commit().await?;
+    match row {
+        Some(row) => Ok(Named::Claimed(Box::new(Job::try_from(row)?))),
+        None => fate(db, id).await,
+    }
+}
+
+/// What becomes of a job that could not be claimed just now.
+pub async fn fate(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<Named> {
+    let row: Option<(i64, String)> = conn.into().fetch_optional(FATE, args![id]).await?;
+    let Some((run_at, lane)) = row else { return Ok(Named::Nothing) };
+    // Of the lane without limits it may have become due since the claim.
+    let waits = run_at > now() || !parse_lane(&lane)?.has_limits();
+    Ok(if waits { Named::Waits(run_at) } else { Named::Nothing })
 }
 
 /// When the next queued job of [`Lane::Work`] may run (microseconds), if there is one.

@@ -7,8 +7,11 @@ pub mod git;
 pub mod pack;
 pub mod process;
 pub mod raw;
+#[path = "../../support/s3.rs"]
+pub mod s3;
 pub mod samples;
 pub mod server;
+pub mod topology;
 pub mod upstream;
 
 use std::time::Duration;

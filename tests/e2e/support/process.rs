@@ -4,15 +4,15 @@ use super::Server;
 
 /// A server that is watched from here on.
 pub struct Watch {
-    pid: u32,
-    idle: u64,
-    ticks: u64,
+    /// Of each process: its id, its memory, its time.
+    processes: Vec<(u32, u64, u64)>,
 }
 
 /// What a server took since it is watched.
 #[derive(Debug)]
 pub struct Cost {
-    /// The most memory above what it had, in bytes.
+    /// The most memory above what it had, in bytes; of several processes, of the one that
+    /// took most.
     pub memory: u64,
     /// Of all threads, in milliseconds.
     pub cpu_ms: u64,
@@ -23,16 +23,22 @@ const TICKS_PER_SECOND: u64 = 100;
 
 impl Watch {
     pub fn begin(server: &Server) -> Self {
-        let pid = server.pid();
-        // Forgets the peak so far.
-        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak can be forgotten");
-        Self { pid, idle: status(pid, "VmRSS:"), ticks: ticks(pid) }
+        let begin = |pid: u32| {
+            // Forgets the peak so far.
+            std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
+                .expect("the peak can be forgotten");
+            (pid, status(pid, "VmRSS:"), ticks(pid))
+        };
+        Self { processes: server.pids().into_iter().map(begin).collect() }
     }
 
     pub fn cost(&self) -> Cost {
+        let memory =
+            |(pid, idle, _): &(u32, u64, u64)| status(*pid, "VmHWM:").saturating_sub(*idle);
+        let spent = |(pid, _, before): &(u32, u64, u64)| ticks(*pid) - before;
         Cost {
-            memory: status(self.pid, "VmHWM:").saturating_sub(self.idle),
-            cpu_ms: (ticks(self.pid) - self.ticks) * 1000 / TICKS_PER_SECOND,
+            memory: self.processes.iter().map(memory).max().unwrap_or_default(),
+            cpu_ms: self.processes.iter().map(spent).sum::<u64>() * 1000 / TICKS_PER_SECOND,
         }
     }
 }

@@ -1,30 +1,53 @@
-//! The real binary on a free port, in a folder of its own.
+//! The real binary on free ports, in a folder of its own.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Client, PATIENCE, until};
+use sluice::storage::{S3, Storage};
+
+use super::topology::{Front, Topology};
+use super::{Client, PATIENCE, s3, until};
 
 /// Password of the first account, unless a test is about the generated one.
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
 
-/// A data folder, a database and an environment: a server may be started here again
-/// and again.
+/// Folders, a database and an environment: servers may be started here again and again.
 pub struct Place {
     pub dir: TempDir,
     /// `None`: SQLite in the data folder.
     pub postgres: Option<String>,
+    topology: Topology,
+    /// Of the stack.
+    store: Option<S3>,
     env: BTreeMap<String, String>,
 }
 
 impl Place {
+    /// The embedded run on SQLite; or the stack, if that is what is tested.
     pub fn sqlite() -> Self {
+        match Topology::wanted() {
+            Topology::Single => Self::embedded(),
+            Topology::Stack => tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(Self::stack())
+            }),
+        }
+    }
+
+    /// One process on PostgreSQL; or the stack, if that is what is tested.
+    pub async fn postgres() -> Self {
+        match Topology::wanted() {
+            Topology::Single => Self::on_postgres().await,
+            Topology::Stack => Self::stack().await,
+        }
+    }
+
+    fn embedded() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let env = [
             ("SLUICE_LISTEN", ":0".to_owned()),
@@ -36,10 +59,10 @@ impl Place {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
-        Self { dir, postgres: None, env }
+        Self { dir, postgres: None, topology: Topology::Single, store: None, env }
     }
 
-    pub async fn postgres() -> Self {
+    async fn on_postgres() -> Self {
         let server = std::env::var("TEST_POSTGRES_URL")
             .expect("TEST_POSTGRES_URL: run the tests with tests/run, which starts PostgreSQL");
         let name = format!("e2e_{}", uuid::Uuid::now_v7().simple());
@@ -47,11 +70,62 @@ impl Place {
         sqlx::query(&format!("CREATE DATABASE {name}")).execute(&admin).await.expect("a database");
         admin.close().await;
         let url = format!("{server}/{name}");
-        let mut place = Self::sqlite();
+        let mut place = Self::embedded();
         place.set("SLUICE_DATABASE_URL", &url);
         place.set("SLUICE_JWT_SECRET", "a secret for tests that is long enough");
+        // The same as without a word, but for every process.
+        let objects = format!("file://{}", place.dir.path().join("data/objects").display());
+        place.set("SLUICE_STORAGE", &objects);
         place.postgres = Some(url);
         place
+    }
+
+    /// PostgreSQL, a prefix of its own in the bucket, and a queue of its own.
+    async fn stack() -> Self {
+        let mut place = Self::on_postgres().await;
+        let prefix = s3::prefix();
+        place.bucket(&s3::endpoint(), &prefix);
+        let queue = std::env::var("TEST_SQS_MINISTACK")
+            .expect("TEST_SQS_MINISTACK: run the tests with tests/stack, which starts SQS");
+        let name = format!("sqs://e2e-{}", uuid::Uuid::now_v7().simple());
+        place.set("SLUICE_QUEUE", &name).set("AWS_ENDPOINT_URL_SQS", &queue);
+        place.store = Some(s3::at(&s3::endpoint(), &prefix).await.expect("the object store"));
+        place.topology = Topology::Stack;
+        place
+    }
+
+    /// PostgreSQL, and a prefix of its own in the bucket of this run, which it is also
+    /// opened at for looking.
+    pub async fn scaled() -> (Self, S3) {
+        let mut place = Self::on_postgres().await;
+        let prefix = s3::prefix();
+        place.bucket(&s3::endpoint(), &prefix);
+        let bucket = s3::at(&s3::endpoint(), &prefix).await.expect("the object store");
+        (place, bucket)
+    }
+
+    /// Objects go to a prefix of the bucket of an object store.
+    pub fn bucket(&mut self, endpoint: &str, prefix: &str) -> &mut Self {
+        let bucket = format!("s3://{}/{prefix}", s3::BUCKET);
+        self.set("SLUICE_STORAGE", &bucket)
+            .set("AWS_ENDPOINT_URL_S3", endpoint)
+            .set("AWS_ACCESS_KEY_ID", s3::KEYS.0)
+            .set("AWS_SECRET_ACCESS_KEY", s3::KEYS.1)
+    }
+
+    /// A replica: the same database and storage, and a data folder of its own.
+    pub fn replica(&self) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut replica = Self {
+            postgres: self.postgres.clone(),
+            topology: Topology::Single,
+            store: None,
+            env: self.env.clone(),
+            dir,
+        };
+        let data = replica.data().display().to_string();
+        replica.set("SLUICE_DATA_DIR", &data);
+        replica
     }
 
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
@@ -64,8 +138,75 @@ impl Place {
         self
     }
 
-    pub fn data(&self) -> std::path::PathBuf {
+    /// Everything that the embedded run keeps. The stack has no such folder: a test that
+    /// looked into it would find nothing there and be content.
+    #[track_caller]
+    pub fn data(&self) -> PathBuf {
+        assert!(self.topology == Topology::Single, "a test about one process: see tests/stack");
         self.dir.path().join("data")
+    }
+
+    /// The data folder of each process.
+    fn folders(&self) -> Vec<PathBuf> {
+        let names: &[&str] = match self.topology {
+            Topology::Single => &["data"],
+            Topology::Stack => &["server-1", "server-2", "worker-1", "worker-2"],
+        };
+        names.iter().map(|name| self.dir.path().join(name)).collect()
+    }
+
+    /// The keys of what is stored below a prefix, such as `packs`.
+    pub fn stored(&self, prefix: &str) -> Vec<String> {
+        if let Some(store) = &self.store {
+            let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+            let listing = listed(store, &prefix);
+            return tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(listing)
+            });
+        }
+        let root = self.dir.path().join("data/objects");
+        let relative = |file: PathBuf| {
+            file.strip_prefix(&root).map(|key| key.display().to_string()).expect("below the root")
+        };
+        files_below(&root.join(prefix)).into_iter().map(relative).collect()
+    }
+
+    /// What lies in a folder of the data folders, such as `git/incoming`, not deeper.
+    pub fn entries(&self, folder: &str) -> Vec<PathBuf> {
+        let of = |data: PathBuf| std::fs::read_dir(data.join(folder)).into_iter().flatten();
+        self.folders().into_iter().flat_map(of).flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// Every file in a folder of the data folders.
+    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
+        let of = |data: PathBuf| files_below(&data.join(folder));
+        self.folders().into_iter().flat_map(of).collect()
+    }
+
+    /// Something is on its way into the store. An object store shows nothing of an object
+    /// that is not complete, so of the stack this is not asked.
+    pub fn half_stored(&self) -> bool {
+        let written = |file: PathBuf| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        self.topology == Topology::Stack || self.files("objects/tmp").into_iter().any(written)
+    }
+
+    /// The names of all files in data folders and store. Of several servers each copies
+    /// packs from the store when it is asked for them, so there the copies do not count.
+    pub fn everything(&self) -> Vec<String> {
+        let names = self.files("").into_iter().map(|file| file.display().to_string());
+        if self.topology == Topology::Single {
+            return names.collect();
+        }
+        let kept = names.filter(|name| !name.contains(".git/"));
+        kept.chain(self.stored("")).collect()
+    }
+
+    /// What the server keeps in all is summed up by each process now and then (`quota`);
+    /// after this all have.
+    pub async fn replicas_agree(&self) {
+        if self.topology == Topology::Stack {
+            tokio::time::sleep(Duration::from_millis(5_100)).await;
+        }
     }
 
     /// The binary with the environment of this place and nothing else of sluice's.
@@ -83,6 +224,11 @@ impl Place {
     /// Whatever starts here from now on takes it to be so many hours later; `None`: the
     /// time that it is.
     pub fn later(&mut self, hours: Option<u32>) -> &mut Self {
+        if self.store.is_some() {
+            // The store lets nobody in whose clock goes wrong; by this door it does.
+            let late = hours.map(|_| std::env::var("TEST_S3_LATE").expect("see tests/stack"));
+            self.set("AWS_ENDPOINT_URL_S3", &late.unwrap_or_else(s3::endpoint));
+        }
         match hours {
             Some(hours) => {
                 // In the folder of this machine's kind.
@@ -113,30 +259,80 @@ impl Place {
         self.start_with(&[]).await
     }
 
-    /// Starts `sluice serve` and waits until it listens.
+    /// Starts `sluice serve`, or all of the stack, and waits until it can be used.
     pub async fn start_with(&self, args: &[&str]) -> Server {
-        let all: Vec<&str> = std::iter::once("serve").chain(args.iter().copied()).collect();
-        let mut child = self
-            .command(&all)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let out = gather(child.stdout.take().expect("standard output"));
-        let err = gather(child.stderr.take().expect("standard error"));
-        let mut server = Server { child, out, err, address: String::new() };
-        let marker = " listens on ";
-        server.address = until("the server listens", async || {
-            let ended = server.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "the server ended at once: {}", server.log());
-            let out = server.out.lock().expect("a lock");
-            let at = out.find(marker)? + marker.len();
-            let (line, _) = out[at..].split_once('\n')?;
-            Some(line.to_owned())
-        })
-        .await;
-        server
+        let mut serve = vec!["serve"];
+        serve.extend(args);
+        if self.topology == Topology::Single {
+            let process = Process::start(self.command(&serve));
+            let address = process.listens().await;
+            return Server { processes: vec![process], front: None, address };
+        }
+        let mut front = Front::bind();
+        let address = format!("http://localhost:{}", front.port());
+        let start = |name: &str, args: &[&str]| {
+            let mut command = self.command(args);
+            command.env("SLUICE_DATA_DIR", self.dir.path().join(name));
+            if !self.env.contains_key("SLUICE_PUBLIC_URL") {
+                command.env("SLUICE_PUBLIC_URL", &address);
+            }
+            Process::start(command)
+        };
+        if !serve.contains(&"--no-worker") {
+            serve.push("--no-worker");
+        }
+        // Both at once, as machines come up: the schema and the first account are made once.
+        let mut processes = vec![start("server-1", &serve), start("server-2", &serve)];
+        let mut servers = Vec::new();
+        for process in &processes {
+            let address = process.listens().await;
+            servers.push(address["http://".len()..].parse().expect("an address"));
+        }
+        front.serve(servers);
+        let workers = ["worker-1", "worker-2"].into_iter().take(self.workers(args));
+        let workers: Vec<Process> = workers.map(|name| start(name, &["worker"])).collect();
+        for worker in &workers {
+            worker.listens().await;
+        }
+        processes.extend(workers);
+        let address = format!("http://127.0.0.1:{}", front.port());
+        Server { processes, front: Some(front), address }
+    }
+
+    /// Starts `sluice worker`, with a data folder of its own, and waits until it tells of
+    /// itself.
+    pub async fn start_worker(&self, name: &str) -> Server {
+        let mut command = self.command(&["worker"]);
+        command.env("SLUICE_DATA_DIR", self.dir.path().join(name));
+        let process = Process::start(command);
+        let address = process.listens().await;
+        Server { processes: vec![process], front: None, address }
+    }
+
+    /// How many of them. A test that has a process die at a point knows what else was
+    /// under way: there is no worker if the push dies, and no second one if a job does.
+    fn workers(&self, args: &[&str]) -> usize {
+        let fault = self.env.get("SLUICE_FAULT").map_or("", String::as_str);
+        match fault.split('.').next() {
+            _ if args.contains(&"--no-worker") => 0,
+            Some("push") => 0,
+            Some("ingest" | "scan") => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// The keys of an object store below a prefix.
+async fn listed(store: &S3, prefix: &str) -> Vec<String> {
+    let storage = Storage::S3(store.clone());
+    let mut keys = Vec::new();
+    loop {
+        let after = keys.last().cloned();
+        let page = storage.list(prefix, after.as_deref(), 1000).await.expect("a listing");
+        keys.extend(page.items.into_iter().map(|object| object.key));
+        if page.next.is_none() {
+            return keys;
+        }
     }
 }
 
@@ -190,24 +386,75 @@ fn gather(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     text
 }
 
-/// A running server. Dropping it kills the process, and only this one.
-pub struct Server {
+/// One process of sluice. Dropping it kills it, and only it.
+struct Process {
     child: Child,
     out: Arc<Mutex<String>>,
     err: Arc<Mutex<String>>,
-    /// `http://127.0.0.1:PORT`
+}
+
+impl Process {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sluice starts");
+        let out = gather(child.stdout.take().expect("standard output"));
+        let err = gather(child.stderr.take().expect("standard error"));
+        Self { child, out, err }
+    }
+
+    fn out(&self) -> String {
+        self.out.lock().expect("a lock").clone()
+    }
+
+    fn err(&self) -> String {
+        self.err.lock().expect("a lock").clone()
+    }
+
+    /// Waits until it says where it listens: `http://127.0.0.1:PORT`.
+    async fn listens(&self) -> String {
+        let marker = " listens on ";
+        until("the server listens", async || {
+            let pid = self.child.id();
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let ended = state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"));
+            assert!(!ended, "the server ended at once: {}", self.err());
+            let out = self.out();
+            let at = out.find(marker)? + marker.len();
+            let (line, _) = out[at..].split_once('\n')?;
+            Some(line.to_owned())
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running server: one process or all of the stack.
+pub struct Server {
+    processes: Vec<Process>,
+    front: Option<Front>,
+    /// `http://127.0.0.1:PORT`, of the proxy if there is one.
     pub address: String,
 }
 
 impl Server {
-    /// Standard error so far.
+    /// Standard error so far, process by process.
     pub fn log(&self) -> String {
-        self.err.lock().expect("a lock").clone()
+        self.processes.iter().map(Process::err).collect()
     }
 
-    /// Standard output so far.
+    /// Standard output so far, process by process.
     pub fn out(&self) -> String {
-        self.out.lock().expect("a lock").clone()
+        self.processes.iter().map(Process::out).collect()
     }
 
     /// A client that is nobody.
@@ -232,44 +479,88 @@ impl Server {
         )
     }
 
-    /// The id of the process.
+    /// The ids of its processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(|process| process.child.id()).collect()
+    }
+
+    /// The id of the only one.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        let pids = self.pids();
+        assert_eq!(pids.len(), 1, "a test about one process");
+        pids[0]
     }
 
-    /// kill -9.
+    /// What servers and workers tell a scraper; of several the sums of each figure.
+    pub async fn metrics(&self) -> String {
+        let mut sums = BTreeMap::<String, f64>::new();
+        let mut servers = 0;
+        let mut whole = String::new();
+        for process in &self.processes {
+            let client = Client::new(&process.listens().await);
+            whole = client.get("/metrics").await.expect(200).text();
+            servers += 1;
+            for line in whole.lines().filter(|line| !line.starts_with('#')) {
+                let (series, value) = line.rsplit_once(' ').expect("a figure");
+                *sums.entry(series.to_owned()).or_default() += value.parse::<f64>().expect(line);
+            }
+        }
+        if servers == 1 {
+            return whole;
+        }
+        sums.into_iter().map(|(series, value)| format!("{series} {value}\n")).collect()
+    }
+
+    /// kill -9, all at once.
     pub fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("a status");
+        for process in &mut self.processes {
+            process.child.kill().expect("killed");
+        }
+        for process in &mut self.processes {
+            process.child.wait().expect("a status");
+        }
     }
 
-    /// Sends SIGTERM.
+    /// Sends SIGTERM to all.
     pub fn terminate(&self) {
-        let done = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()
-            .expect("kill runs");
+        let pids = self.pids().into_iter().map(|pid| pid.to_string());
+        let done = Command::new("kill").arg("-TERM").args(pids).status().expect("kill runs");
         assert!(done.success());
     }
 
-    /// Waits for its end; the status and how long it took.
+    /// Waits for its end; the status and how long it took. If a process is killed by a
+    /// signal, the others are killed with it.
     pub async fn ended(&mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
-        let child = &mut self.child;
-        loop {
-            if let Some(status) = child.try_wait().expect("a child") {
-                return (status.code(), started.elapsed());
+        let code = loop {
+            let status = |process: &mut Process| process.child.try_wait().expect("a child");
+            let all: Vec<_> = self.processes.iter_mut().map(status).collect();
+            if all.iter().flatten().any(|status| status.code().is_none()) {
+                for process in &mut self.processes {
+                    process.child.kill().expect("killed");
+                    process.child.wait().expect("a status");
+                }
+                break None;
             }
-            assert!(started.elapsed() < PATIENCE, "the server did not end");
+            if all.iter().all(Option::is_some) {
+                let codes = all.iter().flatten().filter_map(std::process::ExitStatus::code);
+                break codes.max_by_key(|code| *code != 0);
+            }
+            assert!(started.elapsed() < PATIENCE, "the server did not end: {all:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        if let Some(front) = &self.front {
+            front.stop();
         }
+        (code, started.elapsed())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for process in &mut self.processes {
+            let _ = process.child.kill();
+        }
         if std::thread::panicking() {
             eprintln!("the server said:\n{}", self.log());
         }
