@@ -196,7 +196,8 @@ async fn memory_does_not_depend_on_the_size_of_objects() {
     const SIZE: u64 = 200 << 20;
     let storage = Storage::S3(s3::bucket().await);
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    let piece: Vec<u8> = (0..1 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let piece: Vec<u8> =
+        (0..1 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for _ in 0..SIZE >> 20 {
         file.write_all(&piece).unwrap();
     }
@@ -219,7 +220,8 @@ async fn memory_does_not_depend_on_the_size_of_objects() {
 async fn who_reads_an_object_in_small_steps_asks_for_large_parts_of_it() {
     let bucket = s3::bucket().await;
     let storage = Storage::S3(bucket.clone());
-    let content: Vec<u8> = (0..10u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let content: Vec<u8> =
+        (0..10u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let content = Bytes::from(content);
     storage.put_bytes("a/x", content.clone()).await.unwrap();
     let file = storage.file("a/x").await.unwrap();

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::queue::Workers;
-use crate::server::{App, Server, stop_on_signal};
+use crate::server::{App, DataLock, Server, stop_on_signal};
 
 /// Flags of `sluice serve`.
 #[derive(Debug, Args, Default)]
@@ -49,7 +49,10 @@ pub async fn run_worker(config: Config) -> anyhow::Result<ExitCode> {
         .public_url
         .as_ref()
         .map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
+    // What lies there is a cache of this process, which lets parts of it go.
+    let _lock = DataLock::take(&config.data_dir)?;
     let app = App::open(config, public_url, false).await?;
+    crate::remote::sweep(&app).await?;
     stop_on_signal(app.stopping.clone())?;
     let workers = Workers::start(&app);
     app.stopping.cancelled().await;

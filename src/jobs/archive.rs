@@ -350,15 +350,9 @@ async fn work(
         Ok(imported) => imported,
         Err(error) => return Ok(Err(Stop::Archive(error))),
     };
-    let ingested = ingest::snapshot(
-        context,
-        begun,
-        None,
-        &imported.objects,
-        Some(imported.head),
-        snapshot_id,
-    )
-    .await?;
+    let ingested =
+        ingest::snapshot(context, begun, None, &imported.objects, Some(imported.head), snapshot_id)
+            .await?;
     Ok(ingested.map(|ingested| (imported, ingested)).map_err(Stop::Ingest))
 }
 

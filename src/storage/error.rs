@@ -71,7 +71,9 @@ pub enum StorageError {
     },
     /// The address in the configuration is none. It is not repeated, as it might
     /// carry credentials.
-    #[error("the address of the storage is unusable: write file://DIRECTORY or s3://BUCKET[/PREFIX]")]
+    #[error(
+        "the address of the storage is unusable: write file://DIRECTORY or s3://BUCKET[/PREFIX]"
+    )]
     InvalidUrl,
 }
 

@@ -35,15 +35,14 @@ impl Location {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
                 check_bucket(bucket)?;
                 let prefix = prefix.trim_end_matches('/');
-                let prefix =
-                    if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
                 if prefix.len() > MAX_PREFIX {
                     return Err("the prefix is too long");
                 }
                 // Below another one, since only the first part of a key is special.
-                validate_prefix(&format!("x/{prefix}")).map_err(|_| {
-                    "the prefix may hold letters, digits, dot, underscore, hyphen and slash"
-                })?;
+                validate_prefix(&format!("x/{prefix}")).map_err(
+                    |_| "the prefix may hold letters, digits, dot, underscore, hyphen and slash",
+                )?;
                 Ok(Self::Bucket { bucket: bucket.to_owned(), prefix })
             }
             _ => Err("it must start with file:// or s3://"),
@@ -55,9 +54,9 @@ fn check_bucket(name: &str) -> Result<(), &'static str> {
     let end = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let bytes = name.as_bytes();
     if (3..=63).contains(&bytes.len())
-        && bytes.iter().all(|b| {
-            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-')
-        })
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'))
         && end(bytes.first())
         && end(bytes.last())
     {

@@ -48,7 +48,8 @@ async fn from_push_to_removal() {
 
     // A push, and what follows from it.
     let work = samples::small(&Git::any()).await;
-    let movie: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 9) as u8).collect();
+    let movie: Vec<u8> =
+        (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 9) as u8).collect();
     work.write("media/film.bin", &movie);
     work.commit("a film").await;
     work.push(&url, &["HEAD"]).await.expect();

@@ -259,9 +259,7 @@ mod tests {
         let asked = Mutex::default();
         read(&track, &asked, 0..10).await;
         let failed = track
-            .read(10..20, |_| async {
-                Err(StorageError::NotFound { key: "k".to_owned() })
-            })
+            .read(10..20, |_| async { Err(StorageError::NotFound { key: "k".to_owned() }) })
             .await;
         assert!(failed.is_err());
         read(&track, &asked, 10..20).await;

@@ -106,7 +106,8 @@ impl Failure {
             (Some(404), _) if key.is_some() => {
                 return StorageError::NotFound { key: key.unwrap_or_default().to_owned() };
             }
-            (Some(507), _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity") => {
+            (Some(507), _)
+            | (_, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity") => {
                 return StorageError::Full;
             }
             (Some(401 | 403), _) => format!(

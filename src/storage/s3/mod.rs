@@ -104,11 +104,7 @@ impl S3 {
         Self::open_with(bucket, prefix, &sdk.build()).await
     }
 
-    async fn open_with(
-        bucket: &str,
-        prefix: &str,
-        sdk: &SdkConfig,
-    ) -> Result<Self, StorageError> {
+    async fn open_with(bucket: &str, prefix: &str, sdk: &SdkConfig) -> Result<Self, StorageError> {
         let store = Self(Arc::new(Inner {
             client: client::client(sdk),
             bucket: bucket.to_owned(),

@@ -173,8 +173,7 @@ impl S3 {
                 let Range { start, end } = range;
                 // HTTP has no word for an empty range, and no bucket has objects of 2^53.
                 let sayable = start < end && end < 1 << 53;
-                let answer =
-                    if sayable { Some(self.get_range(key, &range).await) } else { None };
+                let answer = if sayable { Some(self.get_range(key, &range).await) } else { None };
                 let answer = match answer {
                     Some(Ok(answer)) => answer,
                     Some(Err(failure)) if failure.status != Some(416) => {

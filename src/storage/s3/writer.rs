@@ -351,8 +351,7 @@ impl Upload {
     async fn complete(mut self, size: u64) -> Result<(), StorageError> {
         self.at_most(0).await?;
         self.parts.sort_by_key(|part| part.part_number);
-        let parts =
-            CompletedMultipartUpload::builder().set_parts(Some(self.parts.clone())).build();
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(self.parts.clone())).build();
         let store = self.store.clone();
         let mut attempt = 0;
         loop {

@@ -78,8 +78,7 @@ impl Place {
     /// A replica: the same database and storage, and a data folder of its own.
     pub fn replica(&self) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut replica =
-            Self { postgres: self.postgres.clone(), env: self.env.clone(), dir };
+        let mut replica = Self { postgres: self.postgres.clone(), env: self.env.clone(), dir };
         let data = replica.data().display().to_string();
         replica.set("SLUICE_DATA_DIR", &data);
         replica
