@@ -267,8 +267,13 @@ impl Server {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends any signal: `-STOP`, `-CONT`.
+    pub fn signal(&self, name: &str) {
         let done = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
+            .args([name, &self.child.id().to_string()])
             .status()
             .expect("kill runs");
         assert!(done.success());
