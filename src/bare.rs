@@ -84,7 +84,7 @@ async fn fetch(storage: &Storage, objects: &Path, pack: &Pack) -> anyhow::Result
             match linked {
                 Ok(()) => continue,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error.into()),
+                // Why it is not there the storage tells.
                 Err(_) => {}
             }
         }

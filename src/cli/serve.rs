@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::queue::Workers;
-use crate::server::{App, Server, stop_on_signal};
+use crate::server::{App, DataLock, Server, look_after_folder, stop_on_signal};
 
 /// Flags of `sluice serve`.
 #[derive(Debug, Args, Default)]
@@ -49,9 +49,14 @@ pub async fn run_worker(config: Config) -> anyhow::Result<ExitCode> {
         .public_url
         .as_ref()
         .map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
+    let data_dir = config.data_dir.clone();
     let app = App::open(config, public_url, false).await?;
+    // What it keeps there is its own, as with a server.
+    let _lock = DataLock::acquire(&data_dir)?;
+    crate::remote::sweep(&app).await?;
     stop_on_signal(app.stopping.clone())?;
     let workers = Workers::start(&app);
+    tokio::spawn(look_after_folder(app.clone()));
     app.stopping.cancelled().await;
     workers.stopped().await;
     app.db.close().await;

@@ -37,7 +37,8 @@
 //! A call looks at no more than [`MOST_OBJECTS`] objects, and its answer says where
 //! the next one goes on. What a dry run tells is what a real one removes: both make
 //! the same plan first, and the real one then carries it out. What lies in the data
-//! folder is that of the process that does the work.
+//! folder is that of the process that does the work; each process looks after its own now
+//! and then ([`clean_local`]).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -379,6 +380,19 @@ async fn orphans(
     Ok(())
 }
 
+/// Removes what dead pushes and scans left in the data folder of this process, and copies
+/// of remotes that are gone: for processes that may never run the clean-up itself.
+pub async fn clean_local(app: &App) -> anyhow::Result<()> {
+    let (mut plan, mut report) = (Plan::default(), Report::default());
+    local(app, GRACE, &mut plan, &mut report).await?;
+    for id in plan.caches {
+        bare::forget(app, id).await?;
+    }
+    tokio::task::spawn_blocking(move || plan.paths.iter().try_for_each(|path| remove(path)))
+        .await??;
+    Ok(())
+}
+
 /// Plans the removal of what dead processes left in the data folder.
 async fn local(
     app: &App,
@@ -495,8 +509,18 @@ pub fn is_cursor(key: &str) -> bool {
 
 /// Why a clean-up failed, told apart by what the caller can do.
 pub fn unavailable(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref::<StorageError>(), Some(StorageError::Unavailable { .. }))
-        || matches!(error.downcast_ref::<DbError>(), Some(DbError::Unavailable(_)))
+    let database = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(DbError::Unavailable(_)))
+    };
+    storage_unavailable(error) || error.chain().any(database)
+}
+
+/// True if the storage did not do what it was asked.
+pub(super) fn storage_unavailable(error: &anyhow::Error) -> bool {
+    let storage = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(StorageError::Unavailable { .. }))
+    };
+    error.chain().any(storage)
 }
 
 #[cfg(test)]

@@ -266,13 +266,15 @@ impl Repository for UploadRepository {
     }
 
     async fn objects_dir(&self) -> Result<PathBuf, Refusal> {
-        bare::objects(&self.app, self.upload.id)
-            .await
-            .map_err(|error| Refusal::internal(format!("{error:#}")))
+        bare::objects(&self.app, self.upload.id).await.map_err(cache_refusal)
     }
 
     fn quarantine_root(&self) -> PathBuf {
         bare::incoming(&self.app)
+    }
+
+    fn owner(&self) -> Option<u128> {
+        Some(self.upload.owner_id.as_u128())
     }
 
     fn object_hash(&self) -> gix_hash::Kind {
@@ -310,8 +312,9 @@ impl Repository for UploadRepository {
             current_branch: self.upload.head_ref.clone().filter(|_| self.brought.is_none()),
             max_refs: number(limits.upload_refs),
             certificates: self.brought.is_none().then(|| {
-                let keys = self.app.keys.push_nonces().as_slice();
-                Nonces::new(keys, self.upload.id.to_string(), NONCE_SLOP)
+                let keys = self.app.keys.push_nonces();
+                let nonces = Nonces::new(*keys[0], self.upload.id.to_string(), NONCE_SLOP);
+                keys[1..].iter().fold(nonces, |nonces, key| nonces.accepting(**key))
             }),
             either_hash: self.brought.is_none() && self.upload.object_format().is_none(),
             ..Policy::default()
@@ -576,7 +579,19 @@ fn object_id(hex: &str) -> Result<ObjectId, Refusal> {
     ObjectId::from_hex(hex.as_bytes()).map_err(Refusal::internal)
 }
 
-fn storage_refusal(error: StorageError) -> Refusal {
+/// Why the objects could not be brought here.
+fn cache_refusal(error: anyhow::Error) -> Refusal {
+    let error = match error.downcast::<DbError>() {
+        Ok(error) => return database(error),
+        Err(error) => error,
+    };
+    match error.downcast::<StorageError>() {
+        Ok(error) => storage_refusal(error),
+        Err(error) => Refusal::internal(format!("{error:#}")),
+    }
+}
+
+pub(super) fn storage_refusal(error: StorageError) -> Refusal {
     match error {
         StorageError::Full => {
             tracing::error!("{error}");

@@ -7,6 +7,7 @@
 mod support;
 
 mod archives;
+mod away;
 mod bombs;
 mod callers;
 mod clients;
@@ -14,6 +15,7 @@ mod concurrency;
 mod content;
 mod conventions;
 mod crash;
+mod fairness;
 // Points to die at are in such builds only.
 #[cfg(debug_assertions)]
 mod faults;
@@ -25,8 +27,11 @@ mod operate;
 mod options;
 mod push;
 mod quotas;
+mod replicas;
+mod rotation;
 mod scans;
 mod sha256;
 mod signed;
 mod start;
 mod story;
+mod versions;

@@ -68,6 +68,43 @@ impl Place {
         self.dir.path().join("data")
     }
 
+    /// The place of another process on the same database and storage; what it keeps of its
+    /// own is elsewhere. From now on this one shares its storage too.
+    pub fn beside(&mut self) -> Self {
+        let shared = format!("file://{}", self.dir.path().join("shared").display());
+        self.set("SLUICE_STORAGE", &shared);
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut place = Self { dir, postgres: self.postgres.clone(), env: self.env.clone() };
+        let data = place.data().display().to_string();
+        place.set("SLUICE_DATA_DIR", &data);
+        place
+    }
+
+    /// Starts `sluice worker` and waits until it takes jobs.
+    pub async fn start_worker(&self) -> Server {
+        let mut server = self.spawn(&["worker"]);
+        until("the worker works", async || {
+            let ended = server.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the worker ended at once: {}", server.log());
+            server.log().contains("workers started").then_some(())
+        })
+        .await;
+        server
+    }
+
+    fn spawn(&self, args: &[&str]) -> Server {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let out = gather(child.stdout.take().expect("standard output"));
+        let err = gather(child.stderr.take().expect("standard error"));
+        Server { child, out, err, address: String::new() }
+    }
+
     /// The binary with the environment of this place and nothing else of sluice's.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
@@ -116,16 +153,7 @@ impl Place {
     /// Starts `sluice serve` and waits until it listens.
     pub async fn start_with(&self, args: &[&str]) -> Server {
         let all: Vec<&str> = std::iter::once("serve").chain(args.iter().copied()).collect();
-        let mut child = self
-            .command(&all)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let out = gather(child.stdout.take().expect("standard output"));
-        let err = gather(child.stderr.take().expect("standard error"));
-        let mut server = Server { child, out, err, address: String::new() };
+        let mut server = self.spawn(&all);
         let marker = " listens on ";
         server.address = until("the server listens", async || {
             let ended = server.child.try_wait().expect("a child");
