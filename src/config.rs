@@ -61,6 +61,11 @@ pub const KEYS: &[Key] = &[
     key("SLUICE_STORAGE", "file://<data>/objects", "file://DIR or s3://BUCKET[/PREFIX]"),
     key("SLUICE_QUEUE", "embedded", "embedded (jobs wait in the database), or sqs://QUEUE_NAME"),
     key("SLUICE_JWT_SECRET", "generated", "signs access tokens; at least 32 characters"),
+    key(
+        "SLUICE_JWT_SECRETS_ACCEPTED",
+        "none",
+        "further ones that are accepted, commas between: see `sluice reseal`",
+    ),
     key("SLUICE_WORKERS", "number of cores", "jobs that one process runs side by side"),
     key("SLUICE_LOG", "info", "tracing filter"),
     key("SLUICE_LOG_FORMAT", "text", "text or json"),
@@ -159,7 +164,8 @@ limits! {
     push_wait_seconds = 1800, "seconds", "SLUICE_LIMIT_PUSH_WAIT_SECONDS";
     /// Time without a byte after which a push is given up.
     push_idle_seconds = 120, "seconds", "SLUICE_LIMIT_PUSH_IDLE_SECONDS";
-    /// Pushes that one process receives at once; more wait.
+    /// Pushes that one server receives at once; more wait. One account gets at most half, and
+    /// leaves as many free as it has. The same of fetches and of objects of Git LFS.
     pushes_at_once = 64, "count", "SLUICE_LIMIT_PUSHES_AT_ONCE";
     /// Pushes at once with one token, for each server; more are refused.
     pushes_per_token = 32, "count", "SLUICE_LIMIT_PUSHES_PER_TOKEN";
@@ -193,7 +199,7 @@ limits! {
     archive_seconds = 1800, "seconds", "SLUICE_LIMIT_ARCHIVE_SECONDS";
     /// Bytes of the body of an API request; archives have a limit of their own.
     request_bytes = 1 << 20, "bytes", "SLUICE_LIMIT_REQUEST_BYTES";
-    /// Requests of one account to the API in a minute, for each server; 0 is no limit.
+    /// Requests of one account to the API in a minute, over all servers; 0 is no limit.
     requests_per_minute = 600_000, "count", "SLUICE_LIMIT_REQUESTS_PER_MINUTE";
     /// Longest life of a git upload.
     upload_seconds = 30 * 24 * 3600, "seconds", "SLUICE_LIMIT_UPLOAD_SECONDS";
@@ -227,6 +233,9 @@ pub struct Config {
     pub queue: QueueUrl,
     /// `None`: generated and kept in the data folder.
     pub jwt_secret: Option<Secret>,
+    /// What was made with one of these is accepted too: the next secret before a rotation,
+    /// the one before after it.
+    pub accepted_secrets: Vec<Secret>,
     /// Jobs that run side by side.
     pub workers: usize,
     /// Tracing filter.
@@ -385,6 +394,8 @@ impl Config {
                     .into(),
             ));
         }
+        let accepted_secrets = take("SLUICE_JWT_SECRETS_ACCEPTED").unwrap_or_default();
+        let accepted_secrets = parse_secrets(&accepted_secrets)?;
         let workers = match take("SLUICE_WORKERS") {
             Some(text) => parse_number("SLUICE_WORKERS", &text)?,
             None => std::thread::available_parallelism().map_or(2, |n| n.get() as u64),
@@ -443,6 +454,7 @@ impl Config {
             storage,
             queue,
             jwt_secret,
+            accepted_secrets,
             workers: workers as usize,
             log,
             log_format,
@@ -510,6 +522,21 @@ fn parse_number(env: &str, text: &str) -> Result<u64, ConfigError> {
         .replace('_', "")
         .parse()
         .map_err(|_| ConfigError(format!("{env} {text:?} must be a whole number")))
+}
+
+/// Secrets, each as long as the one that signs has to be; commas between them.
+fn parse_secrets(text: &str) -> Result<Vec<Secret>, ConfigError> {
+    let parse = |item: &str| {
+        if item.len() < 32 {
+            return Err(ConfigError(
+                "SLUICE_JWT_SECRETS_ACCEPTED: each secret needs at least 32 characters, and none \
+                 may hold a comma"
+                    .into(),
+            ));
+        }
+        Ok(Secret(item.to_owned()))
+    };
+    text.split(',').filter(|item| !item.is_empty()).map(parse).collect()
 }
 
 /// `HOST:PORT`; `:PORT` stays on this machine, as the default does.

@@ -6,23 +6,21 @@
 //! space between them. The receiver compares, refuses what is older than a few minutes,
 //! and remembers the id, since a message may come twice.
 //!
-//! Secrets are needed in the clear to sign, so they are kept encrypted
-//! (ChaCha20-Poly1305) under a key that is derived from the server's: a copy of the
-//! database signs nothing.
+//! Secrets are needed in the clear to sign, so they are kept
+//! [sealed](crate::accounts::seal) under a key that is derived from the server's: a copy
+//! of the database signs nothing.
 //!
 //! [Standard Webhooks]: https://www.standardwebhooks.com/
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead as _, Payload};
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce};
 use hmac::{Hmac, Mac as _};
 use rand::Rng as _;
 use sha2::Sha256;
 use uuid::Uuid;
 
-/// Bytes of the nonce before an encrypted secret.
-const NONCE: usize = 12;
+use crate::accounts::seal;
+
 /// Random bytes of a secret.
 const SECRET: usize = 24;
 
@@ -46,24 +44,21 @@ impl SigningSecret {
         format!("whsec_{}", STANDARD.encode(self.0))
     }
 
-    /// Encrypted for the webhook with this id.
-    pub fn seal(&self, key: &[u8; 32], webhook: Uuid) -> Result<Vec<u8>, SealError> {
-        let nonce: [u8; NONCE] = rand::rng().random();
-        let payload = Payload { msg: &self.0, aad: webhook.as_bytes() };
-        let sealed = ChaCha20Poly1305::new(key.into())
-            .encrypt(&Nonce::from(nonce), payload)
-            .map_err(|_| SealError)?;
-        Ok([nonce.as_slice(), &sealed].concat())
+    /// Sealed for the webhook with this id, under the first of the keys.
+    pub fn seal(&self, keys: &[&[u8; 32]], webhook: Uuid) -> Result<Vec<u8>, SealError> {
+        let key = keys.first().ok_or(SealError)?;
+        seal::seal(key, webhook.as_bytes(), &self.0).map_err(|_| SealError)
     }
 
-    /// The other way.
-    pub fn open(key: &[u8; 32], webhook: Uuid, sealed: &[u8]) -> Result<Self, SealError> {
-        let (nonce, msg) = sealed.split_first_chunk::<NONCE>().ok_or(SealError)?;
-        let payload = Payload { msg, aad: webhook.as_bytes() };
-        let opened = ChaCha20Poly1305::new(key.into())
-            .decrypt(&Nonce::from(*nonce), payload)
-            .map_err(|_| SealError)?;
-        opened.try_into().map(Self).map_err(|_| SealError)
+    /// The other way, under any of the keys; and whether it was the first.
+    pub fn open(
+        keys: &[&[u8; 32]],
+        webhook: Uuid,
+        sealed: &[u8],
+    ) -> Result<(Self, bool), SealError> {
+        let (text, first) = seal::open_any(keys, webhook.as_bytes(), sealed).ok_or(SealError)?;
+        let secret = text.try_into().map(Self).map_err(|_| SealError)?;
+        Ok((secret, first))
     }
 
     /// One signature, with its version.
@@ -94,13 +89,17 @@ mod tests {
 
     #[test]
     fn a_kept_secret_opens_for_its_webhook_and_key_only() {
-        let (key, id) = ([7; 32], Uuid::now_v7());
+        let (key, other, id) = ([7; 32], [8; 32], Uuid::now_v7());
         let secret = SigningSecret::generate();
-        let sealed = secret.seal(&key, id).unwrap();
+        let sealed = secret.seal(&[&key, &other], id).unwrap();
         assert!(!sealed.windows(8).any(|window| window == &secret.0[..8]));
-        assert_eq!(SigningSecret::open(&key, id, &sealed).unwrap().0, secret.0);
-        assert!(SigningSecret::open(&key, Uuid::now_v7(), &sealed).is_err());
-        assert!(SigningSecret::open(&[8; 32], id, &sealed).is_err());
-        assert!(SigningSecret::open(&key, id, b"short").is_err());
+        let open = |keys: &[&[u8; 32]], id| SigningSecret::open(keys, id, &sealed);
+        let (opened, first) = open(&[&key], id).unwrap();
+        assert!(opened.0 == secret.0 && first);
+        let (opened, first) = open(&[&other, &key], id).unwrap();
+        assert!(opened.0 == secret.0 && !first);
+        assert!(open(&[&key], Uuid::now_v7()).is_err());
+        assert!(open(&[&other], id).is_err());
+        assert!(SigningSecret::open(&[&key], id, b"short").is_err());
     }
 }

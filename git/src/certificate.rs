@@ -40,6 +40,8 @@ const SIGNATURES: [&[u8]; 4] = [
 #[derive(Clone)]
 pub struct Nonces {
     seed: Vec<u8>,
+    /// Seeds of nonces that others made.
+    accepted: Vec<Vec<u8>>,
     scope: String,
     slop: Duration,
 }
@@ -58,19 +60,26 @@ impl Nonces {
     /// `seed` is a secret; `scope` names the repository, so that a certificate counts for no other.
     /// A nonce that is not older than `slop` is as good as the current one.
     pub fn new(seed: impl Into<Vec<u8>>, scope: impl Into<String>, slop: Duration) -> Self {
-        Self { seed: seed.into(), scope: scope.into(), slop }
+        Self { seed: seed.into(), accepted: Vec::new(), scope: scope.into(), slop }
+    }
+
+    /// Nonces made with this seed are good too, while a secret is changed for another one.
+    #[must_use]
+    pub fn accepting(mut self, seed: impl Into<Vec<u8>>) -> Self {
+        self.accepted.push(seed.into());
+        self
     }
 
     /// The nonce of this moment.
     pub(crate) fn current(&self) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.at(now.as_secs())
+        self.at(&self.seed, now.as_secs())
     }
 
     /// `<seconds since 1970>-<hash>`
-    fn at(&self, seconds: u64) -> String {
+    fn at(&self, seed: &[u8], seconds: u64) -> String {
         // A key of any length is accepted.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.seed) else {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(seed) else {
             return String::new();
         };
         mac.update(format!("{}:{seconds}", self.scope).as_bytes());
@@ -87,7 +96,10 @@ impl Nonces {
         let Some(issued) = issued else {
             return NonceStatus::Bad;
         };
-        if !bool::from(self.at(issued).as_bytes().ct_eq(nonce.as_bytes())) {
+        let seeds = std::iter::once(&self.seed).chain(&self.accepted);
+        let ours =
+            |seed: &Vec<u8>| bool::from(self.at(seed, issued).as_bytes().ct_eq(nonce.as_bytes()));
+        if !seeds.into_iter().any(ours) {
             return NonceStatus::Bad;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -250,8 +262,8 @@ mod tests {
     fn nonces_are_known_again_and_age() {
         let nonces = nonces(60);
         assert_eq!(nonces.judge(Some(&nonces.current())), NonceStatus::Ok);
-        assert_eq!(nonces.judge(Some(&nonces.at(now() - 30))), NonceStatus::Ok);
-        let old = nonces.judge(Some(&nonces.at(now() - 100)));
+        assert_eq!(nonces.judge(Some(&nonces.at(b"secret", now() - 30))), NonceStatus::Ok);
+        let old = nonces.judge(Some(&nonces.at(b"secret", now() - 100)));
         assert!(matches!(old, NonceStatus::Slop { seconds: 100..=102 }), "{old:?}");
         assert_eq!(nonces.judge(None), NonceStatus::Missing);
         let other = Nonces::new("secret", "a/c", Duration::from_secs(60));
@@ -259,6 +271,10 @@ mod tests {
             assert_eq!(nonces.judge(Some(bad)), NonceStatus::Bad, "{bad}");
         }
         assert!(!format!("{nonces:?}").contains("secret"));
+        let next = Nonces::new("next", "a/b", Duration::from_secs(60)).accepting("secret");
+        assert_eq!(next.judge(Some(&nonces.current())), NonceStatus::Ok);
+        assert_eq!(next.judge(Some(&next.current())), NonceStatus::Ok);
+        assert_eq!(nonces.judge(Some(&next.current())), NonceStatus::Bad);
     }
 
     const COMMAND: &str = "0 1 refs/heads/main";

@@ -67,6 +67,7 @@ mod receive;
 pub mod refs;
 mod remote;
 mod report;
+pub mod slots;
 mod stream;
 mod upload;
 

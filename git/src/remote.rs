@@ -53,6 +53,12 @@ pub trait Repository: Send + Sync + 'static {
     /// Limits and rules for this push.
     fn policy(&self) -> Policy;
 
+    /// Whose the repository is: nobody may hold all slots of the service ([`crate::slots`]). `None`
+    /// takes part in no such sharing.
+    fn owner(&self) -> Option<u128> {
+        None
+    }
+
     /// The commands and options are known, the pack is not read yet: the time to refuse a push
     /// option that nobody understands. Whatever is refused here has cost nothing.
     fn announced(&self, push: &Announced<'_>) -> impl Future<Output = Result<(), Refusal>> + Send {

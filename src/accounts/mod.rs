@@ -8,6 +8,7 @@ pub mod email;
 mod keys;
 mod login;
 pub mod password;
+pub mod seal;
 pub mod signing;
 pub mod token;
 
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use crate::db::{self, Db, DbError};
 use crate::server::App;
 use crate::words::words;
-pub use keys::{Keys, jwt_secret};
+pub use keys::{Keys, OtherSecret, jwt_secret};
 pub(crate) use keys::{hex, hmac};
 pub use login::{FirstAccount, LoginError, Tokens, ensure_first_account, login, logout, refresh};
 use token::{Claims, Kind, Refused};
@@ -123,7 +124,7 @@ async fn by_access_token(app: &App, token: &str) -> Result<Caller, AuthError> {
     if token.len() > 2048 {
         return Err(AuthError::Invalid);
     }
-    let claims = app.keys.signer.check(token).map_err(|refused| match refused {
+    let claims = app.keys.check(token).map_err(|refused| match refused {
         Refused::Expired => AuthError::Expired,
         Refused::Invalid => AuthError::Invalid,
     })?;
@@ -169,7 +170,7 @@ async fn by_api_key(app: &App, hash: &token::TokenHash) -> Result<Caller, AuthEr
 ///
 /// Those of the library that signs; none is known for our claims.
 pub fn access_token(keys: &Keys, user_id: Uuid, session_id: Uuid) -> anyhow::Result<String> {
-    Ok(keys.signer.sign(&Claims::new(user_id, session_id, db::now() / 1_000_000))?)
+    Ok(keys.sign(&Claims::new(user_id, session_id, db::now() / 1_000_000))?)
 }
 
 /// Forgets what is of no use any more: sessions that ended, failures whose window

@@ -137,6 +137,7 @@ impl Claims {
 
 /// Signs and checks access tokens.
 pub(super) struct Signer {
+    header: Header,
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
@@ -152,14 +153,18 @@ pub(super) enum Refused {
 }
 
 impl Signer {
-    pub(super) fn new(key: &[u8; 32]) -> Self {
+    /// `id` names the key, and stands in the header of what it signs.
+    pub(super) fn new(key: &[u8; 32], id: &str) -> Self {
         // Only this algorithm: the header of a token has no say in it.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(id.to_owned());
         Self {
+            header,
             encoding: EncodingKey::from_secret(key),
             decoding: DecodingKey::from_secret(key),
             validation,
@@ -170,7 +175,7 @@ impl Signer {
     ///
     /// Never for these claims; what the library says otherwise.
     pub(super) fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
+        jsonwebtoken::encode(&self.header, claims, &self.encoding)
     }
 
     pub(super) fn check(&self, token: &str) -> Result<Claims, Refused> {

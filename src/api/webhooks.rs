@@ -205,7 +205,7 @@ async fn create(
 ) -> Result<Response> {
     let wanted = check(&app, body)?;
     let (id, secret) = (new_id(), SigningSecret::generate());
-    let sealed = secret.seal(app.keys.webhooks(), id).map_err(ApiError::internal)?;
+    let sealed = secret.seal(&app.keys.webhooks(), id).map_err(ApiError::internal)?;
     let mut tx = app.db.begin().await?;
     let webhook = webhooks::create(&mut tx, caller.user_id, project_id, id, &wanted, sealed)
         .await?
@@ -275,7 +275,7 @@ async fn remove(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<St
     responses((status = OK, description = "The webhook, with its new secret.", body = Row)))]
 async fn rotate(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<axum::Json<Row>> {
     let secret = SigningSecret::generate();
-    let sealed = secret.seal(app.keys.webhooks(), id).map_err(ApiError::internal)?;
+    let sealed = secret.seal(&app.keys.webhooks(), id).map_err(ApiError::internal)?;
     let mut tx = app.db.begin().await?;
     let webhook =
         webhooks::rotate(&mut tx, caller.user_id, id, sealed).await?.ok_or_else(no_webhook)?;

@@ -187,7 +187,7 @@ async fn fetch(
                     whole.push((copy, target));
                     continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error.into()),
+                // Why it is not there the storage tells.
                 Err(_) => {}
             }
         }

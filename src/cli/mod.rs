@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod log;
 mod migrate;
+mod reseal;
 pub mod scan;
 mod serve;
 pub mod user;
@@ -45,6 +46,8 @@ enum Command {
     Restore(backup::BackupArgs),
     /// Brings the database up to date and exits
     Migrate,
+    /// Seals with the current signing secret what another one sealed, after a rotation
+    Reseal(reseal::ResealArgs),
     /// Reaches every dependency and says how it went
     Check(check::CheckArgs),
     /// Prints the OpenAPI document of the API
@@ -173,6 +176,7 @@ async fn run(flags: ConfigArgs, command: Command) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => backup::restore(&flags.read()?, args).await,
         Command::Migrate => migrate::run(&flags.read()?).await,
         Command::Check(args) => check::run(flags.read()?, &args).await,
+        Command::Reseal(args) => reseal::run(&flags.read()?, args).await,
         Command::Openapi => {
             print!("{}", crate::api::openapi::text());
             Ok(ExitCode::SUCCESS)

@@ -82,6 +82,13 @@ fn secrets_are_neither_repeated_nor_printed() {
     assert!(!error.contains("hunter2"));
     let ok = config(&[("SLUICE_JWT_SECRET", &"x".repeat(32))]).unwrap();
     assert!(!format!("{ok:?}").contains("xxxx"));
+    let two = format!("{},{}", "x".repeat(32), "y".repeat(40));
+    let ok = config(&[("SLUICE_JWT_SECRETS_ACCEPTED", &two)]).unwrap();
+    assert_eq!(ok.accepted_secrets.len(), 2);
+    assert!(!format!("{ok:?}").contains("yyyy"));
+    let short = format!("{},hunter2", "x".repeat(32));
+    let error = config(&[("SLUICE_JWT_SECRETS_ACCEPTED", &short)]).unwrap_err().to_string();
+    assert!(error.contains("SLUICE_JWT_SECRETS_ACCEPTED") && !error.contains("hunter2"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use sqlx::{Arguments, FromRow, Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::callers::Forget;
+use super::gate::Gate;
 use super::jobs::Pointer;
 use super::{Args, Backend, Db, DbError, Result, Sql, Value, args};
 
@@ -87,10 +88,13 @@ macro_rules! run {
                         .$fetch(read)
                         .await?
                 }
-                Backend::Postgres(pool) => {
-                    sqlx::query_as_with::<Postgres, $T, _>($postgres, postgres_arguments($args)?)
-                        .$fetch(pool)
-                        .await?
+                Backend::Postgres(postgres) => {
+                    let pool = postgres.pool();
+                    let query = sqlx::query_as_with::<Postgres, $T, _>(
+                        $postgres,
+                        postgres_arguments($args)?,
+                    );
+                    postgres.gate().pass(query.$fetch(&pool)).await?
                 }
             },
             Conn::Tx(Tx { inner: Inner::Sqlite(tx), .. }) => {
@@ -98,10 +102,10 @@ macro_rules! run {
                     .$fetch(&mut **tx)
                     .await?
             }
-            Conn::Tx(Tx { inner: Inner::Postgres(tx), .. }) => {
-                sqlx::query_as_with::<Postgres, $T, _>($postgres, postgres_arguments($args)?)
-                    .$fetch(&mut **tx)
-                    .await?
+            Conn::Tx(Tx { inner: Inner::Postgres(tx, gate), .. }) => {
+                let query =
+                    sqlx::query_as_with::<Postgres, $T, _>($postgres, postgres_arguments($args)?);
+                gate.pass(query.$fetch(&mut **tx)).await?
             }
         }
     }};
@@ -156,7 +160,7 @@ pub struct Tx {
 #[derive(Debug)]
 enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Transaction<'static, Postgres>, Gate),
 }
 
 impl Tx {
@@ -167,10 +171,14 @@ impl Tx {
 
     pub(super) async fn begin(db: &Db) -> Result<Self> {
         let inner = match &db.backend {
-            Backend::Sqlite { write, .. } => {
+            Backend::Sqlite { write, gate, .. } => {
+                let _inside = gate.enter()?;
                 Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?)
             }
-            Backend::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+            Backend::Postgres(postgres) => {
+                let (pool, gate) = (postgres.pool(), postgres.gate());
+                Inner::Postgres(gate.pass(pool.begin()).await?, gate.clone())
+            }
         };
         Ok(Self::new(inner, db))
     }
@@ -180,9 +188,11 @@ impl Tx {
     pub(super) async fn begin_reading(db: &Db) -> Result<Self> {
         let inner = match &db.backend {
             Backend::Sqlite { read, .. } => Inner::Sqlite(read.begin().await?),
-            Backend::Postgres(pool) => Inner::Postgres(
-                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?,
-            ),
+            Backend::Postgres(postgres) => {
+                let (pool, gate) = (postgres.pool(), postgres.gate());
+                let begin = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+                Inner::Postgres(gate.pass(begin).await?, gate.clone())
+            }
         };
         Ok(Self::new(inner, db))
     }
@@ -194,11 +204,10 @@ impl Tx {
                 .execute(&mut **tx)
                 .await?
                 .rows_affected(),
-            Inner::Postgres(tx) => {
-                sqlx::query_with::<Postgres, _>(sql.postgres, postgres_arguments(args)?)
-                    .execute(&mut **tx)
-                    .await?
-                    .rows_affected()
+            Inner::Postgres(tx, gate) => {
+                let query =
+                    sqlx::query_with::<Postgres, _>(sql.postgres, postgres_arguments(args)?);
+                gate.pass(query.execute(&mut **tx)).await?.rows_affected()
             }
         })
     }
@@ -211,10 +220,10 @@ impl Tx {
                 .execute(&mut **tx)
                 .await?
                 .rows_affected(),
-            Inner::Postgres(tx) => sqlx::query_with::<Postgres, _>(sql, postgres_arguments(args)?)
-                .execute(&mut **tx)
-                .await?
-                .rows_affected(),
+            Inner::Postgres(tx, gate) => {
+                let query = sqlx::query_with::<Postgres, _>(sql, postgres_arguments(args)?);
+                gate.pass(query.execute(&mut **tx)).await?.rows_affected()
+            }
         })
     }
 
@@ -264,14 +273,14 @@ impl Tx {
 
     /// Makes everything durable and visible, then wakes who waits for it.
     pub async fn commit(mut self) -> Result<()> {
-        if !self.is_sqlite() && !self.topics.is_empty() {
-            let told = self.db.hub.telling(&self.topics);
+        if !self.is_sqlite() && (self.workers || !self.topics.is_empty()) {
+            let told = self.db.hub.telling(&self.topics, self.workers);
             self.execute(TELL, args![told]).await?;
         }
         let _forget = self.forget.then(|| Forget(self.db.callers.clone()));
         match self.inner {
             Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
+            Inner::Postgres(tx, gate) => gate.pass(tx.commit()).await?,
         }
         for topic in self.topics {
             self.db.hub.wake(topic);
@@ -289,7 +298,7 @@ impl Tx {
     pub async fn rollback(self) -> Result<()> {
         match self.inner {
             Inner::Sqlite(tx) => tx.rollback().await?,
-            Inner::Postgres(tx) => tx.rollback().await?,
+            Inner::Postgres(tx, gate) => gate.pass(tx.rollback()).await?,
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ pub enum DbError {
     /// The schema could not be brought up to date.
     #[error("the schema cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The schema is of another version of this program; the sentence names both.
+    #[error("{0}")]
+    Schema(String),
     /// The address is unusable.
     #[error("{0}")]
     Config(String),
@@ -45,10 +48,12 @@ impl From<sqlx::Error> for DbError {
                     // SQLITE_FULL; disk_full of PostgreSQL.
                     Some("13" | "53100") => Self::Full(error),
                     // SQLITE_BUSY and SQLITE_IOERR; connection and shutdown classes of
-                    // PostgreSQL, too many connections, and a transaction that it gave up
-                    // in favour of another one (serialization failure, deadlock).
+                    // PostgreSQL, too many connections, and a transaction that it gave up:
+                    // in favour of another one (serialization failure, deadlock), or since
+                    // this process was too slow.
                     Some(
-                        "5" | "10" | "57P01" | "57P02" | "57P03" | "53300" | "40001" | "40P01",
+                        "5" | "10" | "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "40001"
+                        | "40P01" | "25P03",
                     ) => Self::Unavailable(error),
                     Some(code) if code.starts_with("08") => Self::Unavailable(error),
                     _ => Self::Defect(error),

@@ -9,37 +9,51 @@
 //! and each process that waits for anything listens on one connection of its own,
 //! however many wait. While it cannot listen, it wakes everybody every two seconds
 //! to look for themselves, and so it does once when it can listen again: what
-//! changed meanwhile is not missed.
+//! changed meanwhile is not missed. A connection on which nothing was heard for long is
+//! tried out, since what is idle may be cut off without a word.
+//!
+//! The same connection hears what the other servers tell of requests ([`super::rates`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
 
+use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::gate::Gate;
 use super::jobs::{Lane, Pointer};
+use super::rates;
 
 /// Topics and who waits for them. A topic is the id of the row that changes.
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
     topics: Arc<Mutex<HashMap<Uuid, Topic>>>,
     /// Woken whenever a job may have become claimable.
-    jobs: Arc<Notify>,
-    /// The same for fetches, which have workers of their own.
-    fetches: Arc<Notify>,
-    /// The same for deliveries, which have workers of their own.
-    deliveries: Arc<Notify>,
+    jobs: Arc<Lanes>,
     /// Where other processes are heard.
     remote: Option<Arc<Remote>>,
     /// Who sends messages of jobs.
     sender: Arc<Mutex<Option<mpsc::Sender<Pointer>>>>,
 }
 
+/// Whoever waits for jobs; fetches and deliveries have workers of their own.
+#[derive(Debug, Default)]
+struct Lanes {
+    work: Notify,
+    fetches: Notify,
+    deliveries: Notify,
+}
+
 #[derive(Debug)]
 struct Remote {
     options: PgConnectOptions,
+    gate: Gate,
+    /// What other servers tell of requests.
+    rates: broadcast::Sender<String>,
     /// Names this process in what it tells: its own waiters know already.
     process: Uuid,
     started: Once,
@@ -49,8 +63,18 @@ type Topics = Mutex<HashMap<Uuid, Topic>>;
 
 /// The channel on which topics are told.
 const CHANNEL: &str = "sluice_rows";
+/// Stands among the topics for a job that may be claimed.
+const WORK: &str = "work";
 /// Between two tries to listen, and two looks of everybody meanwhile.
 const RETRY: Duration = Duration::from_secs(2);
+/// After so long without a word the connection is tried out; many networks forget one
+/// after six minutes.
+const SILENCE: Duration = Duration::from_mins(1);
+/// How long that may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Messages about requests that wait to be read; older ones are lost, which costs a little
+/// of the limit.
+const RATES_KEPT: usize = 256;
 
 #[derive(Debug, Default)]
 struct Topic {
@@ -60,18 +84,49 @@ struct Topic {
 
 impl Hub {
     /// A hub that hears other processes on this PostgreSQL, from the first waiter on.
-    pub(super) fn listening(options: PgConnectOptions) -> Self {
-        let remote = Remote { options, process: Uuid::new_v4(), started: Once::new() };
+    pub(super) fn listening(options: PgConnectOptions, gate: Gate) -> Self {
+        let (rates, _) = broadcast::channel(RATES_KEPT);
+        let remote = Remote { options, gate, rates, process: Uuid::new_v4(), started: Once::new() };
         Self { remote: Some(Arc::new(remote)), ..Self::default() }
     }
 
-    /// What to tell other processes of changed topics. More than the 8,000 bytes of a
-    /// notification hold (PostgreSQL's limit) are told as `*`: look, whoever waits.
-    pub(super) fn telling(&self, topics: &[Uuid]) -> String {
-        let process = self.remote.as_ref().map_or(Uuid::nil(), |remote| remote.process);
-        let ids: Vec<String> = topics.iter().map(|topic| topic.simple().to_string()).collect();
+    /// Begins to hear other processes, if there may be any.
+    pub fn listen(&self) {
+        let Some(remote) = &self.remote else { return };
+        remote.started.call_once(|| {
+            let ears = Ears {
+                options: remote.options.clone(),
+                gate: remote.gate.clone(),
+                own: remote.process,
+                rates: remote.rates.clone(),
+                topics: Arc::downgrade(&self.topics),
+                jobs: Arc::downgrade(&self.jobs),
+            };
+            tokio::spawn(ears.listen());
+        });
+    }
+
+    /// Names this process in what it tells.
+    pub(super) fn process(&self) -> Uuid {
+        self.remote.as_ref().map_or(Uuid::nil(), |remote| remote.process)
+    }
+
+    /// What other servers tell of requests from now on; `None`: there are none.
+    pub(super) fn rates(&self) -> Option<broadcast::Receiver<String>> {
+        self.listen();
+        self.remote.as_ref().map(|remote| remote.rates.subscribe())
+    }
+
+    /// What to tell other processes of changed topics, and of a job that may be claimed.
+    /// More than the 8,000 bytes of a notification hold (PostgreSQL's limit) are told as
+    /// `*`: look, whoever waits.
+    pub(super) fn telling(&self, topics: &[Uuid], workers: bool) -> String {
+        let mut ids: Vec<String> = topics.iter().map(|topic| topic.simple().to_string()).collect();
+        if workers {
+            ids.push(WORK.to_owned());
+        }
         let ids = if ids.len() > 100 { "*".to_owned() } else { ids.join(",") };
-        format!("{}:{ids}", process.simple())
+        format!("{}:{ids}", self.process().simple())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Topic>> {
@@ -81,12 +136,7 @@ impl Hub {
 
     /// Registers a waiter. Read the row after this, then wait.
     pub fn waiter(&self, topic: Uuid) -> Waiter {
-        if let Some(remote) = &self.remote {
-            remote.started.call_once(|| {
-                let topics = Arc::downgrade(&self.topics);
-                tokio::spawn(listen(remote.options.clone(), remote.process, topics));
-            });
-        }
+        self.listen();
         let mut topics = self.lock();
         let entry = topics.entry(topic).or_default();
         entry.waiters += 1;
@@ -102,27 +152,17 @@ impl Hub {
 
     /// Wakes one idle worker of each lane.
     pub fn wake_workers(&self) {
-        for lane in Lane::ALL {
-            self.wake_lane(lane);
-        }
+        self.jobs.wake_all();
     }
 
     /// Wakes one idle worker of a lane.
     pub fn wake_lane(&self, lane: Lane) {
-        self.lane(lane).notify_one();
+        self.jobs.of(lane).notify_one();
     }
 
     /// Waits until a job of a lane may have become claimable.
     pub async fn job_ready(&self, lane: Lane) {
-        self.lane(lane).notified().await;
-    }
-
-    fn lane(&self, lane: Lane) -> &Notify {
-        match lane {
-            Lane::Work => &self.jobs,
-            Lane::Fetches => &self.fetches,
-            Lane::Deliveries => &self.deliveries,
-        }
+        self.jobs.of(lane).notified().await;
     }
 
     /// From now on the jobs that this process commits come out here. So many may lie in
@@ -144,6 +184,22 @@ impl Hub {
     /// How many wait right now, for metrics and tests.
     pub fn waiting(&self) -> usize {
         self.lock().values().map(|t| t.waiters).sum()
+    }
+}
+
+impl Lanes {
+    fn of(&self, lane: Lane) -> &Notify {
+        match lane {
+            Lane::Work => &self.work,
+            Lane::Fetches => &self.fetches,
+            Lane::Deliveries => &self.deliveries,
+        }
+    }
+
+    fn wake_all(&self) {
+        for lane in Lane::ALL {
+            self.of(lane).notify_one();
+        }
     }
 }
 
@@ -204,44 +260,93 @@ impl Drop for Waiter {
     }
 }
 
-/// Listens for as long as the hub lives.
-async fn listen(options: PgConnectOptions, own: Uuid, topics: Weak<Topics>) {
-    while topics.strong_count() > 0 {
-        if let Err(error) = hear(options.clone(), own, &topics).await {
-            tracing::warn!("changes of other processes are not heard: {error}");
-        }
-        tokio::time::sleep(RETRY).await;
-        wake_those(&topics, |_| true);
-    }
+/// What hears other processes, for as long as the hub lives.
+struct Ears {
+    options: PgConnectOptions,
+    gate: Gate,
+    own: Uuid,
+    rates: broadcast::Sender<String>,
+    topics: Weak<Topics>,
+    jobs: Weak<Lanes>,
 }
 
-async fn hear(options: PgConnectOptions, own: Uuid, topics: &Weak<Topics>) -> sqlx::Result<()> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
-    // What changed before is told to nobody.
-    wake_those(topics, |_| true);
-    // None: the connection was lost.
-    while let Some(told) = listener.try_recv().await? {
-        let Some((process, ids)) = told.payload().split_once(':') else { continue };
-        if process.parse() == Ok(own) {
-            continue;
+impl Ears {
+    async fn listen(self) {
+        let mut said = false;
+        while self.topics.strong_count() > 0 {
+            let heard = tokio::select! {
+                heard = self.hear(&mut said) => heard,
+                // Whether this connection would ever fail is not worth waiting for.
+                () = self.gate.closed() => Ok(()),
+            };
+            if let Err(error) = heard
+                && self.gate.is_open()
+                && !said
+            {
+                said = true;
+                tracing::warn!("changes of other processes are not heard: {error}");
+            }
+            tokio::time::sleep(RETRY).await;
+            // Until the database is back there is nothing to look at.
+            let _ = timeout(SILENCE, self.gate.opened()).await;
+            if self.gate.is_open() {
+                self.wake(|_| true);
+                self.wake_workers();
+            }
         }
-        if ids == "*" {
-            wake_those(topics, |_| true);
-            continue;
-        }
-        let ids: Vec<Uuid> = ids.split(',').filter_map(|id| id.parse().ok()).collect();
-        wake_those(topics, |topic| ids.contains(topic));
     }
-    Ok(())
-}
 
-fn wake_those(topics: &Weak<Topics>, which: impl Fn(&Uuid) -> bool) {
-    let Some(topics) = topics.upgrade() else { return };
-    let topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
-    for (_, entry) in topics.iter().filter(|(topic, _)| which(topic)) {
-        entry.notify.notify_waiters();
+    async fn hear(&self, said: &mut bool) -> sqlx::Result<()> {
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool.await?).await?;
+        listener.listen_all([CHANNEL, rates::CHANNEL]).await?;
+        *said = false;
+        // What changed before is told to nobody.
+        self.wake(|_| true);
+        self.wake_workers();
+        loop {
+            let told = match timeout(SILENCE, listener.try_recv()).await {
+                Ok(told) => told?,
+                Err(_) => {
+                    let tried = timeout(ANSWER, listener.execute("SELECT 1")).await;
+                    tried.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                    continue;
+                }
+            };
+            // None: the connection was lost.
+            let Some(told) = told else { return Ok(()) };
+            let Some((process, rest)) = told.payload().split_once(':') else { continue };
+            if process.parse() == Ok(self.own) {
+                continue;
+            }
+            if told.channel() == rates::CHANNEL {
+                // Fails if nobody listens to that.
+                let _ = self.rates.send(rest.to_owned());
+            } else if rest == "*" {
+                self.wake(|_| true);
+                self.wake_workers();
+            } else {
+                let ids: Vec<Uuid> = rest.split(',').filter_map(|id| id.parse().ok()).collect();
+                self.wake(|topic| ids.contains(topic));
+                if rest.split(',').any(|word| word == WORK) {
+                    self.wake_workers();
+                }
+            }
+        }
+    }
+
+    fn wake(&self, which: impl Fn(&Uuid) -> bool) {
+        let Some(topics) = self.topics.upgrade() else { return };
+        let topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, entry) in topics.iter().filter(|(topic, _)| which(topic)) {
+            entry.notify.notify_waiters();
+        }
+    }
+
+    fn wake_workers(&self) {
+        if let Some(jobs) = self.jobs.upgrade() {
+            jobs.wake_all();
+        }
     }
 }
 
@@ -249,8 +354,32 @@ fn wake_those(topics: &Weak<Topics>, which: impl Fn(&Uuid) -> bool) {
 mod tests {
     use std::time::Duration;
 
-    use crate::db::testing::{both, tenant};
-    use crate::db::{DbError, repositories};
+    use tokio::time::timeout;
+
+    use crate::db::jobs::Lane;
+    use crate::db::testing::{both, postgres, tenant};
+    use crate::db::{Db, DbError, repositories};
+
+    /// Workers look on their own only every two seconds, and of what they look at nothing
+    /// is here.
+    #[tokio::test]
+    async fn a_job_of_another_process_wakes_a_worker() {
+        let test = postgres().await;
+        let other = Db::open(&test.url).await.unwrap();
+        let hub = test.db.hub();
+        hub.listen();
+        // What came before it listened may be a job.
+        timeout(Duration::from_secs(20), hub.job_ready(Lane::Work)).await.unwrap();
+        let quiet = timeout(Duration::from_millis(300), hub.job_ready(Lane::Work)).await;
+        assert!(quiet.is_err());
+        for lane in [Lane::Work, Lane::Fetches] {
+            let mut tx = other.begin().await.unwrap();
+            tx.wake_workers();
+            tx.commit().await.unwrap();
+            timeout(Duration::from_secs(5), hub.job_ready(lane)).await.unwrap();
+        }
+        other.begin().await.unwrap().commit().await.unwrap();
+    }
 
     /// Each waiter reads when it begins and when its time is over, and not between.
     #[tokio::test]

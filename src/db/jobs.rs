@@ -355,8 +355,14 @@ pub async fn retry(tx: &mut Tx, id: Uuid, fence: i64, error: &str, delay: i64) -
 /// Gives a job back untouched: the process stops, and the try does not count. Nobody is
 /// told of it here: whoever holds a message of the job shows it again.
 pub async fn release(db: &Db, id: Uuid, fence: i64) -> Result<()> {
+    put_off(db, id, fence, 0).await
+}
+
+/// The same for a job that cannot be done now, whoever tries: it may run again after
+/// `delay` microseconds.
+pub async fn put_off(db: &Db, id: Uuid, fence: i64, delay: i64) -> Result<()> {
     let mut tx = db.begin().await?;
-    tx.execute(RELEASE, args![id, fence, now()]).await?;
+    tx.execute(RELEASE, args![id, fence, now() + delay]).await?;
     tx.wake_workers();
     tx.commit().await
 }

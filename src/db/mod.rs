@@ -19,11 +19,36 @@
 //!   never blocks. A transaction must not wait for anything but the database.
 //! - A committed transaction wakes those who wait for what it changed: note the
 //!   topic with [`Tx::wake`], never by hand.
+//!
+//! # How the schema changes
+//!
+//! `sluice migrate` runs while servers of the version before serve, and they go on
+//! until the last one is replaced. So a change that takes something away has two steps
+//! in two releases, **expand, then contract**:
+//!
+//! - A migration only adds: tables, columns that may be NULL or have a default, indexes.
+//!   What the version before writes must stay valid, and what it reads must stay there:
+//!   nothing is dropped or renamed, no type is changed, no column becomes NOT NULL, no
+//!   CHECK becomes narrower. A CHECK that a new word needs is widened one release before
+//!   anybody writes the word.
+//! - The program of that version writes the old form and the new one, and reads both.
+//! - When no older program runs any more, a later release stops using the old form; the
+//!   release after that may drop it.
+//! - A migration locks nothing that serves for longer than a moment. On PostgreSQL an
+//!   index on a table that grows with use is made CONCURRENTLY, in a file of its own that
+//!   begins with `-- no-transaction`; rows are filled in by a job, not by the migration.
+//! - Statements name their columns: `SELECT *` of a table breaks when a column is added.
+//!
+//! A test holds the files from 0024 on to the rules that a text can be held to. A program
+//! does not start on a schema that is newer than itself ([`Db::check_schema`]): it could
+//! break the rules that the newer one relies on. One that runs already goes on.
 
 mod conn;
 mod error;
+mod gate;
 mod hub;
 mod project_counters;
+mod schema;
 mod value;
 
 pub mod api_keys;
@@ -35,9 +60,11 @@ pub mod events;
 pub mod findings;
 pub mod idempotency;
 pub mod jobs;
+pub mod lasting_keys;
 pub mod lfs;
 pub mod project_events;
 pub mod projects;
+pub mod rates;
 pub mod repositories;
 pub mod results;
 pub mod scans;
@@ -54,10 +81,10 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::SqlitePool;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
 use uuid::Uuid;
 
 pub use conn::{Conn, Row, Tx};
@@ -155,8 +182,10 @@ enum Backend {
         read: SqlitePool,
         /// The one writer.
         write: SqlitePool,
+        /// Bounds those who wait for it.
+        gate: gate::Gate,
     },
-    Postgres(PgPool),
+    Postgres(gate::Postgres),
 }
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -180,14 +209,9 @@ impl Db {
             let options = PgConnectOptions::from_str(url)
                 .map_err(|_| DbError::Config("SLUICE_DATABASE_URL is no PostgreSQL URL".into()))?
                 .application_name("sluice");
-            hub = Hub::listening(options.clone());
-            Backend::Postgres(
-                PgPoolOptions::new()
-                    .max_connections(16)
-                    .acquire_timeout(ACQUIRE)
-                    .connect_with(options)
-                    .await?,
-            )
+            let gate = gate::Gate::default();
+            hub = Hub::listening(options.clone(), gate.clone());
+            Backend::Postgres(gate::Postgres::open(options, gate).await?)
         } else {
             return Err(DbError::Config(
                 "SLUICE_DATABASE_URL must start with sqlite:// or postgres://".into(),
@@ -229,14 +253,20 @@ impl Db {
             .acquire_timeout(ACQUIRE)
             .connect_with(options.pragma("query_only", "ON"))
             .await?;
-        Ok(Backend::Sqlite { read, write })
+        Ok(Backend::Sqlite { read, write, gate: gate::Gate::default() })
     }
 
-    /// Brings the schema up to date.
+    /// Brings the schema up to date. Several may do so at once: one does it, the others
+    /// wait (PostgreSQL; of SQLite one process holds the folder).
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::Schema`] if it is newer than this program.
     pub async fn migrate(&self) -> Result<()> {
+        self.schema().await?.not_newer()?;
         match &self.backend {
             Backend::Sqlite { write, .. } => SQLITE.run(write).await?,
-            Backend::Postgres(pool) => POSTGRES.run(pool).await?,
+            Backend::Postgres(postgres) => POSTGRES.run(&postgres.pool()).await?,
         }
         Ok(())
     }
@@ -259,17 +289,29 @@ impl Db {
     /// Name, open and idle connections of each pool.
     pub fn pools(&self) -> Vec<(&'static str, u32, usize)> {
         match &self.backend {
-            Backend::Sqlite { read, write } => vec![
+            Backend::Sqlite { read, write, .. } => vec![
                 ("read", read.size(), read.num_idle()),
                 ("write", write.size(), write.num_idle()),
             ],
-            Backend::Postgres(pool) => vec![("main", pool.size(), pool.num_idle())],
+            Backend::Postgres(postgres) => {
+                let pool = postgres.pool();
+                vec![("main", pool.size(), pool.num_idle())]
+            }
         }
     }
 
     /// True for the embedded database.
     pub fn is_sqlite(&self) -> bool {
         matches!(self.backend, Backend::Sqlite { .. })
+    }
+
+    /// True while PostgreSQL is known not to answer. That is logged already: whoever only
+    /// waits for it says nothing more.
+    pub fn is_away(&self) -> bool {
+        match &self.backend {
+            Backend::Sqlite { .. } => false,
+            Backend::Postgres(postgres) => !postgres.gate().is_open(),
+        }
     }
 
     /// One trip to the database, for readiness.
@@ -290,11 +332,11 @@ impl Db {
     /// Gives all connections back; SQLite folds its log into the file.
     pub async fn close(&self) {
         match &self.backend {
-            Backend::Sqlite { read, write } => {
+            Backend::Sqlite { read, write, .. } => {
                 read.close().await;
                 write.close().await;
             }
-            Backend::Postgres(pool) => pool.close().await,
+            Backend::Postgres(postgres) => postgres.close().await,
         }
     }
 }

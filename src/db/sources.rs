@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Conn, Result, Tx, args, now, statements};
+use super::{Conn, Db, Result, Tx, args, now, statements};
 
 statements! {
     PUT = "INSERT INTO repository_sources (repository_id, credentials, history, updated_at) \
@@ -13,6 +13,12 @@ statements! {
     GET = "SELECT credentials, history FROM repository_sources WHERE repository_id = $1";
     SET_CREDENTIALS = "UPDATE repository_sources SET credentials = $2, updated_at = $3 \
                        WHERE repository_id = $1";
+    SEALED = "SELECT s.repository_id, r.owner_id, s.credentials FROM repository_sources s \
+              JOIN repositories r ON r.id = s.repository_id \
+              WHERE s.repository_id > $1 AND s.credentials IS NOT NULL \
+              ORDER BY s.repository_id LIMIT $2";
+    RESEAL = "UPDATE repository_sources SET credentials = $3 \
+              WHERE repository_id = $1 AND credentials = $2";
     WANT_HISTORY = "UPDATE repository_sources SET history = $2, updated_at = $3 \
                     WHERE repository_id = $1";
 }
@@ -46,6 +52,31 @@ pub async fn set_credentials(
 ) -> Result<()> {
     tx.execute(SET_CREDENTIALS, args![repository_id, credentials, now()]).await?;
     Ok(())
+}
+
+/// Credentials of a repository, for whoever seals them anew.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Sealed {
+    /// Of what.
+    pub repository_id: Uuid,
+    /// Whose it is.
+    pub owner_id: Uuid,
+    /// User name and token, sealed.
+    pub credentials: Vec<u8>,
+}
+
+/// All credentials behind a repository, by id.
+pub async fn sealed(db: &Db, after: Uuid, limit: u32) -> Result<Vec<Sealed>> {
+    db.conn().fetch_all(SEALED, args![after, limit]).await
+}
+
+/// Puts the same credentials in their place, sealed otherwise; false if they were replaced
+/// meanwhile.
+pub async fn reseal(db: &Db, repository_id: Uuid, old: &[u8], new: &[u8]) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let rows = tx.execute(RESEAL, args![repository_id, old, new]).await?;
+    tx.commit().await?;
+    Ok(rows == 1)
 }
 
 /// From now on the whole history is fetched.

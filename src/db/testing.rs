@@ -63,7 +63,7 @@ pub(super) async fn both_before(version: i64) -> Vec<TestDb> {
         let some = Migrator { migrations: some.collect(), ..Migrator::DEFAULT };
         match &test.db.backend {
             Backend::Sqlite { write, .. } => some.run(write).await,
-            Backend::Postgres(pool) => some.run(pool).await,
+            Backend::Postgres(postgres) => some.run(&postgres.pool()).await,
         }
         .expect("an older schema");
     }

@@ -19,15 +19,18 @@ fn statements() -> Vec<(&'static str, &'static [(&'static str, Sql)])> {
         ("jobs", jobs::STATEMENTS),
         ("jobs::lanes", jobs::lanes::STATEMENTS),
         ("jobs::messages", jobs::messages::STATEMENTS),
+        ("lasting_keys", lasting_keys::STATEMENTS),
         ("lfs", lfs::STATEMENTS),
         ("project_counters", project_counters::STATEMENTS),
         ("project_events", project_events::STATEMENTS),
         ("projects", projects::STATEMENTS),
+        ("rates", rates::STATEMENTS),
         ("repositories", repositories::STATEMENTS),
         ("repositories::ingest", repositories::ingest::STATEMENTS),
         ("repositories::profile", repositories::profile::STATEMENTS),
         ("results", results::STATEMENTS),
         ("scans", scans::STATEMENTS),
+        ("schema", schema::STATEMENTS),
         ("sessions", sessions::STATEMENTS),
         ("signing_keys", signing_keys::STATEMENTS),
         ("snapshots", snapshots::STATEMENTS),
@@ -49,7 +52,9 @@ async fn prepare_all() {
             for (name, sql) in list {
                 let outcome = match &test.db.backend {
                     Backend::Sqlite { write, .. } => write.prepare(sql.sqlite).await.err(),
-                    Backend::Postgres(pool) => pool.prepare(sql.postgres).await.err(),
+                    Backend::Postgres(postgres) => {
+                        postgres.pool().prepare(sql.postgres).await.err()
+                    }
                 };
                 assert!(outcome.is_none(), "{file}::{name} on {}: {outcome:?}", test.name);
             }

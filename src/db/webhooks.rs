@@ -90,6 +90,10 @@ statements! {
               WHERE id = $1 AND owner_id = $2";
     ROTATE = "UPDATE webhooks SET previous_secret = secret, previous_until = $4, secret = $3, \
               updated_at = $5 WHERE id = $1 AND owner_id = $2";
+    SEALED = "SELECT id, secret, previous_secret FROM webhooks WHERE id > $1 \
+              ORDER BY id LIMIT $2";
+    RESEAL = "UPDATE webhooks SET secret = $3, previous_secret = $4 \
+              WHERE id = $1 AND secret = $2";
     DELETE = "DELETE FROM webhooks WHERE id = $1 AND owner_id = $2";
     DISABLE = "UPDATE webhooks SET enabled = $2, disabled_reason = $3, updated_at = $4 \
                WHERE id = $1";
@@ -292,6 +296,31 @@ pub async fn update(
     let args = args![id, owner_id, &wanted.url, &wanted.description, events, wanted.enabled, now()];
     tx.execute(UPDATE, args).await?;
     get(tx, owner_id, id).await
+}
+
+/// The secrets of a webhook, for whoever seals them anew.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Sealed {
+    /// Its id.
+    pub id: Uuid,
+    /// See [`Webhook::secret`].
+    pub secret: Vec<u8>,
+    /// See [`Webhook::previous_secret`].
+    pub previous_secret: Option<Vec<u8>>,
+}
+
+/// The secrets of all webhooks behind one, by id.
+pub async fn sealed(db: &Db, after: Uuid, limit: u32) -> Result<Vec<Sealed>> {
+    db.conn().fetch_all(SEALED, args![after, limit]).await
+}
+
+/// Puts the same secrets in their place, sealed otherwise; false if they were replaced
+/// meanwhile.
+pub async fn reseal(db: &Db, old: &Sealed, secret: &[u8], previous: Option<&[u8]>) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let rows = tx.execute(RESEAL, args![old.id, old.secret.as_slice(), secret, previous]).await?;
+    tx.commit().await?;
+    Ok(rows == 1)
 }
 
 /// Gives a webhook another secret; the one before signs for [`OVERLAP`] too.

@@ -39,7 +39,8 @@
 //! A call looks at no more than [`MOST_OBJECTS`] objects, and its answer says where
 //! the next one goes on. What a dry run tells is what a real one removes: both make
 //! the same plan first, and the real one then carries it out. What lies in the data
-//! folder is that of the process that does the work.
+//! folder is that of the process that does the work; each process looks after its own now
+//! and then ([`clean_local`]).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -164,9 +165,7 @@ pub async fn clean(app: &App, request: &Request) -> anyhow::Result<Outcome> {
             add(&mut report.expired_remotes, bytes.unsigned_abs());
             plan.remotes.push(id);
         }
-        let abandoned = SystemTime::now()
-            .checked_sub(grace.max(longest(app).saturating_add(LEAST_GRACE)))
-            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let abandoned = abandoned_before(app, grace);
         plan.unfinished = app.storage.unfinished(abandoned, MOST_UNFINISHED).await?;
         for unfinished in &plan.unfinished {
             add(&mut report.unfinished_objects, unfinished.bytes);
@@ -398,11 +397,29 @@ async fn orphans(
     Ok(())
 }
 
-/// How long a push, a fetch or a scan may take. Nothing tells what a dead one left from
-/// what a living one needs but its age: each is given up after its time.
-fn longest(app: &App) -> Duration {
+/// What was not written to since then belongs to no push, fetch or scan that lives. Nothing
+/// tells what a dead one left from what a living one needs but its age: each is given up
+/// after its time.
+fn abandoned_before(app: &App, grace: Duration) -> SystemTime {
     let limits = &app.config.limits;
-    Duration::from_secs(limits.push_seconds.max(limits.fetch_seconds).max(limits.scan_seconds))
+    let longest = limits.push_seconds.max(limits.fetch_seconds).max(limits.scan_seconds);
+    let longest = Duration::from_secs(longest);
+    SystemTime::now()
+        .checked_sub(grace.max(longest.saturating_add(LEAST_GRACE)))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Removes what dead pushes and scans left in the data folder of this process, and copies
+/// of remotes that are gone: for processes that may never run the clean-up itself.
+pub async fn clean_local(app: &App) -> anyhow::Result<()> {
+    let (mut plan, mut report) = (Plan::default(), Report::default());
+    local(app, abandoned_before(app, GRACE), &mut plan, &mut report).await?;
+    for id in plan.caches {
+        bare::forget(app, id).await?;
+    }
+    tokio::task::spawn_blocking(move || plan.paths.iter().try_for_each(|path| remove(path)))
+        .await??;
+    Ok(())
 }
 
 /// Plans the removal of what dead processes left in the data folder before a time.
@@ -514,8 +531,18 @@ pub fn is_cursor(key: &str) -> bool {
 
 /// Why a clean-up failed, told apart by what the caller can do.
 pub fn unavailable(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref::<StorageError>(), Some(StorageError::Unavailable { .. }))
-        || matches!(error.downcast_ref::<DbError>(), Some(DbError::Unavailable(_)))
+    let database = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(DbError::Unavailable(_)))
+    };
+    storage_unavailable(error) || error.chain().any(database)
+}
+
+/// True if the storage did not do what it was asked.
+pub(super) fn storage_unavailable(error: &anyhow::Error) -> bool {
+    let storage = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(StorageError::Unavailable { .. }))
+    };
+    error.chain().any(storage)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub(crate) mod fetch;
 pub(crate) mod ingest;
 mod observer;
 mod report;
+pub mod reseal;
 pub mod results;
 mod scan;
 pub mod source;
@@ -113,6 +114,16 @@ pub(crate) fn is_theirs(error: &anyhow::Error) -> bool {
         Some(error) => error.is_theirs(),
         None => error.downcast_ref::<NetError>().is_some_and(NetError::is_theirs),
     }
+}
+
+/// Whether a job failed because the storage is away, for everybody: then no try of it is
+/// used up, however long that lasts. What fails at one object alone is an error.
+pub(crate) async fn waits_for_storage(app: &App, error: &anyhow::Error) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    if !cleanup::storage_unavailable(error) {
+        return false;
+    }
+    !matches!(tokio::time::timeout(PATIENCE, app.storage.check()).await, Ok(Ok(())))
 }
 
 /// What is due now and then. Called every few seconds; the costly parts run hourly.

@@ -86,11 +86,11 @@ fn headers(
     webhook: &Webhook,
     delivery: &Delivery,
 ) -> anyhow::Result<HeaderMap> {
-    let key = context.app.keys.webhooks();
+    let keys = context.app.keys.webhooks();
     let at = now();
     let (id, seconds) = (delivery.message_id.to_string(), at / 1_000_000);
     let sign = |sealed: &[u8]| -> anyhow::Result<String> {
-        let secret = SigningSecret::open(key, webhook.id, sealed)?;
+        let (secret, _) = SigningSecret::open(&keys, webhook.id, sealed)?;
         Ok(secret.sign(&id, seconds, delivery.payload.as_bytes()))
     };
     let mut signatures = sign(&webhook.secret)?;

@@ -53,7 +53,11 @@ impl Embedded {
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!("cannot claim a job: {error}");
+                    // Each slot comes by here. That the database is away is said once, by
+                    // whoever finds it out; what lasts without that is said after a while.
+                    if failures == 4 && !self.db.is_away() {
+                        tracing::warn!("cannot claim a job: {error}");
+                    }
                     Duration::from_millis(200) * 2_u32.pow(failures.min(6))
                 }
             };

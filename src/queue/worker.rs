@@ -93,6 +93,9 @@ const DELIVERIES: i64 = 4 * jobs::DELIVERIES_OF_AN_ACCOUNT;
 /// their time they wait for other people's servers.
 const FETCHES: i64 = 2 * jobs::FETCHES_OF_AN_ACCOUNT;
 
+/// The pause of a job that found the storage away, in microseconds.
+const STORAGE_PAUSE: i64 = 3_000_000;
+
 /// The workers of this process.
 #[derive(Debug)]
 pub struct Workers {
@@ -105,6 +108,8 @@ impl Workers {
     /// Starts as many as the configuration says, and the sweeper.
     pub fn start(app: &App) -> Self {
         let id = worker_id();
+        // Of jobs that other processes insert, too.
+        app.db.hub().listen();
         let mut tasks = JoinSet::new();
         for _ in 0..app.config.workers {
             tasks.spawn(work(app.clone(), app.queue.clone(), Lane::Work, id.clone()));
@@ -239,6 +244,10 @@ async fn settle(context: &JobContext, outcome: Result<(), JobError>) -> Result<(
             crate::jobs::failed(context, code, &message).await
         }
         Err(JobError::Transient(error)) => {
+            if crate::jobs::waits_for_storage(&context.app, &error).await {
+                tracing::info!("the job waits for the storage: {error:#}");
+                return jobs::put_off(&context.app.db, job.id, job.fence, STORAGE_PAUSE).await;
+            }
             // What it was for was deleted meanwhile: the next try finds nothing to do.
             if matches!(error.downcast_ref(), Some(DbError::Gone(_))) {
                 tracing::info!("the job is given up: {error:#}");
@@ -265,6 +274,7 @@ async fn settle(context: &JobContext, outcome: Result<(), JobError>) -> Result<(
 async fn beat(context: JobContext, done: CancellationToken) {
     let step = Duration::from_micros(LEASE.cast_unsigned() / 3);
     let mut lease_ends = now() + LEASE;
+    let mut said = false;
     let mut next = tokio::time::Instant::now() + step;
     // The wish to cancel is heard at once when this process wrote it, and with the
     // next heartbeat otherwise.
@@ -289,6 +299,7 @@ async fn beat(context: JobContext, done: CancellationToken) {
             Ok(Heartbeat::Held) => {
                 lease_ends = now() + LEASE;
                 context.app.queue.extended(job);
+                said = false;
             }
             Ok(Heartbeat::CancelRequested) => {
                 lease_ends = now() + LEASE;
@@ -297,7 +308,9 @@ async fn beat(context: JobContext, done: CancellationToken) {
             }
             Ok(Heartbeat::Lost) => context.request_stop(Stop::Lost),
             Err(error) => {
-                tracing::warn!("no heartbeat: {error}");
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!("no heartbeat: {error}");
+                }
                 if now() > lease_ends {
                     context.request_stop(Stop::Lost);
                 }
@@ -309,6 +322,7 @@ async fn beat(context: JobContext, done: CancellationToken) {
 
 /// Returns expired leases, forgets what nobody needs.
 async fn sweep(app: App, id: String) {
+    let mut said = false;
     let mut every = tokio::time::interval(Duration::from_secs(5));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -316,8 +330,13 @@ async fn sweep(app: App, id: String) {
             () = app.stopping.cancelled() => return,
             _ = every.tick() => {}
         }
-        if let Err(error) = sweep_once(&app, &id).await {
-            tracing::warn!("the sweeper failed: {error}");
+        match sweep_once(&app, &id).await {
+            Ok(()) => said = false,
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!("the sweeper failed: {error}");
+                }
+            }
         }
     }
 }

@@ -279,6 +279,10 @@ impl Repository for UploadRepository {
         bare::incoming(&self.app)
     }
 
+    fn owner(&self) -> Option<u128> {
+        Some(self.upload.owner_id.as_u128())
+    }
+
     fn object_hash(&self) -> gix_hash::Kind {
         self.upload.hash()
     }
@@ -314,8 +318,9 @@ impl Repository for UploadRepository {
             current_branch: self.upload.head_ref.clone().filter(|_| self.brought.is_none()),
             max_refs: number(limits.upload_refs),
             certificates: self.brought.is_none().then(|| {
-                let keys = self.app.keys.push_nonces().as_slice();
-                Nonces::new(keys, self.upload.id.to_string(), NONCE_SLOP)
+                let keys = self.app.keys.push_nonces();
+                let nonces = Nonces::new(*keys[0], self.upload.id.to_string(), NONCE_SLOP);
+                keys[1..].iter().fold(nonces, |nonces, key| nonces.accepting(**key))
             }),
             either_hash: self.brought.is_none() && self.upload.object_format().is_none(),
             ..Policy::default()
@@ -600,7 +605,7 @@ fn at_hand(error: anyhow::Error) -> Refusal {
     }
 }
 
-fn storage_refusal(error: StorageError) -> Refusal {
+pub(super) fn storage_refusal(error: StorageError) -> Refusal {
     match error {
         StorageError::Full => {
             tracing::error!("{error}");

@@ -3,6 +3,37 @@
 //! The life of a process is explicit: everything is checked, then opened, then
 //! bound, then served; a signal sets [`State::stopping`], after which nothing new
 //! begins, running requests end, leases are given back, and the database is closed.
+//!
+//! # What lives in one process
+//!
+//! On PostgreSQL any number of servers and workers do the same work side by side, and any
+//! of them may die: whatever a user relies on is in the database or in storage. This is
+//! everything that is not, and why it may be so:
+//!
+//! | what | of each process | with several |
+//! |---|---|---|
+//! | access tokens, sessions, API keys ([`crate::db::callers`]) | nothing is remembered on PostgreSQL | each request asks the database, so a logout on one server counts on all at once |
+//! | refresh tokens, failed sign-ins, `Idempotency-Key` | nothing | rows, taken by compare-and-set |
+//! | signing keys ([`crate::accounts::Keys`]) | derived from the configured secrets | the same secrets everywhere; rotation is described there |
+//! | key of secrets' fingerprints, key of idempotency | read at the start | made once, kept in the database |
+//! | requests a minute ([`crate::api::rate`]) | a bucket for each account | servers tell each other; the overshoot is bounded |
+//! | waits, server-sent events ([`crate::db::Hub`]) | who waits | woken by NOTIFY; whoever cannot hear looks every two seconds |
+//! | idle workers ([`crate::queue`]) | who waits for a job | woken in the same way; they look on their own every two seconds |
+//! | job leases, the wish to cancel | the running job | rows with a fence; the wish is told by NOTIFY and read with each heartbeat |
+//! | slots of pushes, fetches and LFS ([`sluice_git::slots`]), pushes a token | counted here | they bound this process's threads and memory: right for each server |
+//! | slots of password hashing | counted here | they bound this process's memory |
+//! | total of stored bytes ([`crate::quota::Total`]) | a sum of the last five seconds | each server sums up on its own; together they may go beyond the quota by what arrives in that time |
+//! | refs | nothing | rows, moved by compare-and-set in the transaction of the push |
+//! | nonces of signed pushes | nothing | made of time and key, so the server that gets the push knows those of another one |
+//! | bare repositories, quarantines, scratch (`<data>/git`, `<data>/tmp`) | a cache, and work that dies with the process | each process has a data folder of its own ([`DataLock`]), and cleans it at its start and every six hours |
+//! | unfinished objects of `file://` storage | a part of `tmp/` under a lock | whoever opens the folder removes what dead processes left |
+//! | jobs of a process that died | | given back when their lease runs out, by any worker; at once at the start on SQLite, where this process is the only one |
+//! | hourly sweeps, the clean-up | when the last one ran | repeating them changes nothing; the clean-up is a job that is inserted every six hours, and two at the same moment make the same plan |
+//! | migrations | | one does them under a lock of the database, the others wait |
+//! | the first account | | two that start at once insert it once: its e-mail is unique |
+//! | advisories ([`crate::scan::dependencies`]) | read at the start | give every worker the same folder: results are those of the worker |
+//! | readiness ([`crate::api::health::Probe`]), the gate of the database, metrics | what this process sees | right for each process: they are about it |
+//! | id of a worker | made at the start | has a random part, so containers of one name do not meet |
 
 mod listen;
 mod lock;
@@ -97,9 +128,10 @@ impl App {
         if migrate {
             db.migrate().await?;
         }
+        db.check_schema().await?;
         let storage = Storage::open(&config.storage).await.context("SLUICE_STORAGE")?;
         let secret = accounts::jwt_secret(&config).context("cannot keep the signing secret")?;
-        let keys = Keys::derive(&secret);
+        let keys = Keys::with(&secret, &config.accepted_secrets).keep(&db).await?;
         let identity = *keys.secret_identity();
         let advisories = config.advisories.clone();
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -199,6 +231,8 @@ impl Server {
     pub async fn serve(self, with_worker: bool) -> anyhow::Result<()> {
         let Self { app, listener, .. } = self;
         let workers = with_worker.then(|| Workers::start(&app));
+        tokio::spawn(crate::api::rate::share(app.clone()));
+        tokio::spawn(look_after_folder(app.clone()));
         listen::serve(listener, route::service(&app, axum::Router::new()), &app.stopping, DRAIN)
             .await;
         if let Some(workers) = workers {
@@ -218,6 +252,20 @@ async fn sweep(app: &App) -> anyhow::Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+/// Keeps the data folder of this process clean, whoever runs the clean-up of the rest.
+async fn look_after_folder(app: App) {
+    const EVERY: Duration = Duration::from_hours(6);
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        if let Err(error) = crate::jobs::cleanup::clean_local(&app).await {
+            tracing::warn!("the data folder could not be cleaned up: {error:#}");
+        }
     }
 }
 

@@ -74,6 +74,7 @@ impl Worker {
     pub async fn work(self) {
         let Self { app, listener, .. } = self;
         let workers = Workers::start(&app);
+        tokio::spawn(super::look_after_folder(app.clone()));
         match listener {
             None => app.stopping.cancelled().await,
             Some((listener, _)) => {

@@ -111,6 +111,25 @@ impl Folder {
         self.0.root.join(key)
     }
 
+    /// The folder may go away as a whole (a mount that is lost): then nothing is known of any
+    /// object, and none is taken for missing.
+    fn is_there(&self, operation: &'static str) -> Result<(), StorageError> {
+        match fs::symlink_metadata(&self.0.scratch) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(StorageError::Unavailable { operation, source }),
+        }
+    }
+
+    /// What an error at a key means.
+    fn at_key(&self, operation: &'static str, key: &str, error: io::Error) -> StorageError {
+        match StorageError::io_at(operation, key, error) {
+            missing @ StorageError::NotFound { .. } => {
+                self.is_there(operation).err().unwrap_or(missing)
+            }
+            other => other,
+        }
+    }
+
     fn scratch_file(&self) -> PathBuf {
         self.0.scratch.join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
@@ -210,7 +229,7 @@ impl Folder {
     }
 
     fn open_object(&self, key: &str) -> Result<(File, u64), StorageError> {
-        let opening = |e| StorageError::io_at("open an object", key, e);
+        let opening = |e| self.at_key("open an object", key, e);
         let file = File::open(self.path(key)).map_err(opening)?;
         let metadata = file.metadata().map_err(opening)?;
         if metadata.is_file() {
@@ -241,11 +260,11 @@ impl Folder {
     }
 
     pub(super) async fn size(&self, key: &str) -> Result<u64, StorageError> {
-        let (path, key) = (self.path(key), key.to_owned());
-        blocking("look for an object", move || match fs::symlink_metadata(path) {
+        let (folder, key) = (self.clone(), key.to_owned());
+        blocking("look for an object", move || match fs::symlink_metadata(folder.path(&key)) {
             Ok(metadata) if metadata.is_file() => Ok(metadata.len()),
             Ok(_) => Err(StorageError::NotFound { key }),
-            Err(error) => Err(StorageError::io_at("look for an object", &key, error)),
+            Err(error) => Err(folder.at_key("look for an object", &key, error)),
         })
         .await
     }
@@ -265,7 +284,7 @@ impl Folder {
                             | io::ErrorKind::IsADirectory
                     ) =>
                 {
-                    return Ok(());
+                    return folder.is_there("remove an object");
                 }
                 Err(error) => return Err(StorageError::io("remove an object", error)),
             }
@@ -289,6 +308,7 @@ impl Folder {
         let (folder, prefix) = (self.clone(), prefix.to_owned());
         let after = after.map(str::to_owned);
         blocking("list objects", move || {
+            folder.is_there("list objects")?;
             let mut items = Vec::new();
             // One more than asked for tells whether there is a next page.
             collect(folder.root(), &prefix, after.as_deref(), limit + 1, &mut items)

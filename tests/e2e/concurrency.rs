@@ -18,14 +18,14 @@ on_both!(
 
 /// A place where pushes wait for each other: git has read the refs of the remote by
 /// then, and has sent nothing.
-struct Barrier(tempfile::TempDir);
+pub struct Barrier(tempfile::TempDir);
 
 impl Barrier {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary folder"))
     }
 
-    fn guard(&self, work: &Work) {
+    pub fn guard(&self, work: &Work) {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = self.0.path().display();
         let hook = work.path().join(".git/hooks/pre-push");
@@ -38,7 +38,7 @@ impl Barrier {
     }
 
     /// Lets them go once so many are there.
-    async fn open(&self, pushes: usize) {
+    pub async fn open(&self, pushes: usize) {
         let ready = || std::fs::read_dir(self.0.path()).expect("a folder").count();
         until("all pushes are ready", async || (ready() >= pushes).then_some(())).await;
         std::fs::write(self.0.path().join("go"), "").expect("a file");

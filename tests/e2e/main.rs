@@ -7,6 +7,7 @@
 mod support;
 
 mod archives;
+mod away;
 mod bombs;
 mod bucket;
 mod callers;
@@ -15,6 +16,7 @@ mod concurrency;
 mod content;
 mod conventions;
 mod crash;
+mod fairness;
 // Points to die at are in such builds only.
 #[cfg(debug_assertions)]
 mod faults;
@@ -27,8 +29,11 @@ mod options;
 mod push;
 mod queue;
 mod quotas;
+mod replicas;
+mod rotation;
 mod scans;
 mod sha256;
 mod signed;
 mod start;
 mod story;
+mod versions;

@@ -24,6 +24,7 @@ use crate::{
     advertise,
     receive::{self, Workers},
     remote::{Access, Direction, Refusal, RefusalKind, Remote, Repository},
+    slots::Slots,
     upload,
 };
 
@@ -41,12 +42,14 @@ pub struct ServiceConfig {
     /// The realm of `WWW-Authenticate`, shown when git asks for a password.
     pub realm: String,
     /// Pushes whose packs are received at the same time. Each takes a blocking thread while its
-    /// client sends. Further ones wait, and after `receive_wait` they are told to come back.
+    /// client sends. Further ones wait, and after `receive_wait` they are told to come back. Owners
+    /// ([`Repository::owner`]) share them as [`crate::slots`] says.
     pub concurrent_receives: usize,
     /// How long a push or a fetch waits for its turn.
     pub receive_wait: Duration,
     /// Fetches that are answered at the same time. Each takes a blocking thread until its client has
-    /// read the pack. Further ones wait, and after `receive_wait` they are told to come back.
+    /// read the pack. Further ones wait, and after `receive_wait` they are told to come back. They are
+    /// shared in the same way.
     pub concurrent_fetches: usize,
     /// Packs that are resolved and checked at the same time. Each uses all cores.
     pub concurrent_checks: usize,
@@ -82,17 +85,17 @@ pub struct Service<R> {
     remote: R,
     config: Arc<ServiceConfig>,
     workers: Workers,
-    fetches: Arc<Semaphore>,
+    fetches: Slots,
 }
 
 impl<R: Remote> Service<R> {
     /// A service over `remote`. Clones share their limits.
     pub fn new(remote: R, config: ServiceConfig) -> Self {
         let workers = Workers {
-            receives: Arc::new(Semaphore::new(config.concurrent_receives.max(1))),
+            receives: Slots::new(config.concurrent_receives),
             checks: Arc::new(Semaphore::new(config.concurrent_checks.max(1))),
         };
-        let fetches = Arc::new(Semaphore::new(config.concurrent_fetches.max(1)));
+        let fetches = Slots::new(config.concurrent_fetches);
         Self { remote, config: Arc::new(config), workers, fetches }
     }
 

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, timeout, timeout_at},
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -32,7 +32,8 @@ use crate::{
         body::{self, BodyReader},
         respond::{self, Offer, ResponseBody},
     },
-    remote::{Policy, ReceiveProgress, Refusal, RefusedBy, Repository},
+    remote::{Policy, ReceiveProgress, Refusal, RefusalKind, RefusedBy, Repository},
+    slots::{Full, Slot, Slots},
     stream::{self, CancelOnDrop},
 };
 
@@ -51,7 +52,7 @@ use prepare::{Prepared, prepare};
 #[derive(Clone)]
 pub(crate) struct Workers {
     /// Packs that are being received.
-    pub receives: Arc<Semaphore>,
+    pub receives: Slots,
     /// Packs that are being resolved and checked.
     pub checks: Arc<Semaphore>,
 }
@@ -218,12 +219,23 @@ async fn start<R: Repository>(
     workers: &Workers,
 ) -> Result<Started, Refusal> {
     let objects = repository.objects_dir().await?;
-    let permit = timeout(config.receive_wait, workers.receives.clone().acquire_owned()).await;
-    let Ok(Ok(permit)) = permit else {
+    let slot = workers.receives.take(repository.owner(), config.receive_wait).await;
+    let slot = slot.map_err(|full| {
         repository.refused(RefusedBy::Limit("concurrent_receives"));
-        let message = "the server receives as many pushes as it can; push again in a minute";
-        return Err(Refusal::unavailable(message, Duration::from_mins(1)));
-    };
+        match full {
+            Full::Server => Refusal::unavailable(
+                "the server receives as many pushes as it can; push again in a minute",
+                Duration::from_mins(1),
+            ),
+            Full::Owner(held) => Refusal::new(
+                RefusalKind::TooManyRequests(Duration::from_mins(1)),
+                format!(
+                    "the server receives {held} pushes to repositories of this owner already, and \
+                     keeps room for those of others; push again when one of them has ended"
+                ),
+            ),
+        }
+    })?;
     let (chunks, source) = mpsc::channel(CHANNEL);
     let counters = Arc::new(Counters::default());
     let job = pack::Job {
@@ -246,13 +258,13 @@ async fn start<R: Repository>(
         complete: prepared.complete.clone(),
         cancel: cancel.clone(),
     };
-    let handle = tokio::task::spawn_blocking(move || run_with(permit, job));
+    let handle = tokio::task::spawn_blocking(move || run_with(slot, job));
     Ok((handle, chunks, counters))
 }
 
-fn run_with(permit: OwnedSemaphorePermit, job: pack::Job) -> Result<pack::Checked, pack::Error> {
+fn run_with(slot: Slot, job: pack::Job) -> Result<pack::Checked, pack::Error> {
     let result = pack::run(job);
-    drop(permit);
+    drop(slot);
     result
 }
 

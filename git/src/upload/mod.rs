@@ -34,10 +34,7 @@ use bytes::{Bytes, BytesMut};
 use gix_hash::ObjectId;
 use http::{Response, StatusCode, Version as HttpVersion};
 use http_body_util::BodyExt as _;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     http::{
@@ -46,6 +43,7 @@ use crate::{
         respond::{self, Offer, ResponseBody},
     },
     remote::{Refusal, Repository},
+    slots::{Full, Slot, Slots},
     stream::{self, CancelOnDrop},
 };
 
@@ -170,7 +168,7 @@ pub(crate) async fn advertise<R: Repository>(
     version: Version,
     session: &str,
     config: &ServiceConfig,
-    fetches: &Arc<Semaphore>,
+    fetches: &Slots,
 ) -> Result<Bytes, Refusal> {
     let policy = repository.fetch_policy();
     let version = version.at_most(&policy);
@@ -197,7 +195,7 @@ pub(crate) async fn upload<R: Repository>(
     repository: R,
     incoming: Incoming,
     config: &ServiceConfig,
-    fetches: &Arc<Semaphore>,
+    fetches: &Slots,
 ) -> Response<ResponseBody> {
     let Incoming { version, protocol, user_agent, session, mut body } = incoming;
     let policy = repository.fetch_policy();
@@ -292,11 +290,11 @@ enum Uncollected {
 
 /// Reads a request of at most `limit` bytes, inflated. What is large waits for its turn, so that no
 /// more large requests are held than there are fetches at a time.
-async fn collect<A: Future<Output = Result<OwnedSemaphorePermit, Refusal>>>(
+async fn collect<A: Future<Output = Result<Slot, Refusal>>>(
     body: &mut BodyReader,
     limit: usize,
     admit: impl Fn() -> A,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Uncollected> {
+) -> Result<(Bytes, Option<Slot>), Uncollected> {
     let mut all = BytesMut::new();
     let mut permit = None;
     loop {
@@ -369,8 +367,8 @@ async fn prepare<R: Repository>(
     request: Request,
     protocol: Version,
     cancel: &Arc<AtomicBool>,
-    permit: OwnedSemaphorePermit,
-) -> Result<(Answer, OwnedSemaphorePermit), String> {
+    permit: Slot,
+) -> Result<(Answer, Slot), String> {
     let view = View::of(repository, protocol).await.map_err(|refusal| refusal.message)?;
     let cancel = cancel.clone();
     // The permit goes with the work: a thread that has not ended yet still counts.
@@ -393,18 +391,19 @@ async fn prepare<R: Repository>(
 async fn admit<R: Repository>(
     repository: &R,
     config: &ServiceConfig,
-    fetches: &Arc<Semaphore>,
-) -> Result<OwnedSemaphorePermit, Refusal> {
-    match timeout(config.receive_wait, fetches.clone().acquire_owned()).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => {
-            repository.fetch_limited("concurrent_fetches");
-            Err(Refusal::unavailable(
-                "the server serves as many fetches as it can; try again in a minute",
-                Duration::from_mins(1),
-            ))
-        }
-    }
+    fetches: &Slots,
+) -> Result<Slot, Refusal> {
+    fetches.take(repository.owner(), config.receive_wait).await.map_err(|full| {
+        repository.fetch_limited("concurrent_fetches");
+        let sentence = match full {
+            Full::Server => "the server serves as many fetches as it can; try again in a minute",
+            Full::Owner(_) => {
+                "the server serves as many fetches of this owner's repositories as it can beside \
+                 those of others; try again when one of them has ended"
+            }
+        };
+        Refusal::unavailable(sentence, Duration::from_mins(1))
+    })
 }
 
 #[cfg(test)]

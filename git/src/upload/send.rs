@@ -9,13 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Error, count, exchange::PackJob, graph, lines, pack, request::Bands, sink::BandSink, too_slow,
 };
 use crate::{
     remote::{FetchFigures, Repository},
+    slots::Slot,
     stream,
 };
 
@@ -33,7 +34,7 @@ impl<R: Repository> Sending<R> {
         self,
         job: PackJob,
         sender: stream::Sender,
-        permit: OwnedSemaphorePermit,
+        permit: Slot,
         patience: Duration,
         limit: Duration,
     ) {

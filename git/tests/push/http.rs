@@ -269,8 +269,18 @@ fn a_stalled_body_is_given_up() {
 
 #[test]
 fn too_many_pushes_are_told_to_come_back() {
-    let mut options = Options::default();
-    options.config.concurrent_receives = 1;
+    too_many_pushes(None, 1, "the server receives as many pushes as it can");
+}
+
+#[test]
+fn an_owner_leaves_room_for_others() {
+    too_many_pushes(Some(7), 2, "the server receives 1 pushes to repositories of this owner");
+}
+
+/// The second of two pushes is refused.
+fn too_many_pushes(owner: Option<u128>, at_once: usize, says: &str) {
+    let mut options = Options { owner, ..Options::default() };
+    options.config.concurrent_receives = at_once;
     options.config.receive_wait = Duration::from_millis(200);
     let server = Server::with(options);
     let (body, tip) = pack::good();
@@ -298,7 +308,7 @@ fn too_many_pushes_are_told_to_come_back() {
     }
     let response = raw::read(&mut begin(push.len()));
     let text = String::from_utf8_lossy(&response.body).into_owned();
-    assert!(text.contains("the server receives as many pushes as it can"), "{text}");
+    assert!(text.contains(says), "{text}");
     assert_eq!(server.state(|state| state.limits.clone()), ["concurrent_receives"]);
     drop(first);
 }

@@ -68,7 +68,7 @@ const HS256: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
 
 #[test]
 fn an_access_token_says_what_it_was_given() {
-    let signer = Signer::new(&KEY);
+    let signer = Signer::new(&KEY, "k");
     let claims = claims();
     assert_eq!(claims.exp - claims.iat, 900);
     assert_eq!(signer.check(&signer.sign(&claims).unwrap()), Ok(claims.clone()));
@@ -79,7 +79,7 @@ fn an_access_token_says_what_it_was_given() {
 
 #[test]
 fn bent_access_tokens_are_refused() {
-    let signer = Signer::new(&KEY);
+    let signer = Signer::new(&KEY, "k");
     let good = serde_json::to_value(claims()).unwrap();
     let with = |name: &str, value: serde_json::Value| {
         let mut claims = good.clone();

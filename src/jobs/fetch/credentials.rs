@@ -1,20 +1,15 @@
 //! User name and token of a private repository, sealed for the database.
 //!
-//! ChaCha20-Poly1305 (RFC 8439) with a random nonce, under a key that is derived from the
-//! signing secret. Owner and repository are authenticated with it, so that a row copied
-//! to another repository opens nowhere.
+//! [Sealed](crate::accounts::seal) under a key that is derived from the signing secret.
+//! Owner and repository are authenticated with it, so that a row copied to another
+//! repository opens nowhere.
 
 use std::fmt;
 
-use chacha20poly1305::aead::{Aead as _, Payload};
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::accounts::Keys;
-
-/// Bytes of a nonce.
-const NONCE: usize = 12;
+use crate::accounts::{Keys, seal};
 
 /// What git hosts take for the user where a token is the password.
 const ANYBODY: &str = "x-access-token";
@@ -40,25 +35,27 @@ impl Credentials {
         owner: Uuid,
         repository: Uuid,
     ) -> anyhow::Result<Vec<u8>> {
-        let nonce: [u8; NONCE] = rand::Rng::random(&mut rand::rng());
         let text = serde_json::to_vec(self)?;
-        let aad = bound_to(owner, repository);
-        let payload = Payload { msg: &text, aad: &aad };
-        let mut sealed = nonce.to_vec();
-        let body = cipher(keys)
-            .encrypt(&Nonce::from(nonce), payload)
-            .map_err(|_| anyhow::anyhow!("credentials cannot be sealed"))?;
-        sealed.extend(body);
-        Ok(sealed)
+        let key = keys.source_credentials()[0];
+        Ok(seal::seal(key, &bound_to(owner, repository), &text)?)
     }
 
     /// From the database; `None` if they were sealed with another key or for another
     /// repository.
     pub(crate) fn open(keys: &Keys, owner: Uuid, repository: Uuid, sealed: &[u8]) -> Option<Self> {
-        let (nonce, msg) = sealed.split_first_chunk::<NONCE>()?;
-        let aad = bound_to(owner, repository);
-        let text = cipher(keys).decrypt(&Nonce::from(*nonce), Payload { msg, aad: &aad }).ok()?;
-        serde_json::from_slice(&text).ok()
+        Self::open_any(keys, owner, repository, sealed).map(|(credentials, _)| credentials)
+    }
+
+    /// The same, and whether the current secret sealed them.
+    pub(crate) fn open_any(
+        keys: &Keys,
+        owner: Uuid,
+        repository: Uuid,
+        sealed: &[u8],
+    ) -> Option<(Self, bool)> {
+        let keys = keys.source_credentials();
+        let (text, current) = seal::open_any(&keys, &bound_to(owner, repository), sealed)?;
+        Some((serde_json::from_slice(&text).ok()?, current))
     }
 
     /// The value of `Authorization`.
@@ -68,10 +65,6 @@ impl Credentials {
         let text = format!("{user}:{}", self.token);
         format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(text))
     }
-}
-
-fn cipher(keys: &Keys) -> ChaCha20Poly1305 {
-    ChaCha20Poly1305::new(keys.source_credentials().into())
 }
 
 fn bound_to(owner: Uuid, repository: Uuid) -> [u8; 32] {
@@ -100,6 +93,8 @@ mod tests {
         assert_eq!(open(&keys, other, repository), None);
         let others = Keys::derive(&Secret("y".repeat(32)));
         assert_eq!(open(&others, owner, repository), None);
+        let rotated = Keys::with(&Secret("y".repeat(32)), &[Secret("x".repeat(32))]);
+        assert_eq!(open(&rotated, owner, repository), Some(credentials.clone()));
         assert_eq!(Credentials::open(&keys, owner, repository, b"short"), None);
         assert_eq!(format!("{credentials:?}"), "Credentials(…)");
     }

@@ -38,6 +38,12 @@ impl LfsError {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, sentence(why))
     }
 
+    /// 503, to be tried again after so many seconds.
+    pub(super) fn try_again(message: impl Into<String>, seconds: u64) -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, message);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
@@ -81,13 +87,10 @@ impl From<StorageError> for LfsError {
             }
             StorageError::Unavailable { .. } => {
                 tracing::error!("{error}");
-                Self {
-                    retry_after: Some(5),
-                    ..Self::new(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "The server cannot reach its storage right now; try again in a moment.",
-                    )
-                }
+                Self::try_again(
+                    "The server cannot reach its storage right now; try again in a moment.",
+                    5,
+                )
             }
             other => Refusal::internal(other).into(),
         }

@@ -17,8 +17,6 @@ mod error;
 mod locks;
 mod transfer;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef, FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -26,8 +24,8 @@ use axum::http::{HeaderValue, Method, header};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use sluice_git::firewall::Room;
+use sluice_git::slots::Slots;
 use sluice_git::{Access, Credentials, Direction};
-use tokio::sync::Semaphore;
 
 use super::access::Door;
 use crate::accounts::Scope;
@@ -52,17 +50,13 @@ pub(super) struct Lfs {
     app: App,
     door: Door,
     /// Bounds the objects that are received at once, and with them the memory.
-    receives: Arc<Semaphore>,
+    receives: Slots,
 }
 
 /// The routes, from the root of the server on.
 pub(super) fn router(app: App) -> Router {
     let at_once = usize::try_from(app.config.limits.pushes_at_once).unwrap_or(64).max(1);
-    let lfs = Lfs {
-        door: Door::new(app.clone()),
-        app,
-        receives: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
-    };
+    let lfs = Lfs { door: Door::new(app.clone()), app, receives: Slots::new(at_once) };
     Router::new()
         .route("/git/{remote}/info/lfs/objects/batch", post(batch::batch))
         .route("/git/{remote}/info/lfs/verify", post(transfer::verify))

@@ -92,12 +92,13 @@ async fn take(
         state.app.metrics.limit_hit(room.quota);
         return Err(LfsError::no_room(&room.sentence));
     }
-    let turn = timeout(TURN, state.receives.acquire()).await;
-    let Ok(Ok(_turn)) = turn else {
+    let owner = opened.upload.owner_id.as_u128();
+    let Ok(_slot) = state.receives.take(Some(owner), TURN).await else {
         state.app.metrics.limit_hit("pushes_at_once");
-        return Err(LfsError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The server receives as many objects as it can; try again in a minute.",
+        return Err(LfsError::try_again(
+            "The server receives as many objects as it can, of one owner or in all; try again in \
+             a minute.",
+            60,
         ));
     };
     // A client that was told that it is missing may find that another was faster.

@@ -75,6 +75,11 @@ impl Client {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// The same caller at another server.
+    pub fn at(&self, server: &super::Server) -> Self {
+        Self { base: server.address.clone(), ..self.clone() }
+    }
+
     pub async fn sign_in(&self, email: &str, password: &str) -> Self {
         let body = json!({"email": email, "password": password});
         let answer = self.post("/v1/auth/login", body).await.expect(200).json();

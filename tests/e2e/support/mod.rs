@@ -2,6 +2,7 @@
 //! and git.
 
 pub mod client;
+pub mod forwarder;
 pub mod git;
 #[path = "../../../git/tests/push/support/pack.rs"]
 pub mod pack;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use client::{Answer, Client};
+pub use forwarder::{Forwarder, Way};
 pub use git::{Git, Work};
 pub use server::{Place, Server};
 pub use upstream::Upstream;

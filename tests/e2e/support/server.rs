@@ -209,6 +209,16 @@ impl Place {
         }
     }
 
+    /// The place of another process on the same database and storage; what it keeps of its
+    /// own is elsewhere. From now on this one shares its storage too.
+    pub fn beside(&mut self) -> Self {
+        let shared = format!("file://{}", self.dir.path().join("shared").display());
+        if self.store.is_none() {
+            self.set("SLUICE_STORAGE", &shared);
+        }
+        self.replica()
+    }
+
     /// The binary with the environment of this place and nothing else of sluice's.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));

@@ -27,6 +27,8 @@ pub struct Options {
     pub policy: Policy,
     pub fetch_policy: FetchPolicy,
     pub config: ServiceConfig,
+    /// Whose all repositories are.
+    pub owner: Option<u128>,
     /// How long a commit takes.
     pub commit_delay: Duration,
     /// A sentence with which every commit is refused.
@@ -135,6 +137,10 @@ impl Repository for Bare {
 
     fn policy(&self) -> Policy {
         self.options.policy.clone()
+    }
+
+    fn owner(&self) -> Option<u128> {
+        self.options.owner
     }
 
     async fn announced(&self, push: &Announced<'_>) -> Result<(), Refusal> {
