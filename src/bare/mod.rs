@@ -46,6 +46,12 @@ impl Deref for Objects {
 }
 
 impl Objects {
+    /// Has whoever misses a pack here wait, as long as the answer is kept. None if somebody
+    /// brings packs already.
+    pub fn build(&self) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        self.hold.building().try_lock_owned().ok()
+    }
+
     /// Notes that a pack was moved in, by its name. Blocks.
     pub fn came(&self, name: &str) {
         let bytes = ["pack", "idx"].map(|extension| file(&self.path, name, extension));
@@ -67,17 +73,26 @@ fn folder(root: &Path, upload_id: Uuid) -> PathBuf {
     root.join(format!("{upload_id}.git"))
 }
 
-fn held(app: &App, upload_id: Uuid) -> Objects {
+/// The object folder of an upload, which may be missing, with whatever is in it.
+pub fn place(app: &App, upload_id: Uuid) -> Objects {
     let path = folder(&root(&app.config.data_dir), upload_id).join("objects");
     Objects { path, hold: app.bare.hold(upload_id) }
 }
 
 /// The object folder of an upload, with every pack that the database knows of.
 pub async fn objects(app: &App, upload_id: Uuid) -> anyhow::Result<Objects> {
-    let objects = held(app, upload_id);
+    let objects = place(app, upload_id);
     let packs = uploads::packs(&app.db, upload_id).await?;
-    let dir = objects.to_path_buf();
-    let look = move || missing(&dir, packs);
+    let (dir, copies) = (objects.to_path_buf(), matches!(app.storage, Storage::S3(_)));
+    let look = move || {
+        fs::create_dir_all(dir.join("pack"))?;
+        fs::create_dir_all(dir.join("info"))?;
+        // Of two runs of this process, the later one knows by it what was used last.
+        if let Some(folder) = dir.parent().filter(|_| copies) {
+            fs::File::open(folder)?.set_modified(SystemTime::now())?;
+        }
+        missing(&dir, packs)
+    };
     if tokio::task::spawn_blocking(look.clone()).await??.is_empty() {
         return Ok(objects);
     }
@@ -104,7 +119,7 @@ pub async fn objects(app: &App, upload_id: Uuid) -> anyhow::Result<Objects> {
 
 /// The object folder of an upload, made if it is missing, with whatever is in it.
 pub async fn objects_root(app: &App, upload_id: Uuid) -> io::Result<Objects> {
-    let objects = held(app, upload_id);
+    let objects = place(app, upload_id);
     tokio::fs::create_dir_all(objects.join("pack")).await?;
     Ok(objects)
 }
@@ -119,12 +134,6 @@ pub async fn forget(app: &App, upload_id: Uuid) -> io::Result<()> {
 }
 
 fn missing(objects: &Path, packs: Vec<Pack>) -> io::Result<Vec<Pack>> {
-    fs::create_dir_all(objects.join("pack"))?;
-    fs::create_dir_all(objects.join("info"))?;
-    // Of two runs of this process, the later one knows by it what was used last.
-    if let Some(folder) = objects.parent() {
-        fs::File::open(folder)?.set_modified(SystemTime::now())?;
-    }
     let mut missing = Vec::new();
     for pack in packs {
         if !is_whole(objects, &pack)? {
@@ -162,13 +171,6 @@ async fn fetch(
     pack: &Pack,
 ) -> anyhow::Result<()> {
     let parts = [(&pack.pack_key, "pack"), (&pack.index_key, "idx")];
-    // What is there is not what it should be, or only a half.
-    for (_, extension) in parts.iter().rev() {
-        match tokio::fs::remove_file(file(objects, &pack.name, extension)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
     let scratch = {
         let root = scratch.to_owned();
         let make = move || tempfile::Builder::new().prefix("incoming-").tempdir_in(root);
@@ -204,6 +206,8 @@ async fn fetch(
     }
     tokio::task::spawn_blocking(move || {
         for (copy, target) in whole {
+            // In place of a half, if there is one; or of the same, which a push has just
+            // moved there: equal names mean equal contents.
             fs::rename(copy, target)?;
         }
         drop(scratch);

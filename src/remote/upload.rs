@@ -452,6 +452,10 @@ impl Repository for UploadRepository {
             options,
             brought: self.brought.clone(),
         };
+        // The job may begin on this machine before the pack is at hand here: it waits for
+        // it instead of bringing it from storage.
+        let objects = push.pack.is_some().then(|| bare::place(&self.app, self.upload.id));
+        let building = objects.as_ref().and_then(bare::Objects::build);
         let outcome = match self.record(&record).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -479,24 +483,20 @@ impl Repository for UploadRepository {
 
         // 3. The cache. It can be rebuilt, so a failure is not the client's concern.
         if outcome.moved
-            && let Some(pack) = push.pack
+            && let (Some(pack), Some(objects)) = (push.pack, objects)
         {
-            let published = match bare::objects_root(&self.app, self.upload.id).await {
-                Ok(objects) => tokio::task::spawn_blocking(move || {
-                    let name = pack.name.to_string();
-                    pack.publish(&objects)?;
-                    objects.came(&name);
-                    Ok(())
-                })
-                .await
-                .map_err(std::io::Error::other)
-                .and_then(|published| published),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = published {
+            let published = tokio::task::spawn_blocking(move || {
+                let name = pack.name.to_string();
+                pack.publish(&objects)?;
+                objects.came(&name);
+                Ok(())
+            });
+            let published = published.await.map_err(std::io::Error::other);
+            if let Err(error) = published.and_then(|published: std::io::Result<()>| published) {
                 tracing::warn!("cannot keep a pack at hand: {error}");
             }
         }
+        drop(building);
         fault::point("push.published");
         if let (Some(stored), false) = (&stored, outcome.recorded) {
             self.unstore(stored).await;

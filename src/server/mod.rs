@@ -155,9 +155,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 impl Server {
     /// Opens everything, makes the first account, binds.
     pub async fn start(config: Config, migrate: bool) -> anyhow::Result<Self> {
-        create_private_dir(&config.data_dir)
-            .with_context(|| format!("cannot use the folder {}", config.data_dir.display()))?;
-        let lock = DataLock::acquire(&config.data_dir)?;
+        let lock = DataLock::take(&config.data_dir)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -249,6 +247,15 @@ pub fn stop_on_signal(stopping: CancellationToken) -> io::Result<()> {
         std::process::exit(130);
     });
     Ok(())
+}
+
+impl DataLock {
+    /// Makes the folder if need be, and takes its lock.
+    pub fn take(dir: &std::path::Path) -> anyhow::Result<Self> {
+        create_private_dir(dir)
+            .with_context(|| format!("cannot use the folder {}", dir.display()))?;
+        Self::acquire(dir)
+    }
 }
 
 /// What is kept may be source code and keys: the folder is for its owner only.

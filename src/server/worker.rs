@@ -13,7 +13,7 @@ use axum::response::Response;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
-use super::{App, DRAIN, DataLock, create_private_dir, listen};
+use super::{App, DRAIN, DataLock, listen};
 use crate::api::error::ApiError;
 use crate::config::Config;
 use crate::queue::Workers;
@@ -37,9 +37,8 @@ impl Worker {
             !config.database_url.starts_with("sqlite:"),
             "workers of their own need PostgreSQL: with SQLite the server runs them itself"
         );
-        create_private_dir(&config.data_dir)
-            .with_context(|| format!("cannot use the folder {}", config.data_dir.display()))?;
-        let lock = DataLock::acquire(&config.data_dir)?;
+        // What lies there is a cache of this process, which lets parts of it go.
+        let lock = DataLock::take(&config.data_dir)?;
         let listener = match config.worker_listen {
             None => None,
             Some(address) => {

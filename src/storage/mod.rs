@@ -212,8 +212,9 @@ impl Storage {
         }
     }
 
-    /// One page of the objects below a prefix, in byte order of their keys. `limit`
-    /// is cut to 1…[`MAX_PAGE`]; [`Page::next`] is the `after` of the next page.
+    /// One page of the objects below a prefix, in byte order of their keys (some services
+    /// have `a/` before `a-`; pages go on from each other there too). `limit` is cut to
+    /// 1…[`MAX_PAGE`]; [`Page::next`] is the `after` of the next page.
     pub async fn list(
         &self,
         prefix: &str,

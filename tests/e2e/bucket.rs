@@ -321,3 +321,39 @@ async fn the_check_has_a_line_for_the_bucket() {
     assert!(none.err.contains("SLUICE_STORAGE must be"), "{}", none.err);
     assert!(!none.err.contains("secret@"), "{}", none.err);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_writer_left_in_the_bucket_is_cleaned_up() {
+    let (mut place, bucket) = Place::scaled().await;
+    let storage = Storage::S3(bucket);
+    let later = std::time::SystemTime::now() + Duration::from_secs(3600);
+    let mut writer = storage.writer("packs/1/x").await.expect("a writer");
+    writer.write(vec![1; 9 << 20].into()).await.expect("written");
+    // As a process does that is killed: nothing of it runs any more.
+    std::mem::forget(writer);
+    until("the part has arrived", async || {
+        let found = storage.unfinished(later, 10).await.expect("a list");
+        (found.first()?.bytes == 8 << 20).then_some(())
+    })
+    .await;
+
+    let clean = async |server: &Server, dry_run: bool| {
+        let client = server.admin().await;
+        let asked = json!({ "dry_run": dry_run });
+        let answer = client.post("/v1/ops/cleanup", asked).await.expect(200).json();
+        answer["removed"]["unfinished_objects"].clone()
+    };
+    // It may be that of a writer that lives.
+    let server = place.start().await;
+    assert_eq!(clean(&server, false).await, json!({"objects": 0, "bytes": 0}));
+    drop(server);
+
+    // The scheduled clean-up would be faster.
+    place.later(Some(48));
+    let server = place.start_with(&["--no-worker"]).await;
+    let expected = json!({"objects": 1, "bytes": 8 << 20});
+    assert_eq!(clean(&server, true).await, expected);
+    assert_eq!(storage.unfinished(later, 10).await.expect("a list").len(), 1);
+    assert_eq!(clean(&server, false).await, expected);
+    assert_eq!(storage.unfinished(later, 10).await.expect("a list"), []);
+}
