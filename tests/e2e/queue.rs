@@ -117,6 +117,41 @@ async fn a_worker_that_is_killed_in_a_scan_leaves_it_to_another_one() {
     assert_eq!(shown["dead_letters"], json!(0), "{shown}");
 }
 
+/// Frozen past its lease, it wakes up while another one does its job, or has done it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_was_frozen_changes_nothing() {
+    let mut place = place(&sqs()).await;
+    place.set("SLUICE_WORKERS", "1");
+    let server = place.start_with(&["--no-worker"]).await;
+    let frozen = place.start_worker("frozen").await;
+    let client = server.admin().await;
+    let made = client.upload(json!({})).await;
+    much(&Git::any()).await.push(&text(&made["push_url"]), &["main"]).await.expect();
+    let scan = scan_of(&client, &made).await;
+    until("the scan runs", async || {
+        (client.get(&scan).await.expect(200).json()["status"] == "running").then_some(())
+    })
+    .await;
+    frozen.signal("-STOP");
+    let now = client.get(&scan).await.expect(200).json();
+    assert_eq!(now["status"], "running", "the test freezes in the middle of a scan");
+    let _other = place.start_worker("other").await;
+    until("another one has it", async || {
+        let now = client.get(&scan).await.expect(200).json();
+        let mine = format!(":{}:", frozen.pid());
+        (!now["worker_id"].as_str().unwrap_or(&mine).contains(&mine)).then_some(())
+    })
+    .await;
+    frozen.signal("-CONT");
+    assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
+    until("it hears that it is late", async || {
+        frozen.log().contains("the lease was lost").then_some(())
+    })
+    .await;
+    // It works on as if nothing had been.
+    assert!(!scanned_once(&client, &text(&made["id"])).await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_stops_hands_its_job_on() {
     let mut place = place(&sqs()).await;

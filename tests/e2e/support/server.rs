@@ -523,8 +523,13 @@ impl Server {
 
     /// Sends SIGTERM to all.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends any signal to all: `-STOP`, `-CONT`.
+    pub fn signal(&self, name: &str) {
         let pids = self.pids().into_iter().map(|pid| pid.to_string());
-        let done = Command::new("kill").arg("-TERM").args(pids).status().expect("kill runs");
+        let done = Command::new("kill").arg(name).args(pids).status().expect("kill runs");
         assert!(done.success());
     }
 
