@@ -59,11 +59,12 @@ class Run:
             for number in range(self.options.clients)
         ]
         lanes = Disturbances(self.stack, self.ledger, self.chance, until)
-        for one in [*clients, lanes]:
+        for one in [*clients, *([] if self.options.calm else [lanes])]:
             one.start()
         for client in clients:
             client.join(self.options.seconds + 400)
-        lanes.end()
+        if not self.options.calm:
+            lanes.end()
         wrong = [f"{client.name}: {client.broken}" for client in clients if client.broken]
         wrong += [f"{client.name} does not end" for client in clients if client.is_alive()]
         return f"{len(clients)} clients", wrong + lanes.broken + self.ledger.lost
@@ -190,6 +191,7 @@ def main():
     parser.add_argument("--pushes", type=int, default=1_000_000, help="at most, of all clients")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--quiet", type=int, default=180, help="seconds until all is done")
+    parser.add_argument("--calm", action="store_true", help="disturbs nothing")
     parser.add_argument("--keep", action="store_true", help="keeps the folder in any case")
     parser.add_argument(
         "--break", dest="damage", choices=sorted(BREAKS), help="damages this, to see a check fail"
