@@ -206,12 +206,14 @@ async fn history(
         None => uploads::of_repository(&app.db, row.repository_id).await?,
     };
     let Some(upload) = upload else { return Ok(None) };
-    let held = bare::objects(app, upload).await?;
+    // Refs first: the objects that are found afterwards hold all that these lead to,
+    // whatever is pushed meanwhile to another process.
     let tips: Vec<gix_hash::ObjectId> = uploads::refs(&app.db, upload)
         .await?
         .iter()
         .filter_map(|row| row.oid.parse().ok())
         .collect();
+    let held = bare::objects(app, upload).await?;
     let hash = tips.first().map_or(snapshot.tree().kind(), |tip| tip.kind());
     let (snapshot, objects) = (snapshot.clone(), held.to_path_buf());
     let opened = tokio::task::spawn_blocking(move || {

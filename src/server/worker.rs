@@ -37,6 +37,7 @@ impl Worker {
             !config.database_url.starts_with("sqlite:"),
             "workers of their own need PostgreSQL: with SQLite the server runs them itself"
         );
+        // What lies there is a cache of this process, which lets parts of it go.
         let lock = DataLock::take(&config.data_dir)?;
         let listener = match config.worker_listen {
             None => None,

@@ -16,12 +16,12 @@ pub enum StorageError {
     Full,
     /// The backend does not answer or answers with an error of its own; the same
     /// call may succeed later.
-    #[error("the storage is unavailable (cannot {operation}): {source}")]
+    #[error("the storage is unavailable (cannot {operation}): {cause}")]
     Unavailable {
         /// What was being done, as a verb with its object.
         operation: &'static str,
-        /// What the backend said.
-        source: io::Error,
+        /// What the backend said. It is in the sentence, so it is no source besides.
+        cause: io::Error,
     },
     /// The key was written before with another content.
     #[error(
@@ -80,11 +80,16 @@ pub enum StorageError {
 impl StorageError {
     /// Tells the two causes apart that a person acts upon differently: a full disk
     /// (or an exhausted quota), and everything else.
-    pub(crate) fn io(operation: &'static str, source: io::Error) -> Self {
-        match source.kind() {
+    pub(crate) fn io(operation: &'static str, cause: io::Error) -> Self {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Unavailable { operation, source },
+            _ => Self::Unavailable { operation, cause },
         }
+    }
+
+    /// The backend is at fault, in these words.
+    pub(super) fn unavailable(operation: &'static str, why: impl Into<String>) -> Self {
+        Self::Unavailable { operation, cause: io::Error::other(why.into()) }
     }
 
     /// As [`StorageError::io`], where a missing file means a missing object.

@@ -157,7 +157,7 @@ impl Folder {
         file.sync_all().map_err(taking)?;
         match self.publish(source, key, size) {
             // Another file system, or one without links: the only case that copies.
-            Err(StorageError::Unavailable { source: error, .. })
+            Err(StorageError::Unavailable { cause: error, .. })
                 if matches!(
                     error.kind(),
                     io::ErrorKind::CrossesDevices

@@ -52,6 +52,22 @@ def finding(run):
     )
 
 
+def twice(run):
+    """Has a finding be there twice, which the database refuses as it is."""
+    run.stack.sql(
+        "DO $$ DECLARE one record; BEGIN FOR one IN SELECT indexrelid::regclass AS name, "
+        "(SELECT conname FROM pg_constraint WHERE conindid = indexrelid LIMIT 1) AS held "
+        "FROM pg_index WHERE indrelid = 'findings'::regclass AND indisunique AND NOT indisprimary "
+        "LOOP IF one.held IS NULL THEN EXECUTE 'DROP INDEX ' || one.name; "
+        "ELSE EXECUTE 'ALTER TABLE findings DROP CONSTRAINT ' || one.held || ' CASCADE'; END IF; "
+        "END LOOP; END $$"
+    )
+    run.stack.sql(
+        "INSERT INTO findings SELECT (jsonb_populate_record(f, "
+        "jsonb_build_object('id', gen_random_uuid()))).* FROM findings f LIMIT 1"
+    )
+
+
 def bill(run):
     """Counts a push twice."""
     run.stack.sql(
@@ -95,5 +111,5 @@ def panic(run):
 
 ALL = {
     one.__name__: one
-    for one in (pack, ref, file, scan, event, finding, bill, orphan, artifact, leak, panic)
+    for one in (pack, ref, file, scan, event, finding, twice, bill, orphan, artifact, leak, panic)
 }

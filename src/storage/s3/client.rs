@@ -1,7 +1,6 @@
 //! How the bucket is spoken to: times, tries, and what its errors mean.
 
 use std::error::Error as _;
-use std::io;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -110,6 +109,9 @@ impl Failure {
             | (_, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity") => {
                 return StorageError::Full;
             }
+            (_, "RequestTimeTooSkewed") => {
+                "the clock of this machine is not that of the bucket: set it right".to_owned()
+            }
             (Some(401 | 403), _) => format!(
                 "access to the bucket {bucket:?} is denied ({}): its credentials must allow \
                  s3:ListBucket, s3:ListBucketMultipartUploads, s3:GetObject, s3:PutObject, \
@@ -121,7 +123,7 @@ impl Failure {
             }
             _ => self.text,
         };
-        StorageError::Unavailable { operation, source: io::Error::other(text) }
+        StorageError::unavailable(operation, text)
     }
 }
 

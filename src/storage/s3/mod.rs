@@ -22,7 +22,6 @@ mod unfinished;
 mod writer;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -121,17 +120,10 @@ impl S3 {
     /// Fails unless the bucket is there and keeps what was written first.
     async fn try_out(&self) -> Result<(), StorageError> {
         const USING: &str = "use the bucket";
-        if let Err(error) = self.client().head_bucket().bucket(self.bucket()).send().await {
-            let failure = Failure::of(&error);
-            // There is no body to tell more.
-            if failure.status == Some(404) {
-                let text = format!("there is no bucket {:?}: create it first", self.bucket());
-                return Err(StorageError::Unavailable {
-                    operation: USING,
-                    source: io::Error::other(text),
-                });
-            }
-            return Err(self.failed_for_all(USING, failure));
+        // A listing, because what fails of it says why; a HEAD has no words.
+        let call = self.client().list_objects_v2().bucket(self.bucket()).prefix(self.full(""));
+        if let Err(error) = call.max_keys(1).send().await {
+            return Err(self.failed_for_all(USING, Failure::of(&error)));
         }
         let key = format!("health/{}", uuid::Uuid::new_v4());
         let put = async || {
@@ -145,13 +137,11 @@ impl S3 {
         match again {
             Err(failure) if failure.status == Some(412) => Ok(()),
             Err(failure) => Err(self.failed_for_all(USING, failure)),
-            Ok(_) => Err(StorageError::Unavailable {
-                operation: USING,
-                source: io::Error::other(
-                    "it ignores If-None-Match, which keeps writers from replacing what is \
-                     there: use a service that honours conditional writes",
-                ),
-            }),
+            Ok(_) => Err(StorageError::unavailable(
+                USING,
+                "it ignores If-None-Match, which keeps writers from replacing what is there: use \
+                 a service that honours conditional writes",
+            )),
         }
     }
 
@@ -201,10 +191,7 @@ impl S3 {
         let turn = self.0.room.clone().acquire_many_owned(grains);
         match tokio::time::timeout(TURN, turn).await {
             Ok(Ok(room)) => Ok(room),
-            _ => Err(StorageError::Unavailable {
-                operation: "write an object",
-                source: io::Error::other("too many others are being written"),
-            }),
+            _ => Err(StorageError::unavailable("write an object", "too many others are written")),
         }
     }
 
@@ -244,10 +231,7 @@ impl S3 {
     /// Removes up to [`MAX_PAGE`] objects with one request.
     async fn delete_all(&self, objects: &[ObjectMeta]) -> Result<(), StorageError> {
         const REMOVING: &str = "remove objects";
-        let failed = |text: String| StorageError::Unavailable {
-            operation: REMOVING,
-            source: io::Error::other(text),
-        };
+        let failed = |text: String| StorageError::unavailable(REMOVING, text);
         if objects.is_empty() {
             return Ok(());
         }
@@ -322,10 +306,7 @@ impl S3 {
             Ok(answer) => tokio::time::timeout(QUICK.attempt, answer.body.collect())
                 .await
                 .map(|body| body.map(|bytes| bytes.into_bytes()).unwrap_or_default())
-                .map_err(|_| StorageError::Unavailable {
-                    operation: "read a probe",
-                    source: io::Error::other("no answer in time"),
-                }),
+                .map_err(|_| StorageError::unavailable("read a probe", "no answer in time")),
             Err(error) => Err(self.failed("read a probe", &key, Failure::of(&error))),
         };
         let call = self.client().delete_object().bucket(self.bucket()).key(&full);

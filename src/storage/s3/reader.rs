@@ -31,7 +31,7 @@ pub(in crate::storage) type Download =
 const READING: &str = "read an object";
 
 fn broke_off(why: &str) -> StorageError {
-    StorageError::Unavailable { operation: READING, source: io::Error::other(why.to_owned()) }
+    StorageError::unavailable(READING, why)
 }
 
 /// Bytes of an object from one place to another.

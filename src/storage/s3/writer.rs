@@ -58,7 +58,7 @@ fn part_size(number: usize) -> usize {
 }
 
 fn trouble(text: &str) -> StorageError {
-    StorageError::Unavailable { operation: WRITING, source: io::Error::other(text.to_owned()) }
+    StorageError::unavailable(WRITING, text)
 }
 
 fn pause(attempt: u32) -> impl Future<Output = ()> {

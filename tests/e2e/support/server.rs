@@ -320,13 +320,15 @@ impl Place {
     }
 
     /// How many of them. A test that has a process die at a point knows what else was
-    /// under way: there is no worker if the push dies, and no second one if a job does.
+    /// under way: there is no worker if the push dies, and no second one if a job does. A
+    /// test that wants one job at a time gets one worker.
     fn workers(&self, args: &[&str]) -> usize {
         let fault = self.env.get("SLUICE_FAULT").map_or("", String::as_str);
         match fault.split('.').next() {
             _ if args.contains(&"--no-worker") => 0,
             Some("push") => 0,
             Some("ingest" | "scan") => 1,
+            _ if self.env.get("SLUICE_WORKERS").is_some_and(|slots| slots == "1") => 1,
             _ => 2,
         }
     }
