@@ -261,7 +261,7 @@ impl Drop for Hold {
         {
             let mut state = lock(&self.cache.0.state);
             let folder = state.folder(self.id);
-            folder.users -= 1;
+            folder.users = folder.users.saturating_sub(1);
             // What has no bytes is not worth a line of memory.
             if folder.users == 0 && folder.bytes == 0 {
                 state.folders.remove(&self.id);
