@@ -60,6 +60,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Runs work on a thread that may block, if there is a runtime.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn_blocking(work);
+    }
+}
+
 /// Bytes of a file that go with it: none of a link.
 pub(super) fn counted(path: &Path) -> u64 {
     match fs::symlink_metadata(path) {
@@ -113,7 +120,7 @@ impl Cache {
         drop(state);
         if first {
             let cache = self.clone();
-            self.spawn(move || {
+            aside(move || {
                 cache.look();
                 cache.evict();
             });
@@ -134,12 +141,6 @@ impl Cache {
 
     fn is_full(&self) -> bool {
         self.0.limit > 0 && lock(&self.0.state).bytes > self.0.limit
-    }
-
-    fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(work);
-        }
     }
 
     /// Counts what earlier runs left. Blocks.
@@ -260,7 +261,7 @@ impl Drop for Hold {
         {
             let mut state = lock(&self.cache.0.state);
             let folder = state.folder(self.id);
-            folder.users -= 1;
+            folder.users = folder.users.saturating_sub(1);
             // What has no bytes is not worth a line of memory.
             if folder.users == 0 && folder.bytes == 0 {
                 state.folders.remove(&self.id);
@@ -268,7 +269,7 @@ impl Drop for Hold {
         }
         if self.cache.is_full() {
             let cache = self.cache.clone();
-            self.cache.spawn(move || cache.evict());
+            aside(move || cache.evict());
         }
     }
 }

@@ -133,7 +133,21 @@ impl Kept {
     }
 }
 
+/// A part of a window.
+fn part(window: &Range<u64>, content: &Bytes, range: &Range<u64>) -> Bytes {
+    let at = |place: u64| (place - window.start) as usize;
+    content.slice(at(range.start)..at(range.end))
+}
+
 impl Track {
+    /// The bytes of a range, if they are here.
+    pub(super) fn at_hand(&self, range: &Range<u64>) -> Option<Bytes> {
+        match lock(&self.windows.kept).find(self.number, range)? {
+            Plan::Window(window, content) => Some(part(&window, content.get()?, range)),
+            Plan::Alone => None,
+        }
+    }
+
     /// The bytes of a range within the object, which `fetch` brings if need be.
     pub(super) async fn read<F>(
         &self,
@@ -148,8 +162,7 @@ impl Track {
             Plan::Window(window, content) => {
                 // Of many who wait one asks; if that fails, the next one does.
                 let content = content.get_or_try_init(|| fetch(window.clone())).await?;
-                let at = |place: u64| (place - window.start) as usize;
-                Ok(content.slice(at(range.start)..at(range.end)))
+                Ok(part(&window, content, &range))
             }
         }
     }

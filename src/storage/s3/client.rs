@@ -80,7 +80,9 @@ impl Failure {
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
                 "no answer in time".to_owned()
             }
-            SdkError::DispatchFailure(_) => format!("cannot connect, {}", innermost(error)),
+            SdkError::DispatchFailure(failure) if failure.is_io() => {
+                format!("cannot connect, {}", innermost(error))
+            }
             SdkError::ServiceError(_) => format!(
                 "it answers {} {}",
                 status.unwrap_or_default(),

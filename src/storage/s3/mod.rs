@@ -199,7 +199,9 @@ impl S3 {
         let call = self.client().head_object().bucket(self.bucket()).key(self.full(key));
         let found = call.send().await;
         let found = found.map_err(|e| self.failed("look for an object", key, Failure::of(&e)))?;
-        Ok(found.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0))
+        let length = found.content_length.and_then(|length| u64::try_from(length).ok());
+        let silent = || StorageError::unavailable("look for an object", "it gives no length");
+        length.ok_or_else(silent)
     }
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), StorageError> {

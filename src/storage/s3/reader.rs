@@ -19,7 +19,7 @@ use super::client::Failure;
 use crate::storage::StorageError;
 
 /// A stream that gives nothing for so long has stalled.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(5);
 
 /// How often a stream that breaks off is taken up again without a byte in between.
 const TRIES: u32 = 3;
@@ -86,7 +86,7 @@ impl Body {
                     self.tries += 1;
                     if self.tries > TRIES {
                         return Err(broke_off(match broken {
-                            Err(_) => "it sent nothing for ten seconds",
+                            Err(_) => "it sent nothing for five seconds",
                             _ => "the transfer broke off again and again",
                         }));
                     }
@@ -231,6 +231,9 @@ impl File {
         &self,
         range: Range<u64>,
     ) -> Result<Bytes, StorageError> {
+        if let Some(bytes) = self.track.at_hand(&range) {
+            return Ok(bytes);
+        }
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let file = self.clone();
         self.store.runtime().spawn(async move {
