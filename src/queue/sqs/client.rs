@@ -238,15 +238,14 @@ impl Client {
     /// same moment gets the same queues.
     async fn create(&self) -> Result<Urls> {
         let dead_name = format!("{}-dead", self.name);
-        let outcome = self
-            .sdk
-            .create_queue()
-            .queue_name(&dead_name)
-            .attributes(Attribute::MessageRetentionPeriod, DEAD_SECONDS.to_string())
-            .send()
-            .await;
-        let answer = self.answer("CreateQueue", &dead_name, outcome)?;
-        let dead = answer.queue_url.ok_or_else(|| strange("CreateQueue", "no address"))?;
+        let dead = match self.look_up(&dead_name).await {
+            Err(SqsError::Missing { .. }) => {
+                let seconds = DEAD_SECONDS.to_string();
+                let kept = [(Attribute::MessageRetentionPeriod, seconds)];
+                self.create_one(&dead_name, kept.into()).await?
+            }
+            found => found?,
+        };
         let attributes = self.attributes(&dead, &[Attribute::QueueArn]).await?;
         let arn = attributes
             .get(&Attribute::QueueArn)
@@ -255,18 +254,19 @@ impl Client {
             "deadLetterTargetArn": arn,
             "maxReceiveCount": MOST_RECEIVES.to_string(),
         });
-        let outcome = self
-            .sdk
-            .create_queue()
-            .queue_name(&self.name)
-            .attributes(Attribute::RedrivePolicy, policy.to_string())
-            .attributes(Attribute::VisibilityTimeout, lease_seconds().to_string())
-            .send()
-            .await;
-        let answer = self.answer("CreateQueue", &self.name, outcome)?;
-        let queue = answer.queue_url.ok_or_else(|| strange("CreateQueue", "no address"))?;
-        tracing::info!("created the queues {} and {dead_name}", self.name);
+        let own = [
+            (Attribute::RedrivePolicy, policy.to_string()),
+            (Attribute::VisibilityTimeout, lease_seconds().to_string()),
+        ];
+        let queue = self.create_one(&self.name, own.into()).await?;
+        tracing::info!("created the queue {}; its dead letters go to {dead_name}", self.name);
         Ok(Urls { queue, dead: Some(dead) })
+    }
+
+    async fn create_one(&self, name: &str, own: HashMap<Attribute, String>) -> Result<String> {
+        let create = self.sdk.create_queue().queue_name(name).set_attributes(Some(own));
+        let answer = self.answer("CreateQueue", name, create.send().await)?;
+        answer.queue_url.ok_or_else(|| strange("CreateQueue", "no address"))
     }
 
     async fn attributes(

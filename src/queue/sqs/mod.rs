@@ -89,9 +89,10 @@ struct Shared {
     pace: Pace,
     /// Messages of the jobs that this process runs.
     held: Mutex<HashMap<Uuid, Held>>,
-    /// The last call to receive, or to send, failed.
+    /// The last call to receive failed.
     deaf: AtomicBool,
-    mute: AtomicBool,
+    /// When a call to send failed, in microseconds; 0 if one succeeded since.
+    mute: AtomicI64,
     /// What [`Sqs::depth`] was told last.
     depth: tokio::sync::Mutex<Option<(Instant, Result<Depth, String>)>>,
 }
@@ -102,6 +103,9 @@ struct Held {
     receipt: Receipt,
 }
 
+/// How far (microseconds) clocks differ at most.
+const AHEAD: i64 = 60_000_000;
+
 impl Shared {
     /// Whether messages can be received; answers whether that is new.
     fn hears(&self, it: bool) -> bool {
@@ -110,11 +114,16 @@ impl Shared {
 
     /// Whether messages can be sent; answers whether that is new.
     fn speaks(&self, it: bool) -> bool {
-        self.mute.swap(!it, Ordering::Relaxed) == it
+        let since = self.mute.swap(if it { 0 } else { now() }, Ordering::Relaxed);
+        (since != 0) == it
     }
 
+    /// Whether messages are not to be relied on. What cannot be sent is tried again every
+    /// few seconds: after a while without a failure there is nothing to send.
     fn trouble(&self) -> bool {
-        self.deaf.load(Ordering::Relaxed) || self.mute.load(Ordering::Relaxed)
+        const WHILE: i64 = 10_000_000;
+        let mute = now() - self.mute.load(Ordering::Relaxed) < WHILE;
+        mute || self.deaf.load(Ordering::Relaxed)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
@@ -132,7 +141,7 @@ impl Shared {
         &self,
         lane: Lane,
         worker: &str,
-        ticket: Ticket,
+        ticket: &Ticket,
     ) -> crate::db::Result<Option<Job>> {
         let Ticket::Message(id, receipt) = ticket else {
             return self.claim_any(lane, worker).await;
@@ -140,23 +149,24 @@ impl Shared {
         let named = if lane.has_limits() {
             match jobs::claim_of(&self.db, lane, worker, LEASE).await? {
                 Some(job) => Named::Claimed(Box::new(job)),
-                None => jobs::fate(&self.db, id).await?,
+                None => jobs::fate(&self.db, *id).await?,
             }
         } else {
-            jobs::claim_named(&self.db, id, worker, LEASE).await?
+            jobs::claim_named(&self.db, *id, worker, LEASE).await?
         };
         match named {
             Named::Claimed(job) => {
-                self.held().insert(job.id, Held { fence: job.fence, receipt });
+                let held = Held { fence: job.fence, receipt: receipt.clone() };
+                self.held().insert(job.id, held);
                 return Ok(Some(*job));
             }
-            // It came early, from a machine whose clock is ahead, or was put off since.
-            Named::Waits(at) => {
-                let seconds =
-                    (at - now()).clamp(0, 900_000_000).saturating_add(999_999) / 1_000_000;
-                self.chores.show(receipt, seconds as i32);
+            // It came early, from a machine whose clock is ahead.
+            Named::Waits(at) if at - now() <= AHEAD => {
+                let seconds = (at - now()).clamp(0, AHEAD).saturating_add(999_999) / 1_000_000;
+                self.chores.show(receipt.clone(), seconds as i32);
             }
-            Named::Nothing => self.chores.delete(receipt),
+            // It is of an earlier wait of the job; this one has a message of its own.
+            Named::Waits(_) | Named::Nothing => self.chores.delete(receipt.clone()),
         }
         Ok(None)
     }
@@ -208,7 +218,7 @@ impl Sqs {
             pace,
             held: Mutex::default(),
             deaf: AtomicBool::new(false),
-            mute: AtomicBool::new(false),
+            mute: AtomicI64::new(0),
             depth: tokio::sync::Mutex::default(),
         });
         tokio::spawn(relay::send_committed(shared.clone(), outbox));
@@ -232,11 +242,17 @@ impl Sqs {
         // which there is no message any more.
         let mut look = lane.has_limits() || shared.trouble();
         let mut failures = 0_u32;
+        let mut kept = None;
         loop {
             if stopping.is_cancelled() {
+                if let Some(Ticket::Message(_, receipt)) = kept {
+                    shared.chores.show(receipt, 0);
+                }
                 return None;
             }
-            let ticket = if std::mem::take(&mut look) {
+            let ticket = if let Some(ticket) = kept.take() {
+                ticket
+            } else if std::mem::take(&mut look) {
                 Ticket::Look
             } else {
                 tokio::select! {
@@ -244,15 +260,21 @@ impl Sqs {
                     ticket = shared.rooms.wait(lane, &shared.chores) => ticket,
                 }
             };
-            match shared.claim(lane, worker, ticket).await {
+            match shared.claim(lane, worker, &ticket).await {
                 Ok(Some(job)) => return Some(job),
                 Ok(None) => failures = 0,
                 Err(error) => {
                     failures += 1;
                     tracing::warn!("cannot claim a job: {error}");
-                    let pause = Duration::from_millis(200) * 2_u32.pow(failures.min(6));
+                    // Given back, the message would go round and round as long as the
+                    // database is away, and end as a dead letter.
+                    if let Ticket::Message(_, receipt) = &ticket {
+                        shared.chores.show(receipt.clone(), lease_seconds());
+                    }
+                    kept = Some(ticket);
+                    let pause = Duration::from_millis(200) * 2_u32.pow(failures.min(5));
                     tokio::select! {
-                        () = stopping.cancelled() => return None,
+                        () = stopping.cancelled() => {}
                         () = tokio::time::sleep(pause) => {}
                     }
                 }

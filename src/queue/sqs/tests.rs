@@ -350,11 +350,20 @@ async fn the_queue_holds_back_what_is_not_due() {
         waiting(&worker, 0).await;
         tokio::time::sleep(Duration::from_millis(700)).await;
         assert_eq!(sent_at(&worker.db, job.id).await, None, "{}", place.name);
-        // A message that comes early, from whatever clock, waits in the queue.
+        // One of an earlier wait is of no use; one that comes early is seen again in time.
         let sent = worker.sqs.0.client.send(&[(job.id, Lane::Work, 0)]).await;
         assert_eq!(sent, Ok(vec![true]));
         nothing(&worker).await;
-        until("it is put off", async || depth(&worker).await.in_flight == 1).await;
+        waiting(&worker, 0).await;
+        const EARLY: Sql = Sql::both("UPDATE jobs SET run_at = $2, sent_at = $2 WHERE id = $1");
+        let mut tx = worker.db.begin().await.unwrap();
+        tx.execute(EARLY, args![job.id, now() + 4_000_000]).await.unwrap();
+        tx.commit().await.unwrap();
+        let sent = worker.sqs.0.client.send(&[(job.id, Lane::Work, 0)]).await;
+        assert_eq!(sent, Ok(vec![true]));
+        nothing(&worker).await;
+        assert_eq!(next(&worker).await.id, job.id, "{}", place.name);
+        assert!(worker.sqs.0.held().contains_key(&job.id), "{}: by that message", place.name);
         worker.stop().await;
     }
 }
@@ -422,6 +431,43 @@ async fn a_busy_process_leaves_messages_alone_and_fetches_go_on() {
         until("the others wait", async || depth(&worker).await.waiting == 6).await;
         end(&worker, &busy).await;
         worker.stop().await;
+    }
+}
+
+/// Its message does not go round while nobody can claim the job.
+#[tokio::test]
+async fn a_message_waits_for_the_database_and_is_shown_when_the_process_stops() {
+    for place in Place::each().await {
+        let (server, worker) = (place.server().await, place.worker().await);
+        let ids = insert(&server.db, 1).await;
+        let job = next(&worker).await;
+        assert!(ids.contains(&job.id));
+        end(&server, &job).await;
+        worker.sqs.ended(&job);
+        worker.db.close().await;
+        let slots: Vec<_> = (0..3)
+            .map(|_| {
+                let (queue, stopping) = (worker.queue.clone(), worker.stopping.clone());
+                tokio::spawn(async move { queue.next("w", &stopping).await })
+            })
+            .collect();
+        let ids = insert(&server.db, 3).await;
+        until("all are kept", async || depth(&server).await.in_flight == 3).await;
+        let before = calls(&worker, "ReceiveMessage");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(calls(&worker, "ReceiveMessage"), before, "{}", place.name);
+        assert_eq!(depth(&server).await.in_flight, 3, "{}", place.name);
+        worker.stop().await;
+        for slot in slots {
+            assert!(slot.await.unwrap().is_none());
+        }
+        let other = place.worker().await;
+        for _ in 0..3 {
+            let job = next(&other).await;
+            assert!(ids.contains(&job.id) && other.sqs.0.held().contains_key(&job.id));
+            end(&other, &job).await;
+        }
+        other.stop().await;
     }
 }
 

@@ -119,15 +119,11 @@ async fn a_queue_that_is_killed_stops_nothing_and_is_used_again() {
     }
     assert!(left.is_empty());
     // Everything goes its usual way again.
-    until("there is no trouble", async || {
-        insert(&server.db, 1).await;
-        let job = next(&worker).await;
-        end(&worker, &job).await;
-        !worker.sqs.0.trouble() && !server.sqs.0.trouble()
-    })
-    .await;
+    let (queue, stopping) = (worker.queue.clone(), worker.stopping.clone());
+    let slot = tokio::spawn(async move { queue.next("w", &stopping).await });
+    until("there is no trouble", async || !worker.sqs.0.trouble()).await;
     insert(&server.db, 1).await;
-    let job = next(&worker).await;
+    let job = soon("a job", slot).await.unwrap().unwrap();
     assert!(worker.sqs.0.held().contains_key(&job.id), "by a message");
     end(&worker, &job).await;
     worker.stop().await;
