@@ -24,7 +24,8 @@
 //! of a secret would be new), and that of answers kept for `Idempotency-Key` (a retry
 //! finds its answer by it, whichever server it meets). They are made once, from the
 //! secret of that day, and kept in the database ([`crate::db::lasting_keys`]), sealed
-//! under a key of the current secret.
+//! under a key of the current secret. That day is the first start of a program that knows
+//! of them: a database of before is started once with the secret that it has.
 
 use std::fmt::{self, Write as _};
 use std::fs;

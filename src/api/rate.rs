@@ -124,7 +124,8 @@ impl Limiter {
         let Some(after) = after else { return Err(left) };
         bucket.full_at = after;
         bucket.untold += 1;
-        if bucket.untold >= (self.quota / HURRY).max(1) {
+        // Where nobody is told, it goes on growing.
+        if bucket.untold.is_multiple_of((self.quota / HURRY).max(1)) {
             self.hurry.notify_one();
         }
         Ok(Some(left))

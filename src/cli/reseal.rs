@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::accounts::{Keys, jwt_secret};
+use crate::accounts::{Keys, jwt_secret, token};
 use crate::config::Config;
 use crate::db::Db;
 use crate::jobs::reseal;
@@ -45,7 +45,8 @@ pub async fn run(config: &Config, args: ResealArgs) -> anyhow::Result<ExitCode> 
     }
     println!(
         "everything is sealed with the current secret; others may be taken off \
-         SLUICE_JWT_SECRETS_ACCEPTED 15 minutes after the last server began to use it"
+         SLUICE_JWT_SECRETS_ACCEPTED {} minutes after the last server began to use it",
+        token::ACCESS_SECONDS / 60
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -259,8 +259,8 @@ async fn lfs_is_told(server: &Server, made: &Value) {
     use base64::Engine as _;
     use sha2::{Digest as _, Sha256};
     let bytes = b"large";
-    let oid: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = format!("/git/{}.git/info/lfs/objects/{oid}", text(&made["id"]));
+    let oid = format!("{:x}", Sha256::digest(bytes));
+    let path = format!("/git/{}.git/info/lfs/objects/{oid}?size=5", text(&made["id"]));
     let login = format!("{}:{}", text(&made["username"]), text(&made["token"]));
     let login = base64::engine::general_purpose::STANDARD.encode(login);
     let request = server.anonymous().request(Method::PUT, &path);
