@@ -99,8 +99,12 @@ def artifact(run):
 def leak(run):
     """Leaves a worker behind."""
     worker = run.stack.workers[0]
-    subprocess.Popen(worker.command, env=worker.environment, stdout=subprocess.DEVNULL,
-                     stderr=subprocess.DEVNULL, start_new_session=True)
+    subprocess.Popen(
+        worker.command, start_new_session=True,
+        # The folder of the other one is taken.
+        env={**worker.environment, "SLUICE_DATA_DIR": str(run.folder / "left")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
 
 
 def panic(run):

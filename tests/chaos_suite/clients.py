@@ -116,8 +116,11 @@ class Client(threading.Thread):
         for ref, value in wanted.items():
             flag, text = told.get(ref, ("?", ""))
             if flag in ("", "+", "*", "-"):
+                # Deleting what is not there is fine with git, and no push that counts.
+                before = remote.allowed.get(ref, {None})
+                moved = moved or value not in before
+                unsure = unsure or (value in before and len(before) > 1)
                 remote.acknowledged(ref, value)
-                moved = True
             elif flag == "=":
                 remote.acknowledged(ref, value)
             elif flag == "!" and ("[remote rejected]" in text or "[rejected]" in text):
