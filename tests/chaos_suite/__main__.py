@@ -2,6 +2,7 @@
 what they were told is compared with what is there."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import random
@@ -119,13 +120,16 @@ class Run:
             token = self.sign_in(base)["access_token"]
             body = {"older_than": LEAST_GRACE}
             removed = self.checks.call_cleanup(body, base, token)["total"]["objects"]
-            again = self.checks.call_cleanup(body, base, token)
+            again = self.checks.call_cleanup(body, base, token)["removed"]
         finally:
             late.kill()
             os.kill(int((self.folder / "s3-late.pid").read_text()), signal.SIGKILL)
         looked_at, wrong = self.checks.only_what_rows_own(self.stack.objects())
-        if again["total"]["objects"]:
-            wrong.append(f"a second one removes more: {again['removed']}")
+        more = {kind: r["objects"] for kind, r in again.items() if r["objects"]}
+        # Whoever works today is long gone in three days, and says so again.
+        more.pop("gone_workers", None)
+        if more:
+            wrong.append(f"a second one removes more: {more}")
         return f"{removed} removed; {looked_at} left", wrong
 
     def late_door(self):
@@ -145,9 +149,15 @@ class Run:
             process.kill()
         self.stack.postgres("stop")
         time.sleep(0.5)
-        left = processes_with(str(self.folder))
-        return "", [subprocess.run(["ps", "-o", "pid,args", "-p", str(pid)], check=False,
-                                   capture_output=True, text=True).stdout for pid in left]
+        wrong = []
+        for pid in processes_with(str(self.folder)):
+            shown = ["ps", "-o", "pid=,args=", "-p", str(pid)]
+            said = subprocess.run(shown, check=False, capture_output=True, text=True).stdout
+            wrong.append(said.strip())
+            # It is one of this run, and nobody else would end it.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return "", wrong
 
     def folders(self):
         """What a process that was killed had begun in its folder is taken away by the next
