@@ -116,7 +116,7 @@ impl Folder {
     fn is_there(&self, operation: &'static str) -> Result<(), StorageError> {
         match fs::symlink_metadata(&self.0.scratch) {
             Ok(_) => Ok(()),
-            Err(source) => Err(StorageError::Unavailable { operation, source }),
+            Err(cause) => Err(StorageError::Unavailable { operation, cause }),
         }
     }
 
