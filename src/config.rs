@@ -54,7 +54,11 @@ const fn key(env: &'static str, default: &'static str, meaning: &'static str) ->
 
 /// Every key but the quotas.
 pub const KEYS: &[Key] = &[
-    key("SLUICE_LISTEN", "127.0.0.1:8000", "address to bind (:0 picks a free port)"),
+    key(
+        "SLUICE_LISTEN",
+        "127.0.0.1:8000",
+        "address to bind (:0 picks a free port); a worker's only if it is set",
+    ),
     key("SLUICE_PUBLIC_URL", "http://localhost:8000", "what clients reach the server by"),
     key("SLUICE_DATA_DIR", "./sluice-data", "everything that the embedded run keeps"),
     key("SLUICE_DATABASE_URL", "sqlite://<data>/sluice.db", "sqlite://… or postgres://…"),

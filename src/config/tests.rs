@@ -115,3 +115,14 @@ fn a_file_takes_both_spellings_and_loses_to_the_environment() {
     assert_eq!((config.workers, config.log.as_str()), (4, "debug"));
     assert_eq!(config.limits.push_bytes, 5);
 }
+
+#[test]
+fn a_worker_listens_only_where_it_is_told_to() {
+    let unset = config(&[]).unwrap();
+    assert_eq!((unset.listen.to_string().as_str(), unset.worker_listen), ("127.0.0.1:8000", None));
+    let set = config(&[("SLUICE_LISTEN", "0.0.0.0:9000")]).unwrap();
+    assert_eq!(
+        (set.listen.to_string().as_str(), set.worker_listen),
+        ("0.0.0.0:9000", Some(set.listen))
+    );
+}

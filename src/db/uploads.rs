@@ -18,7 +18,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 pub use kinds::{ObjectFormat, SignatureStatus, Signer};
-pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push};
+pub use push::{CommitPush, NewPack, PushOptions, PushOutcome, commit_push, was_recorded};
 
 use super::jobs::{self, JobKind, NewJob};
 use super::project_events::{self, NewProjectEvent};

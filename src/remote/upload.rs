@@ -28,6 +28,10 @@ use crate::quota::{self, Stored};
 use crate::server::App;
 use crate::storage::StorageError;
 
+/// How long a push whose connection to the database was lost during its commit waits to
+/// learn what became of it. A database is back in that time, or its outage is a long one.
+const IN_DOUBT: Duration = Duration::from_secs(20);
+
 /// How often a push under way is shown: each time is a transaction.
 const SHOW: Duration = Duration::from_secs(1);
 
@@ -63,6 +67,8 @@ pub(super) struct UploadRepository {
     shown: Mutex<Option<Instant>>,
     // Set by the commit: then nothing is left to be taken back.
     committed: AtomicBool,
+    // Set while nobody knows whether the commit happened.
+    in_doubt: AtomicBool,
     // The ref to be ingested, where a job fills the store of its repository.
     brought: Option<String>,
     // The objects that this request works on stay at hand until it ends.
@@ -81,6 +87,7 @@ impl UploadRepository {
             opened: Instant::now(),
             shown: Mutex::new(None),
             committed: AtomicBool::new(false),
+            in_doubt: AtomicBool::new(false),
             brought: None,
             held: Mutex::new(None),
         }
@@ -175,9 +182,38 @@ impl UploadRepository {
             return Ok(outcome);
         }
         fault::point("push.before-commit");
-        tx.commit().await?;
+        if let Err(error) = tx.commit().await {
+            // A connection that is lost now does not tell whether the commit happened,
+            // and whoever pushed must not be told that it did not if it did.
+            let happened = match (&error, outcome.push_id) {
+                (DbError::Unavailable(_), Some(id)) => self.look_for(id).await?,
+                _ => false,
+            };
+            if !happened {
+                return Err(error);
+            }
+            tracing::info!("a push was committed as the connection to the database broke");
+        }
         fault::point("push.committed");
         Ok(outcome)
+    }
+
+    /// Asks until the database answers whether it has a push, for a while.
+    async fn look_for(&self, push_id: Uuid) -> Result<bool, DbError> {
+        self.in_doubt.store(true, Ordering::Relaxed);
+        let ends = tokio::time::Instant::now() + IN_DOUBT;
+        loop {
+            match uploads::was_recorded(&self.app.db, self.upload.id, push_id).await {
+                Err(DbError::Unavailable(_)) if tokio::time::Instant::now() < ends => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(error),
+                Ok(found) => {
+                    self.in_doubt.store(false, Ordering::Relaxed);
+                    return Ok(found);
+                }
+            }
+        }
     }
 
     /// Takes back what was stored for a push whose pack was not recorded. Called only
@@ -470,6 +506,14 @@ impl Repository for UploadRepository {
                     self.unstore(stored).await;
                 }
                 self.count_refused("unavailable");
+                if self.in_doubt.load(Ordering::Relaxed) {
+                    tracing::error!("whether a push was committed is not known: {error}");
+                    return Err(Refusal::unavailable(
+                        "The database went away while it took this push, and whether it did \
+                         is not known; fetch to see, then push again.",
+                        Duration::from_secs(5),
+                    ));
+                }
                 return Err(database(error));
             }
         };

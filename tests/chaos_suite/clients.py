@@ -123,6 +123,10 @@ class Client(threading.Thread):
                 remote.acknowledged(ref, value)
             elif flag == "=":
                 remote.acknowledged(ref, value)
+            elif flag == "!" and "is not known" in text:
+                remote.unknown(ref, value)
+                self.ledger.reason(text)
+                unsure = True
             elif flag == "!" and ("[remote rejected]" in text or "[rejected]" in text):
                 remote.refused(ref)
                 self.ledger.reason(re.sub("[0-9a-f]{8,}", "…", text))

@@ -75,7 +75,9 @@ async fn an_upload_is_cloned_back(place: Place) {
             all
         };
         assert!(!caches().is_empty(), "there is a cache");
-        caches().iter().for_each(|cache| std::fs::remove_dir_all(cache).expect("removed"));
+        for cache in caches() {
+            std::fs::remove_dir_all(cache).expect("removed");
+        }
         let copy = clone(&git, VERSIONS[2], &url, &[]).await;
         assert_eq!(objects(&copy).await, objects(&work).await);
         assert!(!caches().is_empty());

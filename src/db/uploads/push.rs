@@ -14,7 +14,7 @@ use super::{ObjectFormat, Signer, Upload, columns};
 use crate::db::jobs::{self, JobKind, NewJob};
 use crate::db::project_events::{self, NewProjectEvent};
 use crate::db::usage::{self, Full, Kept, Kind, Quotas};
-use crate::db::{Result, Tx, Value, args, new_id, now, repositories, statements};
+use crate::db::{Db, Result, Tx, Value, args, new_id, now, repositories, statements};
 
 statements! {
     LOCK = pair(
@@ -32,6 +32,7 @@ statements! {
     ADD_PUSH = "INSERT INTO pushes (id, upload_id, owner_id, project_id, commands, observations, \
                 agent, bytes, objects, created_at, certificate, signed_by) \
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    FIND_PUSH = "SELECT objects FROM pushes WHERE id = $1 AND upload_id = $2";
     WANT = "UPDATE git_uploads SET wanted_ref = $2 WHERE id = $1";
     PUSHED = "UPDATE git_uploads SET status = $2, scan_id = $3, head_commit = $4, head_ref = $5, \
               error = $6, repository_id = $7, project_id = $8, pushes = pushes + 1, \
@@ -127,6 +128,8 @@ pub struct PushOutcome {
     /// brought the same pack, or nothing moved: then what was stored for this push
     /// belongs to nobody.
     pub recorded: bool,
+    /// Names it, if a ref moved: see [`was_recorded`].
+    pub push_id: Option<Uuid>,
     /// The repository that will show the head.
     pub repository_id: Option<Uuid>,
     /// The ref that is ingested.
@@ -157,6 +160,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         decisions: vec![Decision::Reject(why); push.commands.len()],
         moved: false,
         recorded: false,
+        push_id: None,
         repository_id: None,
         head_ref: None,
         head_commit: None,
@@ -185,6 +189,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         decisions,
         moved,
         recorded: false,
+        push_id: None,
         repository_id: upload.repository_id,
         head_ref: upload.head_ref.clone(),
         head_commit: upload.head_commit.clone(),
@@ -234,6 +239,7 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
 
     // 5. The push itself, if it was one.
     let push_id = new_id();
+    outcome.push_id = Some(push_id);
     let stored = push.pack.as_ref().filter(|_| outcome.recorded).map_or(0, NewPack::stored_bytes);
     if push.brought.is_none() {
         tx.execute(
@@ -306,6 +312,16 @@ pub async fn commit_push(tx: &mut Tx, push: &CommitPush) -> Result<PushOutcome> 
         (outcome.moved, outcome.recorded, outcome.ingests) = (false, false, false);
     }
     Ok(outcome)
+}
+
+/// Whether the transaction of a push happened, for whoever lost the connection while it
+/// was committed. Waits for it, should it still be under way.
+pub async fn was_recorded(db: &Db, upload_id: Uuid, push_id: Uuid) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    tx.fetch_optional::<Upload>(LOCK, args![upload_id]).await?;
+    let found = tx.fetch_optional::<(i64,)>(FIND_PUSH, args![push_id, upload_id]).await?;
+    tx.rollback().await?;
+    Ok(found.is_some())
 }
 
 /// Counts the push, if it was one, and what is kept of it; answers what the project keeps then, if

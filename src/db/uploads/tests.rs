@@ -318,6 +318,36 @@ async fn of_two_pushes_to_one_ref_one_wins_and_to_two_refs_both() {
     }
 }
 
+/// Whoever lost the connection in the commit learns whether it happened, and not before
+/// it is decided.
+#[tokio::test]
+async fn a_commit_in_doubt_is_waited_for() {
+    for TestDb { db, name, .. } in &both().await {
+        let owner = user(db, "ada@example.org").await;
+        let id = upload(db, owner, |_| ()).await.id;
+        for happens in [true, false] {
+            let old = u8::from(!happens);
+            let mut tx = db.begin().await.unwrap();
+            let pushed = commit_push(&mut tx, &push_of(id, &[(old, 1 + old, MAIN)])).await.unwrap();
+            let push_id = pushed.push_id.unwrap();
+            let asked = tokio::spawn({
+                let db = db.clone();
+                async move { was_recorded(&db, id, push_id).await.unwrap() }
+            });
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            assert!(!asked.is_finished(), "{name}");
+            if happens {
+                tx.commit().await.unwrap();
+            } else {
+                tx.rollback().await.unwrap();
+            }
+            assert_eq!(asked.await.unwrap(), happens, "{name}");
+        }
+        let nothing = push(db, &push_of(id, &[(2, 3, MAIN)])).await;
+        assert_eq!((nothing.moved, nothing.push_id), (false, None), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn quick_pushes_share_a_waiting_job_and_the_newest_head_is_never_lost() {
     for TestDb { db, name, .. } in &both().await {

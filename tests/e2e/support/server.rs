@@ -520,7 +520,8 @@ impl Server {
         if servers == 1 {
             return whole;
         }
-        sums.into_iter().map(|(series, value)| format!("{series} {value}\n")).collect()
+        let line = |(series, value): (String, f64)| format!("{series} {value}");
+        sums.into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// kill -9, all at once.
