@@ -540,7 +540,7 @@ fn parse_secrets(text: &str) -> Result<Vec<Secret>, ConfigError> {
         }
         Ok(Secret(item.to_owned()))
     };
-    text.split(',').filter(|item| !item.is_empty()).map(parse).collect()
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
 }
 
 /// `HOST:PORT`; `:PORT` stays on this machine, as the default does.

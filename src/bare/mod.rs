@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::db::uploads::{self, Pack};
 use crate::server::App;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 
 pub use cache::Cache;
 use cache::Hold;
@@ -96,25 +96,38 @@ pub async fn objects(app: &App, upload_id: Uuid) -> anyhow::Result<Objects> {
     if tokio::task::spawn_blocking(look.clone()).await??.is_empty() {
         return Ok(objects);
     }
+    // Goes on when whoever asked has left: the next one who asks finds more of it.
+    let task = build(app.clone(), objects.to_path_buf(), objects.hold.clone(), look);
+    tokio::spawn(task).await??;
+    Ok(objects)
+}
+
+/// Brings what is missing of a folder.
+async fn build(
+    app: App,
+    objects: PathBuf,
+    hold: Hold,
+    look: impl FnOnce() -> io::Result<Vec<Pack>> + Send + 'static,
+) -> anyhow::Result<()> {
     // Of many who miss the same, one brings it.
-    let building = objects.hold.building();
+    let building = hold.building();
     let _one = building.lock().await;
     let missing = tokio::task::spawn_blocking(look).await??;
-    let scratch = incoming(app);
+    let scratch = incoming(&app);
     tokio::fs::create_dir_all(&scratch).await?;
     let bring = missing.into_iter().map(|pack| {
         let (storage, scratch) = (app.storage.clone(), scratch.clone());
-        let objects = objects.to_path_buf();
+        let objects = objects.clone();
         async move {
             fetch(&storage, &scratch, &objects, &pack)
                 .await
                 .with_context(|| format!("cannot bring back the pack {}", pack.name))
         }
     });
-    futures::stream::iter(bring).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-    let hold = objects.hold.clone();
+    let brought = futures::stream::iter(bring).buffer_unordered(AT_ONCE).try_collect::<()>().await;
+    // What came before one failed counts too.
     tokio::task::spawn_blocking(move || hold.measure()).await?;
-    Ok(objects)
+    brought
 }
 
 /// The object folder of an upload, made if it is missing, with whatever is in it.
@@ -199,7 +212,9 @@ async fn fetch(
             pack.bytes
         );
         let mut out = tokio::fs::File::create_new(&copy).await?;
-        tokio::io::copy(&mut reader, &mut out).await?;
+        tokio::io::copy(&mut reader, &mut out)
+            .await
+            .map_err(|error| StorageError::of_copy("bring back a pack", error))?;
         out.sync_all().await?;
         tokio::fs::set_permissions(&copy, fs::Permissions::from_mode(0o444)).await?;
         whole.push((copy, target));

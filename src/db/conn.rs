@@ -163,6 +163,15 @@ enum Inner {
     Postgres(Transaction<'static, Postgres>, Gate),
 }
 
+/// Begins a transaction to the end, even if nobody waits for it any more: of a BEGIN that is
+/// dropped while its answer is on the way, sqlx knows nothing, and the connection would go
+/// back to the pool inside of the transaction. One that nobody takes is rolled back.
+async fn whole<T: Send + 'static>(
+    begin: impl Future<Output = sqlx::Result<T>> + Send + 'static,
+) -> sqlx::Result<T> {
+    tokio::spawn(begin).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+}
+
 impl Tx {
     fn new(inner: Inner, db: &Db) -> Self {
         let (topics, jobs) = (Vec::new(), Vec::new());
@@ -177,7 +186,8 @@ impl Tx {
             }
             Backend::Postgres(postgres) => {
                 let (pool, gate) = (postgres.pool(), postgres.gate());
-                Inner::Postgres(gate.pass(pool.begin()).await?, gate.clone())
+                let begin = whole(async move { pool.begin().await });
+                Inner::Postgres(gate.pass(begin).await?, gate.clone())
             }
         };
         Ok(Self::new(inner, db))
@@ -190,7 +200,8 @@ impl Tx {
             Backend::Sqlite { read, .. } => Inner::Sqlite(read.begin().await?),
             Backend::Postgres(postgres) => {
                 let (pool, gate) = (postgres.pool(), postgres.gate());
-                let begin = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+                let begin = whole(async move { pool.begin_with(begin).await });
                 Inner::Postgres(gate.pass(begin).await?, gate.clone())
             }
         };

@@ -1,5 +1,7 @@
 //! What can go wrong, told apart by what the caller can do about it.
 
+use std::borrow::Cow;
+
 /// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -44,7 +46,7 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Database(db) => match db.kind() {
                 ErrorKind::UniqueViolation => Self::Conflict(error),
                 ErrorKind::ForeignKeyViolation => Self::Gone(error),
-                _ => match db.code().as_deref() {
+                _ => match db.code().as_deref().map(primary).as_deref() {
                     // SQLITE_FULL; disk_full of PostgreSQL.
                     Some("13" | "53100") => Self::Full(error),
                     // SQLITE_BUSY and SQLITE_IOERR; connection and shutdown classes of
@@ -61,5 +63,26 @@ impl From<sqlx::Error> for DbError {
             },
             _ => Self::Defect(error),
         }
+    }
+}
+
+/// The primary code of one of SQLite, whose extended codes have it in their lowest byte;
+/// those of PostgreSQL, always five characters, as they are.
+fn primary(code: &str) -> Cow<'_, str> {
+    match code.parse::<u32>() {
+        Ok(extended) if code.len() < 5 => (extended & 0xff).to_string().into(),
+        _ => code.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::primary;
+
+    #[test]
+    fn extended_codes_of_sqlite_are_told_by_their_primary_one() {
+        // SQLITE_IOERR_FSYNC, SQLITE_BUSY_SNAPSHOT, SQLITE_FULL.
+        assert_eq!(["1034", "517", "13"].map(primary), ["10", "5", "13"]);
+        assert_eq!(["53100", "57P01", "08006"].map(primary), ["53100", "57P01", "08006"]);
     }
 }

@@ -294,7 +294,10 @@ pub(super) async fn ingest_archive(
             return Err(JobError::Stopped);
         }
         Err(stop) if stop.is_temporary() => {
-            return Err(JobError::Transient(anyhow::anyhow!("{stop}")));
+            return Err(JobError::Transient(match stop {
+                Stop::Archive(error) => error.into(),
+                Stop::Ingest(error) => error.into(),
+            }));
         }
         Err(stop) => {
             tracing::info!(code = stop.code(), "the archive was refused");
@@ -364,7 +367,10 @@ async fn local(app: &App, key: &str, scratch: &Path) -> Result<PathBuf, JobError
     let path = scratch.join("archive");
     let mut reader = app.storage.reader(key, None).await.map_err(anyhow::Error::from)?;
     let mut out = tokio::fs::File::create_new(&path).await.map_err(anyhow::Error::from)?;
-    tokio::io::copy(&mut reader, &mut out).await.map_err(anyhow::Error::from)?;
+    let copied = tokio::io::copy(&mut reader, &mut out).await;
+    copied
+        .map_err(|error| StorageError::of_copy("read an archive", error))
+        .map_err(anyhow::Error::from)?;
     tokio::io::AsyncWriteExt::flush(&mut out).await.map_err(anyhow::Error::from)?;
     Ok(path)
 }

@@ -52,8 +52,10 @@ use crate::bare;
 use crate::db::cleanup::{self, Table};
 use crate::db::jobs::{self, End};
 use crate::db::{DbError, idempotency, now, sessions};
+use crate::ingest::IngestError;
 use crate::queue::{JobContext, JobError};
 use crate::server::App;
+use crate::snapshot::SnapshotError;
 use crate::storage::{MAX_PAGE, ObjectMeta, Removed, StorageError, Unfinished};
 
 /// The shortest grace.
@@ -166,7 +168,16 @@ pub async fn clean(app: &App, request: &Request) -> anyhow::Result<Outcome> {
             plan.remotes.push(id);
         }
         let abandoned = abandoned_before(app, grace);
-        plan.unfinished = app.storage.unfinished(abandoned, MOST_UNFINISHED).await?;
+        plan.unfinished = match app.storage.unfinished(abandoned, MOST_UNFINISHED).await {
+            Ok(found) => found,
+            // Not every service can tell, and not everybody may ask; the rest is cleaned up.
+            Err(error) => {
+                tracing::warn!("writes that never ended are not looked for: {error}");
+                Vec::new()
+            }
+        };
+        // A bucket may be shared with others.
+        plan.unfinished.retain(|unfinished| Key::parse(&unfinished.key).is_some());
         for unfinished in &plan.unfinished {
             add(&mut report.unfinished_objects, unfinished.bytes);
         }
@@ -539,10 +550,22 @@ pub fn unavailable(error: &anyhow::Error) -> bool {
 
 /// True if the storage did not do what it was asked.
 pub(super) fn storage_unavailable(error: &anyhow::Error) -> bool {
-    let storage = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(StorageError::Unavailable { .. }))
-    };
-    error.chain().any(storage)
+    error.chain().any(is_storage)
+}
+
+/// Errors that only pass on what they wrap do not show it as their source, so it is looked
+/// for in each of them.
+fn is_storage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = cause.downcast_ref::<SnapshotError>() {
+        return matches!(error, SnapshotError::Storage(StorageError::Unavailable { .. }));
+    }
+    if let Some(IngestError::Snapshot(error)) = cause.downcast_ref() {
+        return is_storage(error);
+    }
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        return error.get_ref().is_some_and(|inner| is_storage(inner));
+    }
+    matches!(cause.downcast_ref(), Some(StorageError::Unavailable { .. }))
 }
 
 #[cfg(test)]

@@ -92,6 +92,15 @@ impl StorageError {
         Self::Unavailable { operation, cause: io::Error::other(why.into()) }
     }
 
+    /// What a copy from the storage to this machine failed with: that of the storage, if it
+    /// was the reader's.
+    pub(crate) fn of_copy(operation: &'static str, error: io::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => error,
+            Err(error) => Self::io(operation, error),
+        }
+    }
+
     /// As [`StorageError::io`], where a missing file means a missing object.
     pub(crate) fn io_at(operation: &'static str, key: &str, source: io::Error) -> Self {
         match source.kind() {

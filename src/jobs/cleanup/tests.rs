@@ -186,3 +186,29 @@ async fn a_clean_up_is_scheduled_once() {
         assert_eq!(jobs::waiting(&test.db).await.unwrap().len(), 1, "{}", test.name);
     }
 }
+
+/// Whatever a failure of the storage is wrapped in, a job waits for it.
+#[test]
+fn a_storage_that_is_away_is_known_in_every_wrapping() {
+    let away = || StorageError::Unavailable {
+        operation: "read an object",
+        cause: std::io::Error::other("no answer in time"),
+    };
+    let snapshot = || SnapshotError::Storage(away());
+    let wrapped: [anyhow::Error; 5] = [
+        away().into(),
+        snapshot().into(),
+        IngestError::Snapshot(snapshot()).into(),
+        std::io::Error::other(away()).into(),
+        anyhow::Error::from(away()).context("cannot bring back a pack"),
+    ];
+    for error in &wrapped {
+        assert!(super::storage_unavailable(error), "{error:#}");
+    }
+    let other: [anyhow::Error; 3] = [
+        SnapshotError::Cancelled.into(),
+        std::io::Error::other("else").into(),
+        StorageError::Full.into(),
+    ];
+    assert!(!other.iter().any(super::storage_unavailable));
+}

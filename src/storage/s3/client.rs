@@ -32,9 +32,9 @@ pub(super) const QUICK: Times = Times {
 /// Putting an object together from its parts may take the bucket a while.
 pub(super) const COMPLETE: Times = Times {
     connect: Duration::from_secs(2),
-    attempt: Duration::from_secs(60),
-    operation: Duration::from_secs(120),
-    attempts: 3,
+    attempt: Duration::from_secs(30),
+    operation: Duration::from_secs(65),
+    attempts: 2,
 };
 
 /// The slowest way to a bucket that is put up with, in bytes a second.
