@@ -8,6 +8,7 @@ pub mod git;
 pub mod pack;
 pub mod process;
 pub mod raw;
+pub mod running;
 #[path = "../../support/s3.rs"]
 pub mod s3;
 pub mod samples;
@@ -22,7 +23,8 @@ use tokio::time::Instant;
 pub use client::{Answer, Client};
 pub use forwarder::{Forwarder, Way};
 pub use git::{Git, Work};
-pub use server::{Place, Server};
+pub use running::Server;
+pub use server::Place;
 pub use upstream::Upstream;
 
 /// Nothing that a test waits for takes longer; what does hangs.
