@@ -195,13 +195,10 @@ async fn fetch(
         let copy = scratch.path().join(extension);
         if let Some(stored) = storage.local_path(key) {
             let to = copy.clone();
-            match tokio::task::spawn_blocking(move || fs::hard_link(stored, to)).await? {
-                Ok(()) => {
-                    whole.push((copy, target));
-                    continue;
-                }
-                // Why it is not there the storage tells.
-                Err(_) => {}
+            // Of one that is not there the storage tells why.
+            if tokio::task::spawn_blocking(move || fs::hard_link(stored, to)).await?.is_ok() {
+                whole.push((copy, target));
+                continue;
             }
         }
         let mut reader = storage.reader(key, None).await?;
