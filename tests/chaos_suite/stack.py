@@ -189,9 +189,17 @@ class Stack:
                 "-s3.autoCreateBucket=false", "-master.telemetry=false", f"-bucket={BUCKET}",
                 f"-filer.localSocket={data}/filer.sock", f"-s3.localSocket={data}/s3.sock",
             ],
-            {**ENVIRONMENT, **KEYS, "HOME": str(data)}, self.folder,
-            answers(f"{self.s3_url}/healthz"),
+            {**ENVIRONMENT, **KEYS, "HOME": str(data)}, self.folder, self.has_bucket,
         )
+
+    def has_bucket(self, _):
+        """The store answers before it has made its bucket."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        try:
+            self.aws("s3").head_bucket(Bucket=BUCKET)
+            return True
+        except (BotoCoreError, ClientError):
+            return False
 
     def ministack(self):
         return Process(
