@@ -1,7 +1,7 @@
 //! SARIF 2.1.0
 //! (<https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -88,6 +88,10 @@ impl Serialize for Results<'_> {
 }
 
 fn log<'a>(outcome: &'a ScanOutcome, rules: &'a [RuleInfo], meta: &'a Meta) -> impl Serialize {
+    // Those that found something. All of them are half a megabyte, which would be most of what
+    // a scan of a small repository leaves in storage.
+    let named: HashSet<&str> = outcome.findings.iter().map(|f| f.rule_id.as_str()).collect();
+    let rules: Vec<&RuleInfo> = rules.iter().filter(|r| named.contains(r.id.as_str())).collect();
     let at: HashMap<&str, usize> =
         rules.iter().enumerate().map(|(n, r)| (r.id.as_str(), n)).collect();
     let provenance = meta.repository.as_ref().map(|uri| {
@@ -106,7 +110,7 @@ fn log<'a>(outcome: &'a ScanOutcome, rules: &'a [RuleInfo], meta: &'a Meta) -> i
                 "name": "sluice",
                 "version": TOOL_VERSION,
                 "semanticVersion": TOOL_VERSION,
-                "rules": rules.iter().map(rule).collect::<Vec<_>>(),
+                "rules": rules.iter().copied().map(rule).collect::<Vec<_>>(),
             }}),
             original_uri_base_ids: json!({
                 "SRCROOT": { "description": { "text": "The root of the scanned tree." } }

@@ -124,7 +124,8 @@ fn meta() -> Meta {
 
 #[test]
 fn sarif_is_what_the_schema_says() {
-    let rules = [rule()];
+    // One that found nothing is not told of.
+    let rules = [RuleInfo { id: "python/unused".to_owned(), ..rule() }, rule()];
     let mut bytes = Vec::new();
     write_sarif(&mut bytes, &outcome(), &rules, &meta()).expect("written");
     let log: serde_sarif::sarif::Sarif = serde_json::from_slice(&bytes).expect("SARIF");
