@@ -23,6 +23,8 @@ from stack import PARTS, Process, Stack, answers, processes_with
 
 # Hours by which the clean-up at the end looks ahead.
 LATER = 72
+# Seconds in which each disturbance has its turn.
+ROUND = 110
 
 
 class Run:
@@ -68,6 +70,11 @@ class Run:
             lanes.end()
         wrong = [f"{client.name}: {client.broken}" for client in clients if client.broken]
         wrong += [f"{client.name} does not end" for client in clients if client.is_alive()]
+        # A run that disturbs too little, or nobody, says nothing.
+        if not self.options.calm and self.options.seconds >= ROUND:
+            wrong += [f"in {self.options.seconds} s no {kind}" for kind in lanes.missing()]
+            if self.ledger.counts["pushes acknowledged"] < ROUND // 2:
+                wrong.append("hardly a push was acknowledged")
         return f"{len(clients)} clients", wrong + lanes.broken + self.ledger.lost
 
     def check(self):

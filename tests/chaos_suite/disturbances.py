@@ -24,6 +24,7 @@ class Disturbances:
             self.database_stops, self.store_hangs, self.messages_come_twice, self.store_dies,
             self.queue_is_emptied, self.queue_dies,
         ]
+        self.kinds = {kind.__name__.replace("_", " ") for kind in ours + others}
         self.lanes = [
             threading.Thread(target=self.lane, args=(kinds, stream), daemon=True)
             for kinds, stream in ((ours, chance(1)), (others, chance(2)))
@@ -41,6 +42,10 @@ class Disturbances:
             lane.join(120)
             if lane.is_alive():
                 self.broken.append("a disturbance does not end")
+
+    def missing(self):
+        """What never happened."""
+        return sorted(kind for kind in self.kinds if not self.ledger.counts[kind])
 
     def lane(self, kinds, chance):
         try:

@@ -125,9 +125,6 @@ class Stack:
         self.sqs_url = f"http://127.0.0.1:{self.sqs_port}"
         self.database = self.postgres("start", "fsync=on")
         self.store, self.queue = self.seaweedfs(), self.ministack()
-        for part in (self.store, self.queue):
-            part.start()
-            part.wait_ready()
         # Commands and settings are those of docker-compose.yml; only addresses differ.
         settings = {
             **KEYS,
@@ -238,6 +235,9 @@ class Stack:
     # All of it.
 
     def start(self):
+        for part in (self.store, self.queue):
+            part.start()
+            part.wait_ready()
         self.migration.start()
         if self.migration.process.wait(120) != 0:
             raise RuntimeError(f"sluice migrate: {self.migration.log()}")
@@ -256,6 +256,8 @@ class Stack:
 
     def destroy(self):
         for process in [*self.ours, self.store, self.queue]:
+            if process.process is None:
+                continue
             process.signal(signal.SIGCONT)
             process.kill()
         self.postgres("stop")
