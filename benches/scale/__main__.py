@@ -98,13 +98,15 @@ class Bench:
             )
         # Only what is measured runs.
         self.stack.ours = [self.stack.proxy, *self.stack.servers]
+        self.repositories = Repositories(self.stack.folder, given.files)
+
+    def start(self):
         self.stack.start()
         self.token = call(
             self.stack.base, "POST", "/v1/auth/login", None,
             {"email": "admin@localhost", "password": PASSWORD},
         )["access_token"]
         self.token = call(self.stack.base, "POST", "/v1/api-keys/", self.token, {"name": "scale"})["key"]
-        self.repositories = Repositories(self.stack.folder, given.files)
 
     def ask(self, method, path, body=None):
         return call(self.stack.base, method, path, self.token, body)
@@ -213,6 +215,7 @@ def main():
     bench = None
     try:
         bench = Bench(given, folder)
+        bench.start()
         bench.run()
     finally:
         if bench:
