@@ -1,6 +1,9 @@
 //! One upload, opened for one request: refs from the database, objects from the
 //! cache, and the commit of a push.
 
+mod record;
+mod refuse;
+
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +13,8 @@ use serde_json::json;
 use sluice_git::refs::reason;
 use sluice_git::{
     Announced, Certificate, CheckedPush, CommandOutcome, FetchFigures, FetchPolicy, Head, Messages,
-    NonceStatus, Nonces, ObjectId, Policy, QuarantinedPack, ReceiveProgress, Ref, Refusal,
-    RefusalKind, RefusedBy, Repository, fault, firewall::Room,
+    Nonces, ObjectId, Policy, ReceiveProgress, Ref, Refusal, RefusalKind, RefusedBy, Repository,
+    fault, firewall::Room,
 };
 use uuid::Uuid;
 
@@ -19,18 +22,13 @@ use super::access::database;
 use super::options::Wishes;
 use super::turns::{Turn, Turns};
 use super::{follow, protection};
-use crate::accounts::signing::{self, Verdict};
 use crate::bare;
-use crate::db::uploads::{self, CommitPush, NewPack, PushOutcome, SignatureStatus, Signer, Upload};
+use crate::db::uploads::{self, CommitPush, PushOutcome, SignatureStatus, Signer, Upload};
 use crate::db::usage::{self, Quotas};
-use crate::db::{DbError, new_id, now, signing_keys};
+use crate::db::{DbError, now, signing_keys};
 use crate::quota::{self, Stored};
 use crate::server::App;
-use crate::storage::StorageError;
-
-/// How long a push whose connection to the database was lost during its commit waits to
-/// learn what became of it. A database is back in that time, or its outage is a long one.
-const IN_DOUBT: Duration = Duration::from_secs(20);
+use refuse::{at_hand, check, object_id};
 
 /// How often a push under way is shown: each time is a transaction.
 const SHOW: Duration = Duration::from_secs(1);
@@ -147,84 +145,6 @@ impl UploadRepository {
         let quotas = quota::quotas(&self.app);
         // The store of a repository is no remote.
         if self.brought.is_some() { Quotas { upload: 0, ..quotas } } else { quotas }
-    }
-
-    /// Puts pack and index into storage; nobody refers to them yet. The keys belong to
-    /// this push alone, also when two clients push the same pack at the same time: so
-    /// one that is refused can take its own back without touching the other's.
-    async fn store(&self, pack: &QuarantinedPack) -> Result<NewPack, Refusal> {
-        let prefix = format!("{}{}/", uploads::storage_prefix(self.upload.id), new_id());
-        let mut stored = NewPack {
-            name: pack.name.to_string(),
-            pack_key: format!("{prefix}pack-{}.pack", pack.name),
-            index_key: format!("{prefix}pack-{}.idx", pack.name),
-            bytes: pack.bytes,
-            index_bytes: 0,
-            objects: u64::from(pack.objects),
-        };
-        let storage = &self.app.storage;
-        storage.put_file(&stored.pack_key, pack.pack_path()).await.map_err(storage_refusal)?;
-        fault::point("push.half-stored");
-        stored.index_bytes = storage
-            .put_file(&stored.index_key, pack.index_path())
-            .await
-            .map_err(storage_refusal)?;
-        fault::point("push.stored");
-        Ok(stored)
-    }
-
-    /// The transaction of a push. With its commit the push is acknowledged.
-    async fn record(&self, push: &CommitPush) -> Result<PushOutcome, DbError> {
-        let mut tx = self.app.db.begin().await?;
-        let outcome = uploads::commit_push(&mut tx, push).await?;
-        if outcome.full.is_some() {
-            // With the transaction all that it wrote is dropped.
-            return Ok(outcome);
-        }
-        fault::point("push.before-commit");
-        if let Err(error) = tx.commit().await {
-            // A connection that is lost now does not tell whether the commit happened,
-            // and whoever pushed must not be told that it did not if it did.
-            let happened = match (&error, outcome.push_id) {
-                (DbError::Unavailable(_), Some(id)) => self.look_for(id).await?,
-                _ => false,
-            };
-            if !happened {
-                return Err(error);
-            }
-            tracing::info!("a push was committed as the connection to the database broke");
-        }
-        fault::point("push.committed");
-        Ok(outcome)
-    }
-
-    /// Asks until the database answers whether it has a push, for a while.
-    async fn look_for(&self, push_id: Uuid) -> Result<bool, DbError> {
-        self.in_doubt.store(true, Ordering::Relaxed);
-        let ends = tokio::time::Instant::now() + IN_DOUBT;
-        loop {
-            match uploads::was_recorded(&self.app.db, self.upload.id, push_id).await {
-                Err(DbError::Unavailable(_)) if tokio::time::Instant::now() < ends => {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                Err(error) => return Err(error),
-                Ok(found) => {
-                    self.in_doubt.store(false, Ordering::Relaxed);
-                    return Ok(found);
-                }
-            }
-        }
-    }
-
-    /// Takes back what was stored for a push whose pack was not recorded. Called only
-    /// when the transaction is known not to have recorded it; what a crash leaves here
-    /// is found by the clean-up.
-    async fn unstore(&self, pack: &NewPack) {
-        for key in [&pack.index_key, &pack.pack_key] {
-            if let Err(error) = self.app.storage.delete(key).await {
-                tracing::warn!("cannot take back a pack that was refused: {error}");
-            }
-        }
     }
 
     /// Counts a push that was not taken. What a job brings is none.
@@ -605,66 +525,4 @@ pub(crate) fn quota_behind(limit: &'static str) -> Option<&'static str> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Refuses a certificate that somebody else could have sent. The fingerprint of the key
-/// that signed it, if it is of a kind that can be checked here.
-fn check(certificate: &Certificate) -> Result<Option<String>, Refusal> {
-    match certificate.nonce_status {
-        NonceStatus::Ok => {}
-        NonceStatus::Slop { .. } => {
-            return Err(Refusal::forbidden(format!(
-                "The certificate of this signed push is older than {} minutes; push again.",
-                NONCE_SLOP.as_secs() / 60
-            )));
-        }
-        NonceStatus::Missing | NonceStatus::Bad => {
-            return Err(Refusal::forbidden(
-                "The certificate of this signed push was not made for this remote; push again.",
-            ));
-        }
-    }
-    match signing::verify(certificate.payload(), certificate.signature()) {
-        Verdict::Good { fingerprint } => Ok(Some(fingerprint)),
-        Verdict::Unknown => Ok(None),
-        Verdict::Bad => Err(Refusal::forbidden(
-            "The signature of this push is not that of what it pushes, or was not made for git; \
-             sign it again, or push without --signed.",
-        )),
-    }
-}
-
-fn object_id(hex: &str) -> Result<ObjectId, Refusal> {
-    ObjectId::from_hex(hex.as_bytes()).map_err(Refusal::internal)
-}
-
-/// Why the objects cannot be brought to hand. The storage may be back in a moment.
-fn at_hand(error: anyhow::Error) -> Refusal {
-    match error.downcast::<StorageError>() {
-        Ok(error) => storage_refusal(error),
-        Err(error) => match error.downcast::<DbError>() {
-            Ok(error) => database(error),
-            Err(error) => Refusal::internal(format!("{error:#}")),
-        },
-    }
-}
-
-pub(super) fn storage_refusal(error: StorageError) -> Refusal {
-    match error {
-        StorageError::Full => {
-            tracing::error!("{error}");
-            Refusal::unavailable(
-                "The server has no room left for this push; ask its operator.",
-                Duration::from_secs(60),
-            )
-        }
-        StorageError::Unavailable { .. } => {
-            tracing::error!("{error}");
-            Refusal::unavailable(
-                "The server cannot reach its storage right now; push again in a moment.",
-                Duration::from_secs(5),
-            )
-        }
-        other => Refusal::internal(other),
-    }
 }
